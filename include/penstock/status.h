@@ -9,10 +9,10 @@
 #define PENSTOCK_STATUS_H
 
 #if defined(__GNUC__)
-#define PS_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define PS_PRINTF(string_at, first_at) __attribute__((format(printf, string_at, first_at)))
 #define PS_WARN_UNUSED __attribute__((warn_unused_result))
 #else
-#define PS_PRINTF(format, first)
+#define PS_PRINTF(string_at, first_at)
 #define PS_WARN_UNUSED
 #endif
 
