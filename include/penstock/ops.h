@@ -96,14 +96,14 @@ typedef struct ps_args_relu_dropout_bwd {
  */
 typedef struct ps_args_embedding_fwd {
 	ps_tensor tokens, weight, positions, y;
-	float scale;
+	double scale;
 	ps_dropout drop;
 } ps_args_embedding_fwd;
 
 /* dy (rows, time, E), dweight (V, E): dweight[token] (+)= dropout(dy) * scale, added in ascending row and time. */
 typedef struct ps_args_embedding_bwd_weight {
 	ps_tensor tokens, dy, dweight;
-	float scale;
+	double scale;
 	bool accumulate;
 	ps_dropout drop;
 } ps_args_embedding_bwd_weight;
@@ -114,7 +114,7 @@ typedef struct ps_args_embedding_bwd_weight {
  */
 typedef struct ps_args_layernorm_fwd {
 	ps_tensor x, gamma, beta, y, mean, rstd;
-	float eps;
+	double eps;
 } ps_args_layernorm_fwd;
 
 /* With xhat = (x - mean) * rstd, g = dy * gamma: dx = rstd * (g - avg(g) - xhat * avg(g * xhat)). dx may alias dy. */
@@ -133,7 +133,7 @@ typedef struct ps_args_layernorm_bwd_weight {
  */
 typedef struct ps_args_dropout_add_layernorm_fwd {
 	ps_tensor z, residual, gamma, beta, sum, y, mean, rstd;
-	float eps;
+	double eps;
 	ps_dropout drop;
 } ps_args_dropout_add_layernorm_fwd;
 
@@ -171,7 +171,7 @@ typedef struct ps_args_attention_bwd {
  */
 typedef struct ps_args_cross_entropy {
 	ps_tensor logits, targets, losses, dlogits;
-	float scale;
+	double scale;
 } ps_args_cross_entropy;
 
 /* out (1) F64 = the sum of x^2, accumulated in double in an order that depends on the number of elements only. */
