@@ -47,7 +47,7 @@ uint32_t ps_random_threshold(double p);
  * step PS_RANDOM_STEP_INIT.
  */
 void ps_random_uniform(const ps_random_place *place, double low, double high, uint64_t first, size_t count,
-		       float *values);
+                       float *values);
 
 #ifdef __cplusplus
 }
