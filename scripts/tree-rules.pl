@@ -5,7 +5,7 @@
 #   - At most 800 lines. No blanks at the ends of lines, no carriage returns, no invisible characters, a line feed
 #     at the end of every file. No folder of one machine. No typedef ending in _t: POSIX keeps those names.
 #   - Includes go one way: tools -> train -> model -> pipeline -> core <- backends, with data beside train. Of core/ a
-#     backend sees its contract alone, and core/ sees no backend.
+#     backend sees its contract and the platform alone; in core/ the registry alone sees a backend.
 use strict;
 use warnings;
 use open qw(:std :encoding(UTF-8));
@@ -37,7 +37,9 @@ sub check_include
 	my ($part) = $file =~ m{^(\w+)/};
 	return unless defined $part && defined $sees{$part};
 	my ($other) = $line =~ m{^\s*#\s*include\s+"($folders)/} or return;
-	return if " $sees{$part} " =~ / $other / || ($part eq 'backends' && $line =~ m{"core/backend\.h"});
+	return if " $sees{$part} " =~ / $other /;
+	return if $part eq 'backends' && $line =~ m{"core/(?:backend|platform)\.h"};
+	return if $file eq 'core/registry.c' && $other eq 'backends';
 	$line =~ s/^\s+|\s+$//g;
 	found($file, $n, "$part/ may not see this: $line");
 }

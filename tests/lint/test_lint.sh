@@ -9,6 +9,7 @@ fresh() {
 	mkdir -p "$tree/core" "$tree/pipeline" "$tree/backends/cpu" "$tree/model"
 	printf '#include "core/backend.h"\n\nint a_number;\n' >"$tree/backends/cpu/a.c"
 	printf '#include "core/device.h"\n\ntypedef struct thing thing;\n' >"$tree/pipeline/b.c"
+	printf '#include "backends/cpu/backend.h"\n' >"$tree/core/registry.c"
 	printf 'text\n' >"$tree/README.md"
 	# A repository of its own, so that the one around the build folder does not ignore it.
 	git -C "$tree" init -q 2>/dev/null || true
