@@ -92,7 +92,7 @@ static ps_status draw_rows(FILE *file, const picture *drawn)
 	int digits = snprintf(NULL, 0, "%d", drawn->schedule->ranks - 1);
 	for (int rank = 0; rank < drawn->schedule->ranks; rank++) {
 		draw_rank(row, drawn, rank);
-		fprintf(file, "rank %*d  %s\n", digits, rank, row);
+		fprintf(file, "rank %*d%s%s\n", digits, rank, *row ? "  " : "", row);
 	}
 	free(row);
 	return PS_OK;

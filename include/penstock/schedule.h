@@ -200,7 +200,8 @@ void ps_simulation_finish(ps_simulation *simulation);
 
 /*
  * Draws a simulation made with spans as rows of text, one column a unit of time, a row a rank: `BW0--` is an action
- * with its length, `.` an idle column. What docs and --help show. The caller frees *out.
+ * with its length, `.` an idle column; what is shorter than a unit may fall between two columns. What docs and --help
+ * show. The caller frees *out.
  */
 ps_status ps_simulation_draw(char **out, const ps_schedule *schedule, const ps_simulation *simulation,
                              double unit) PS_WARN_UNUSED;
