@@ -25,7 +25,7 @@ uint32_t ps_random_threshold(double p)
 }
 
 void ps_random_uniform(const ps_random_place *place, double low, double high, uint64_t first, size_t count,
-		       float *values)
+                       float *values)
 {
 	uint32_t words[4] = {0};
 	for (size_t i = 0; i < count; i++) {

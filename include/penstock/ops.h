@@ -27,7 +27,6 @@ extern "C" {
 typedef enum ps_op {
 #define PS_OP(name, text) PS_OP_##name,
 #include <penstock/ops.def>
-#undef PS_OP
 	PS_OP_COUNT
 } ps_op;
 
@@ -181,7 +180,7 @@ typedef struct ps_args_sum_squares {
 } ps_args_sum_squares;
 
 /*
- * sums (n) F64, norm (1) F64, scale (1) F32: norm = sqrt of the sums added in ascending order; scale = 1 when
+ * sums (n) F64, norm (1) F64, scale (1) F64: norm = sqrt of the sums added in ascending order; scale = 1 when
  * max_norm <= 0, else min(1, max_norm / (norm + 1e-6)), torch.nn.utils.clip_grad_norm_'s rule.
  */
 typedef struct ps_args_clip_scale {
@@ -189,7 +188,7 @@ typedef struct ps_args_clip_scale {
 	double max_norm;
 } ps_args_clip_scale;
 
-/* w -= lr * scale * g. scale (1) F32. One pass over both. */
+/* w -= lr * scale * g, with lr * scale formed in double. scale (1) F64. One pass over both. */
 typedef struct ps_args_sgd {
 	ps_tensor w, g, scale;
 	double lr;

@@ -1,0 +1,106 @@
+/* Command lists: recorded ops in one growing block of memory, replayed in order. */
+#include "core/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct entry {
+	ps_op op;
+	size_t at; /* of the arguments, in `arguments` */
+	const char *scope;
+};
+
+struct ps_list {
+	ps_queue *queue;
+	struct entry *entries;
+	size_t count, capacity;
+	unsigned char *arguments;
+	size_t used, room;
+	const char *scope;
+};
+
+ps_status ps_list_create(ps_list **out, ps_queue *queue)
+{
+	*out = calloc(1, sizeof **out);
+	if (!*out)
+		return ps_fail(PS_ENOMEM, "out of memory for a command list");
+	(*out)->queue = queue;
+	(*out)->scope = "";
+	return PS_OK;
+}
+
+void ps_list_destroy(ps_list *list)
+{
+	if (!list)
+		return;
+	free(list->entries);
+	free(list->arguments);
+	free(list);
+}
+
+void ps_list_scope(ps_list *list, const char *name)
+{
+	list->scope = name;
+}
+
+static ps_status reserve(ps_list *list, size_t bytes)
+{
+	if (list->count == list->capacity) {
+		size_t capacity = list->capacity ? list->capacity * 2 : 16;
+		struct entry *entries = realloc(list->entries, capacity * sizeof *entries);
+		if (!entries)
+			return ps_fail(PS_ENOMEM, "out of memory for a command list");
+		list->entries = entries;
+		list->capacity = capacity;
+	}
+	if (list->room - list->used < bytes) {
+		size_t room = list->room ? list->room * 2 : 4096;
+		unsigned char *arguments = realloc(list->arguments, room);
+		if (!arguments)
+			return ps_fail(PS_ENOMEM, "out of memory for a command list");
+		list->arguments = arguments;
+		list->room = room;
+	}
+	return PS_OK;
+}
+
+ps_status ps_list_record(ps_list *list, ps_op op, const void *arguments, size_t bytes)
+{
+	list->queue->dry = true;
+	ps_status status = ps_op_run(list->queue, op, arguments, bytes);
+	list->queue->dry = false;
+	if (status != PS_OK)
+		return status;
+	/* Argument structs start on the strictest alignment that any of them has. */
+	size_t padded = (bytes + 15) / 16 * 16;
+	PS_TRY(reserve(list, padded));
+	memcpy(list->arguments + list->used, arguments, bytes);
+	list->entries[list->count++] = (struct entry){op, list->used, list->scope};
+	list->used += padded;
+	return PS_OK;
+}
+
+ps_status ps_list_submit(ps_list *list, uint32_t step)
+{
+	const ps_op_fn *ops = list->queue->device->backend->ops;
+	for (size_t i = 0; i < list->count; i++) {
+		ps_op op = list->entries[i].op;
+		unsigned char *arguments = list->arguments + list->entries[i].at;
+		int offset = ps__op_dropout_offset(op);
+		if (offset >= 0)
+			((ps_dropout *)(void *)(arguments + offset))->place.step = step;
+		PS_TRY(ops[op](list->queue, arguments));
+	}
+	return PS_OK;
+}
+
+size_t ps_list_count(const ps_list *list)
+{
+	return list->count;
+}
+
+ps_op ps_list_op(const ps_list *list, size_t index, const char **scope)
+{
+	*scope = list->entries[index].scope;
+	return list->entries[index].op;
+}

@@ -1,0 +1,25 @@
+/* What differs between POSIX systems: clocks, timed waits, memory. Linux's own calls stay behind these functions. */
+#ifndef PS_CORE_PLATFORM_H
+#define PS_CORE_PLATFORM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A condition variable whose timed waits go by the clock of ps_clock_ns. Returns 0 or an errno value. */
+int ps__condition_init(pthread_cond_t *condition);
+/* Waits for a signal until `deadline_ns` (ps_clock_ns; < 0: for ever). True when the time is over. */
+bool ps__condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t deadline_ns);
+
+/* Physical memory that this process may use, in bytes, cgroup limits counted; 0 when unknown. */
+uint64_t ps__memory_limit(void);
+/* The process's largest resident size so far, in bytes; 0 when unknown. */
+uint64_t ps__memory_peak(void);
+
+/* Threads' worth of CPU time that a cgroup quota leaves this process, rounded up; 0: no limit. */
+int ps__cpu_quota(void);
+
+/* Names the calling thread for debuggers and profilers where the system can. */
+void ps__thread_name(const char *name);
+
+#endif

@@ -1,0 +1,124 @@
+/* The platform layer over POSIX, with what Linux adds where it is at hand. */
+#if defined(__linux__)
+#define _GNU_SOURCE /* pthread_setname_np */
+#endif
+#include "core/platform.h"
+
+#include <penstock/device.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__APPLE__)
+#define CONDITION_CLOCK CLOCK_REALTIME
+#else
+#define CONDITION_CLOCK CLOCK_MONOTONIC
+#endif
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+	clock_gettime(clock, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t ps_clock_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+int ps__condition_init(pthread_cond_t *condition)
+{
+#if defined(__APPLE__)
+	return pthread_cond_init(condition, NULL);
+#else
+	pthread_condattr_t attributes;
+	int error = pthread_condattr_init(&attributes);
+	if (error)
+		return error;
+	error = pthread_condattr_setclock(&attributes, CONDITION_CLOCK);
+	if (!error)
+		error = pthread_cond_init(condition, &attributes);
+	pthread_condattr_destroy(&attributes);
+	return error;
+#endif
+}
+
+bool ps__condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64_t deadline_ns)
+{
+	if (deadline_ns < 0) {
+		pthread_cond_wait(condition, mutex);
+		return false;
+	}
+	int64_t until = deadline_ns - ps_clock_ns() + clock_ns(CONDITION_CLOCK);
+	struct timespec limit = {.tv_sec = (time_t)(until / 1000000000), .tv_nsec = (long)(until % 1000000000)};
+	pthread_cond_timedwait(condition, mutex, &limit);
+	return ps_clock_ns() >= deadline_ns;
+}
+
+/* The number in a one-line file; 0 when there is none. */
+static uint64_t read_number(const char *path)
+{
+	FILE *file = fopen(path, "r");
+	if (!file)
+		return 0;
+	unsigned long long value = 0;
+	if (fscanf(file, "%llu", &value) != 1)
+		value = 0;
+	fclose(file);
+	return value;
+}
+
+uint64_t ps__memory_limit(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+	uint64_t limit = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+	const char *const files[] = {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		uint64_t bound = read_number(files[i]);
+		if (bound && (!limit || bound < limit))
+			limit = bound;
+	}
+	return limit;
+}
+
+uint64_t ps__memory_peak(void)
+{
+	struct rusage usage;
+	if (getrusage(RUSAGE_SELF, &usage))
+		return 0;
+#if defined(__APPLE__)
+	return (uint64_t)usage.ru_maxrss;
+#else
+	return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}
+
+int ps__cpu_quota(void)
+{
+	long long quota = 0, period = 0;
+	FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+	if (file) {
+		if (fscanf(file, "%lld %lld", &quota, &period) != 2)
+			quota = 0;
+		fclose(file);
+	} else {
+		quota = (long long)read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+		period = (long long)read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+	}
+	return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+void ps__thread_name(const char *name)
+{
+#if defined(__linux__)
+	char short_name[16];
+	snprintf(short_name, sizeof short_name, "%.15s", name);
+	pthread_setname_np(pthread_self(), short_name);
+#else
+	(void)name;
+#endif
+}
