@@ -63,7 +63,7 @@ typedef struct ps_args_add {
 	ps_tensor a, b, y;
 } ps_args_add;
 
-/* Same shapes; y may alias x. A NaN stays a NaN, so that a run that went astray is seen; -0 becomes 0. */
+/* Same shapes; y may alias x. A NaN stays a NaN, so that a run that went astray is seen. */
 typedef struct ps_args_relu_fwd {
 	ps_tensor x, y;
 } ps_args_relu_fwd;

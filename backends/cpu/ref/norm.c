@@ -74,6 +74,10 @@ static ps_status layernorm_bwd_weight_kernel(const struct cpu_device *device, co
 	for (int64_t first = 0; first < columns; first += WIDTH) {
 		int64_t width = columns - first < WIDTH ? columns - first : WIDTH;
 		double gamma[WIDTH] = {0}, beta[WIDTH] = {0};
+		for (int64_t j = 0; j < width && x->accumulate; j++) {
+			gamma[j] = ref_get(x->dgamma, first + j);
+			beta[j] = ref_get(x->dbeta, first + j);
+		}
 		for (int64_t r = 0; r < rows; r++) {
 			double mean = ref_get(x->mean, r), rstd = ref_get(x->rstd, r);
 			for (int64_t j = 0; j < width; j++) {
@@ -84,9 +88,8 @@ static ps_status layernorm_bwd_weight_kernel(const struct cpu_device *device, co
 			}
 		}
 		for (int64_t j = 0; j < width; j++) {
-			int64_t at = first + j;
-			ref_set(x->dgamma, at, (x->accumulate ? ref_get(x->dgamma, at) : 0) + gamma[j]);
-			ref_set(x->dbeta, at, (x->accumulate ? ref_get(x->dbeta, at) : 0) + beta[j]);
+			ref_set(x->dgamma, first + j, gamma[j]);
+			ref_set(x->dbeta, first + j, beta[j]);
 		}
 	}
 	return PS_OK;
