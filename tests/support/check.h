@@ -8,20 +8,20 @@
 #include <stdlib.h>
 
 /* The call succeeds, or the test fails with its message. */
-#define check_ok(call)                                                                                        \
-	do {                                                                                                  \
-		ps_status check_status_ = (call);                                                             \
+#define check_ok(call)                                                                                    \
+	do {                                                                                              \
+		ps_status check_status_ = (call);                                                         \
 		ck_assert_msg(check_status_ == PS_OK, "%s: %s: %s", #call, ps_status_name(check_status_), \
-		              ps_error_message());                                                            \
+		              ps_error_message());                                                        \
 	} while (0)
 
 /* The call fails with this status. */
-#define check_fails(call, status)                                                                              \
-	do {                                                                                                   \
-		ps_status check_status_ = (call);                                                              \
-		ck_assert_msg(check_status_ == (status), "%s: %s instead of %s: %s", #call,                    \
-		              ps_status_name(check_status_), ps_status_name(status),                           \
-		              check_status_ == PS_OK ? "it succeeded" : ps_error_message());                   \
+#define check_fails(call, status)                                                            \
+	do {                                                                                 \
+		ps_status check_status_ = (call);                                            \
+		ck_assert_msg(check_status_ == (status), "%s: %s instead of %s: %s", #call,  \
+		              ps_status_name(check_status_), ps_status_name(status),         \
+		              check_status_ == PS_OK ? "it succeeded" : ps_error_message()); \
 	} while (0)
 
 /* The last message contains this text. */
