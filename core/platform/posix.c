@@ -1,11 +1,12 @@
 /* The platform layer over POSIX, with what Linux adds where it is at hand. */
 #if defined(__linux__)
-#define _GNU_SOURCE /* pthread_setname_np */
+#define _GNU_SOURCE /* pthread_setname_np, dladdr */
 #endif
 #include "core/platform.h"
 
 #include <penstock/device.h>
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -110,6 +111,27 @@ int ps__cpu_quota(void)
 		period = (long long)read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
 	}
 	return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+bool ps__library_folder(char *folder, size_t bytes)
+{
+#if defined(__linux__) || defined(__APPLE__)
+	static const char here; /* any object of the library's own */
+	Dl_info info;
+	if (!dladdr(&here, &info) || !info.dli_fname)
+		return false;
+	const char *slash = strrchr(info.dli_fname, '/');
+	size_t length = slash ? (size_t)(slash - info.dli_fname) : 0;
+	if (!slash || length >= bytes)
+		return false;
+	memcpy(folder, info.dli_fname, length);
+	folder[length] = '\0';
+	return true;
+#else
+	(void)folder;
+	(void)bytes;
+	return false;
+#endif
 }
 
 void ps__thread_name(const char *name)
