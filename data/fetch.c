@@ -19,8 +19,8 @@
 
 enum { STALL_SECONDS = 30, CONNECT_SECONDS = 15, ATTEMPTS = 3 };
 
-/* Makes the folder and those above it; PS_EINVAL when that cannot be. */
-static ps_status make_folders(const char *folder)
+/* Makes the folder and those above it, and says whether it is new; PS_EINVAL when that cannot be. */
+static ps_status make_folders(const char *folder, int *is_new)
 {
 	char *path = strdup(folder);
 	if (path == NULL)
@@ -32,6 +32,7 @@ static ps_status make_folders(const char *folder)
 	}
 	int error = mkdir(path, 0777) == 0 ? 0 : errno;
 	free(path);
+	*is_new = error == 0;
 	if (error != 0 && error != EEXIST)
 		return ps_fail(PS_EINVAL, "the folder %s cannot be made: %s", folder, strerror(error));
 	return PS_OK;
@@ -197,7 +198,8 @@ ps_status ps_data_fetch(const ps_fetch_source *source, const char *to, const ps_
 	if (to == NULL || to[0] == '\0')
 		return ps_fail(PS_EINVAL, "no folder was named to put %s into", source->name);
 	PS_TRY(ps__download_check_url(options->url != NULL ? options->url : source->url));
-	PS_TRY(make_folders(to));
+	int is_new = 0;
+	PS_TRY(make_folders(to, &is_new));
 	int folder = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (folder < 0)
 		return ps_fail(PS_EINVAL, "%s cannot be used as a folder: %s", to, strerror(errno));
@@ -206,5 +208,8 @@ ps_status ps_data_fetch(const ps_fetch_source *source, const char *to, const ps_
 	if (status == PS_OK && !all_there)
 		status = fetch_into(folder, to, source, options);
 	(void)close(folder);
+	/* A new folder goes again, unless a part of the download is in it. */
+	if (status != PS_OK && is_new)
+		(void)rmdir(to);
 	return status;
 }

@@ -205,11 +205,13 @@ START_TEST(refused)
 	        {.sample_vocabulary = -5},
 	        {.sample_tokens = {0, 0, (size_t)PS_SAMPLE_TOKENS_MAX + 1}},
 	};
+	ps_corpus *present = open_sample(NULL);
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-		ps_corpus *corpus = (ps_corpus *)&wrong;
+		ps_corpus *corpus = present;
 		ck_assert_int_eq(ps_corpus_open(&corpus, "sample", &wrong[i]), PS_EINVAL);
 		ck_assert_ptr_null(corpus);
 	}
+	ps_corpus_close(present);
 }
 END_TEST
 

@@ -42,10 +42,21 @@ typedef struct arguments {
 	int help;
 } arguments;
 
-/* Writes the one line of an error; a corpus path cannot break it in two. */
+/* Writes one line on standard error; control characters of a file name cannot break it in two. */
+static void error_line(const char *command, const char *text, const char *detail)
+{
+	char line[2048];
+	snprintf(line, sizeof line, "penstock data%s%s: %s%s", command[0] != '\0' ? " " : "", command, text, detail);
+	for (char *c = line; *c != '\0'; c++) {
+		if ((unsigned char)*c < ' ' || *c == 0x7F)
+			*c = '?';
+	}
+	fprintf(stderr, "%s\n", line);
+}
+
 static int fail_usage(const char *command, const char *text, const char *detail)
 {
-	fprintf(stderr, "penstock data%s%s: %s%s\n", command[0] != '\0' ? " " : "", command, text, detail);
+	error_line(command, text, detail);
 	return EXIT_USAGE;
 }
 
@@ -190,14 +201,14 @@ static int print_json(json_t *object)
 	json_decref(object);
 	if (done)
 		return EXIT_DONE;
-	fprintf(stderr, "penstock data: the result cannot be written as JSON\n");
+	error_line("", "the result cannot be written as JSON", "");
 	return EXIT_FAILED;
 }
 
 /* The exit status of a failed call, with its message on standard error and, if asked for, as JSON. */
 static int report(ps_status status, int json)
 {
-	fprintf(stderr, "penstock data: %s\n", ps_error_message());
+	error_line("", ps_error_message(), "");
 	if (json)
 		(void)print_json(
 		        json_pack("{s:s, s:s}", "error", ps_error_message(), "status", ps_status_name(status)));
@@ -216,7 +227,7 @@ static int run_info(const arguments *given)
 	int code = given->json ? print_json(corpus_json(corpus, given->what)) : print_text(corpus, given->what);
 	ps_corpus_close(corpus);
 	if (fflush(stdout) != 0) {
-		fprintf(stderr, "penstock data: the result cannot be written to standard output\n");
+		error_line("", "the result cannot be written to standard output", "");
 		code = EXIT_FAILED;
 	}
 	return code;
@@ -271,8 +282,9 @@ static int run_fetch(const arguments *given)
 		return fail_usage("fetch", "no corpus was named; there are: ", known);
 	const ps_fetch_source *source = ps_fetch_source_find(given->what);
 	if (source == NULL) {
-		fprintf(stderr, "penstock data fetch: there is no corpus %s; there are: %s\n", given->what, known);
-		return EXIT_USAGE;
+		char text[512];
+		snprintf(text, sizeof text, "there is no corpus %.200s; there are: ", given->what);
+		return fail_usage("fetch", text, known);
 	}
 	const char *to = given->to != NULL ? given->to : source->name;
 	shown progress = {.terminal = isatty(STDERR_FILENO)};
