@@ -65,7 +65,7 @@ ps_status ps__program_explain(ps_pipeline *pipeline, struct program *program, ps
 		int64_t op = -1;
 		if (ps__timeline_status(timeline) == PS_OK)
 			continue;
-		const struct instruction *origin = find_command(program, timeline, timeline->failed_at, &op);
+		const struct instruction *origin = find_command(program, timeline, timeline->failed_from, &op);
 		if (origin) {
 			describe(pipeline, origin, op, text, sizeof text);
 			return ps_fail(ps__timeline_status(timeline), "%s: %s", text, timeline->message);
@@ -76,7 +76,7 @@ ps_status ps__program_explain(ps_pipeline *pipeline, struct program *program, ps
 		if (instruction->kind != INSTRUCTION_TRANSFER || !program->events[i].timeline)
 			continue;
 		const ps_timeline *timeline = program->events[i].timeline;
-		if (ps__timeline_status(timeline) != PS_OK && timeline->failed_at <= program->events[i].value) {
+		if (ps__timeline_status(timeline) != PS_OK && timeline->failed_from <= program->events[i].value) {
 			describe(pipeline, instruction, -1, text, sizeof text);
 			return ps_fail(ps__timeline_status(timeline), "%s: %s", text, timeline->message);
 		}
