@@ -2,7 +2,6 @@
 #include "pipeline/internal.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 static void *zeroed(size_t count, size_t size)
 {
@@ -41,23 +40,10 @@ static ps_status split(ps_pipeline *pipeline, struct program *program)
 	return PS_OK;
 }
 
-/* Evaluation: the stages stand where training has them, and each micro-batch goes through them in turn. */
+/* Evaluation: forward only, with the stages where training has them. */
 static ps_status generate_forward(ps_pipeline *pipeline, struct program *program)
 {
-	ps_schedule *schedule;
-	PS_TRY(ps_schedule_generate(&schedule, "forward-only", pipeline->rank_count,
-	                            pipeline->stage_count / pipeline->rank_count, program->micro_batches));
-	program->schedule = schedule;
-	for (int r = 0; r < schedule->ranks; r++)
-		schedule->rank[r].count = 0;
-	memcpy(schedule->rank_of_stage, pipeline->rank_of_stage,
-	       (size_t)pipeline->stage_count * sizeof *schedule->rank_of_stage);
-	for (int i = 0; i < program->micro_batches; i++)
-		for (int s = 0; s < pipeline->stage_count; s++)
-			PS_TRY(ps_schedule_add(
-			        schedule, schedule->rank_of_stage[s],
-			        (ps_action){.kind = PS_ACTION_F, .stage = s, .micro_batch = i, .count = 1}));
-	return PS_OK;
+	return ps_schedule_generate_forward(&program->schedule, pipeline->train->schedule, program->micro_batches);
 }
 
 static ps_status generate_training(ps_pipeline *pipeline, struct program *program)
