@@ -24,9 +24,10 @@ struct trial {
 	int encoder_layers;
 	double dropout; /* < 0: none */
 	bool no_mask, hooked;
-	bool mixed;                /* the model of trial_mixed_model instead */
-	uint64_t max_buffer_bytes; /* all devices are made to have this limit; 0: their own */
-	ps_pipeline_config config; /* sizes and devices left out are filled in */
+	bool mixed;                                      /* the model of trial_mixed_model instead */
+	void (*opened)(struct trial *trial, int device); /* called when a hooked device was opened; NULL: not */
+	uint64_t max_buffer_bytes;                       /* all devices are made to have this limit; 0: their own */
+	ps_pipeline_config config;                       /* sizes and devices left out are filled in */
 	const char *devices[TRIAL_RANKS];
 	struct hook hooks[TRIAL_RANKS];
 
