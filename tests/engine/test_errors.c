@@ -251,10 +251,6 @@ static const struct {
 START_TEST(test_refusals)
 {
 	struct trial trial = {.config = refusals[_i].config};
-	if (trial.config.time < 0) {
-		/* The model is not asked to prepare for it. */
-		trial.mixed = true;
-	}
 	check_fails(trial_create(&trial), refusals[_i].status);
 	check_message(refusals[_i].message);
 	ck_assert_ptr_null(trial.pipeline);

@@ -84,9 +84,9 @@ ps_status trial_create(struct trial *trial)
 	                                          : trial->dropout > 0 ? trial->dropout
 	                                                               : 0.2,
 	                               .causal = !trial->no_mask,
-	                               .max_time = config->time};
+	                               .max_time = config->time > 0 ? config->time : 1};
 	if (trial->mixed)
-		trial_mixed_model(&trial->model, EMSIZE, config->time);
+		trial_mixed_model(&trial->model, EMSIZE, sizes.max_time);
 	else
 		check_ok(ps_transformer_create(&trial->model, &sizes));
 	config->layers = trial->model.layers;
