@@ -7,6 +7,7 @@
 #include "support/rig.h"
 
 #include "core/backend.h"
+#include "core/registry.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ static const char *device_of(int index)
 static bool has(const struct rig *rig, ps_op op)
 {
 	const ps_device *device = ps_queue_device(rig->queue);
-	if (device->backend->ops[op])
+	if (ps__backend_has(device->backend, op))
 		return true;
 	printf("skip: %s has no %s\n", device->info.name, ps_op_name(op));
 	return false;
@@ -38,7 +39,7 @@ static bool taken(struct rig *rig, ps_op op, ps_dtype dtype, const void *argumen
 	if (status == PS_ENOTSUP && dtype == PS_F64)
 		return false;
 	ck_assert_msg(status == PS_OK, "%s", ps_error_message());
-	CHECK_OK(ps_queue_finish(rig->queue));
+	check_ok(ps_queue_finish(rig->queue));
 	return true;
 }
 
@@ -75,9 +76,9 @@ static ps_tensor filled(struct rig *rig, int64_t rows, int64_t columns)
 		values[i] = (float)((double)(conform_mix(conform_seed() + (uint64_t)columns + i) >> 40) / 8388608 - 1);
 	for (size_t i = PERIOD; i < count; i += PERIOD)
 		memcpy(values + i, values, (count - i < PERIOD ? count - i : PERIOD) * sizeof *values);
-	CHECK_OK(ps_buffer_create(&tensor.buffer, ps_queue_device(rig->queue), count * sizeof *values));
-	CHECK_OK(ps_queue_write(rig->queue, tensor, values));
-	CHECK_OK(ps_queue_finish(rig->queue));
+	check_ok(ps_buffer_create(&tensor.buffer, ps_queue_device(rig->queue), count * sizeof *values));
+	check_ok(ps_queue_write(rig->queue, tensor, values));
+	check_ok(ps_queue_finish(rig->queue));
 	free(values);
 	return tensor;
 }
