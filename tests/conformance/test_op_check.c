@@ -25,19 +25,20 @@ union arguments {
 enum freedom { OPTIONAL = 1, ANY_SHAPE = 2, STRIDED = 4, ANY_ROWS = 8 };
 
 struct field {
-	ps_op op;
 	const char *name;
 	size_t offset;
-	int rank;
 	int64_t dims[4];
+	ps_op op;
+	int rank;
 	enum { FLOATING, DOUBLE, WORD } kind;
 	int freedom;
 };
 
-#define FIELD(op, name, kind, freedom, ...)                                                                     \
-	{                                                                                                       \
-		PS_OP_##op, #name, offsetof(ps_args_##op, name),                                                \
-		        (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}, kind, freedom \
+#define FIELD(of, tensor, type, may, ...)                                                                 \
+	{                                                                                                 \
+		.op = PS_OP_##of, .name = #tensor, .offset = offsetof(ps_args_##of, tensor),              \
+		.rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), .dims = {__VA_ARGS__}, \
+		.kind = (type), .freedom = (may),                                                         \
 	}
 #define CUBE ROWS, TIME, WIDTH
 

@@ -14,7 +14,8 @@ struct rig {
 	int count;
 };
 
-void rig_open(struct rig *rig, const char *device);
+/* Opens the device with this name. */
+void rig_open(struct rig *rig, const char *name);
 /* Frees all tensors too. */
 void rig_close(struct rig *rig);
 
