@@ -33,7 +33,8 @@ typedef enum ps_op {
 /*
  * A dropout site. The mask is regenerated from the place wherever it is needed and never stored: element e of the
  * tensor's local sample row r is kept iff word(first_row + r, e) >= floor((double)p * 2^32), and then multiplied by
- * (float)(1 / (1 - (double)p)). p = 0 means no dropout, and the place is not read.
+ * 1 / (1 - (double)p), which is rounded to float for F32 tensors; a dropped element is exactly 0, whatever it was.
+ * p = 0 means no dropout, and the place is not read.
  */
 typedef struct ps_dropout {
 	float p;            /* 0 <= p < 1 */
@@ -62,7 +63,7 @@ typedef struct ps_args_add {
 	ps_tensor a, b, y;
 } ps_args_add;
 
-/* Same shapes; y may alias x. */
+/* Same shapes; y may alias x. A NaN stays a NaN, so that a run that went astray is seen. */
 typedef struct ps_args_relu_fwd {
 	ps_tensor x, y;
 } ps_args_relu_fwd;
