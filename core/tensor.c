@@ -35,11 +35,11 @@ const char *ps_dtype_name(ps_dtype dtype)
 ps_tensor ps_tensor_make(ps_buffer *buffer, uint64_t offset, ps_dtype dtype, int rank, const int64_t *dims)
 {
 	ps_tensor tensor = {.buffer = buffer, .offset = offset, .dtype = dtype, .rank = rank};
-	int64_t stride = 1;
+	uint64_t stride = 1; /* unsigned, so that absurd dims make an unsound tensor, not an overflow */
 	for (int i = rank - 1; i >= 0; i--) {
 		tensor.dims[i] = dims[i];
-		tensor.strides[i] = stride;
-		stride *= dims[i];
+		tensor.strides[i] = (int64_t)stride;
+		stride *= (uint64_t)dims[i];
 	}
 	return tensor;
 }
