@@ -18,7 +18,7 @@ add_library(penstock_warnings INTERFACE)
 target_compile_definitions(penstock_warnings INTERFACE _POSIX_C_SOURCE=200809L)
 target_compile_options(penstock_warnings INTERFACE
 	-Wall -Wextra -Wpedantic -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual
-	-Wwrite-strings -Wundef -Wvla -Wformat=2 -Wno-format-truncation $<$<BOOL:${PS_WERROR}>:-Werror>)
+	-Wwrite-strings -Wundef -Wvla -Wformat=2 $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> $<$<BOOL:${PS_WERROR}>:-Werror>)
 if(PS_SANITIZE)
 	add_compile_options(-fsanitize=${PS_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
 	add_link_options(-fsanitize=${PS_SANITIZE})

@@ -6,13 +6,21 @@ pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
 pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
 pkg_check_modules(ARCHIVE REQUIRED IMPORTED_TARGET libarchive)
+# libcrypto for checksums.
+pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto>=3.0)
 # libunistring and Random123 ship no pkg-config file.
 find_path(UNISTRING_INCLUDE_DIR unicase.h REQUIRED)
 find_library(UNISTRING_LIBRARY unistring REQUIRED)
 find_path(RANDOM123_INCLUDE_DIR Random123/philox.h REQUIRED)
 
+# The cpu backend's GEMM; without it the backend uses a plain blocked loop of its own. Found by its files, because
+# Debian's dnnl-config.cmake asks for the OpenCL headers, which its C API does not need.
 option(PS_ONEDNN "Use oneDNN for the cpu backend's GEMM" ON)
 if(PS_ONEDNN)
-	find_package(dnnl CONFIG REQUIRED)
+	find_path(DNNL_INCLUDE_DIR dnnl.h REQUIRED)
+	find_library(DNNL_LIBRARY dnnl REQUIRED)
+	add_library(DNNL::dnnl UNKNOWN IMPORTED)
+	set_target_properties(DNNL::dnnl PROPERTIES
+		IMPORTED_LOCATION "${DNNL_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${DNNL_INCLUDE_DIR}")
 	find_package(OpenMP REQUIRED COMPONENTS C)
 endif()

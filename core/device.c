@@ -15,31 +15,59 @@ static void release(ps_device *device)
 	}
 }
 
-ps_status ps__device_open_on(ps_device **out, const ps_backend *backend, const char *spec)
+/* `device` is the start of the allocation; `backend` is complete. */
+static ps_status open_device(ps_device *device, const ps_backend *backend, const char *spec)
 {
-	*out = NULL;
-	ps_device *device = calloc(1, sizeof *device);
-	if (!device)
-		return ps_fail(PS_ENOMEM, "out of memory for a device");
 	device->backend = backend;
 	atomic_store(&device->holders, 1);
 	snprintf(device->info.backend, sizeof device->info.backend, "%s", backend->name);
-	ps_status status = backend->device_open(device, spec);
+	return backend->device_open(device, spec);
+}
+
+/* A device whose table was completed for it alone. */
+struct own_table {
+	ps_device device; /* first, for release() to free */
+	struct ps__full_backend full;
+};
+
+ps_status ps__device_open_on(ps_device **out, const ps_backend *backend, const char *spec)
+{
+	*out = NULL;
+	struct own_table *own = calloc(1, sizeof *own);
+	if (!own)
+		return ps_fail(PS_ENOMEM, "out of memory for a device");
+	ps_status status = ps__backend_complete(&own->full, backend);
+	if (status == PS_OK)
+		status = open_device(&own->device, &own->full.table, spec);
 	if (status != PS_OK) {
-		free(device);
+		free(own);
 		return status;
 	}
-	*out = device;
+	*out = &own->device;
 	return PS_OK;
 }
 
 ps_status ps_device_open(ps_device **out, const char *name)
 {
 	*out = NULL;
+	if (!name || !*name)
+		return ps_fail(PS_EINVAL, "a device needs a name, such as \"cpu\"");
 	const char *colon = strchr(name, ':');
+	if (colon && !colon[1])
+		return ps_fail(PS_ENODEV, "\"%s\" names no part of %.*s; leave the colon out to name all of it", name,
+		               (int)(colon - name), name);
 	const ps_backend *backend;
 	PS_TRY(ps__backend_find(&backend, name, colon ? (size_t)(colon - name) : strlen(name)));
-	return ps__device_open_on(out, backend, colon ? colon + 1 : "");
+	ps_device *device = calloc(1, sizeof *device);
+	if (!device)
+		return ps_fail(PS_ENOMEM, "out of memory for a device");
+	ps_status status = open_device(device, backend, colon ? colon + 1 : "");
+	if (status != PS_OK) {
+		free(device);
+		return status;
+	}
+	*out = device;
+	return PS_OK;
 }
 
 void ps_device_close(ps_device *device)

@@ -26,17 +26,11 @@ static ps_status placed(const struct check *check, const char *name, ps_tensor t
 	if (t.buffer->device != check->device)
 		return ps_fail(PS_EINVAL, "%s on %s: %s is on %s", ps_op_name(check->op), check->device->info.name,
 		               name, t.buffer->device->info.name);
-	if (t.rank < 0 || t.rank > PS_MAX_RANK)
-		return bad(check, name, t, "of rank 0 to 5");
-	int64_t last = 0;
-	for (int i = 0; i < t.rank; i++) {
-		if (t.dims[i] <= 0 || t.strides[i] < 0)
-			return bad(check, name, t, "without empty dimensions");
-		last += (t.dims[i] - 1) * t.strides[i];
-	}
-	uint64_t end = t.offset + (uint64_t)(last + 1) * ps_dtype_bytes(t.dtype);
-	if (end > t.buffer->bytes || t.offset % ps_dtype_bytes(t.dtype))
+	if (!ps__tensor_is_sound(t))
 		return bad(check, name, t, "within its buffer and aligned");
+	for (int i = 0; i < t.rank; i++)
+		if (t.dims[i] == 0)
+			return bad(check, name, t, "without empty dimensions");
 	return PS_OK;
 }
 

@@ -52,8 +52,5 @@ ps_status ps_op_run(ps_queue *queue, ps_op op, const void *arguments, size_t byt
 	if (!known(op) || bytes != rows[op].bytes)
 		return ps_fail(PS_EINVAL, "op %d was called with an argument struct of %zu bytes", (int)op, bytes);
 	PS_TRY(ps__op_check(queue->device, op, arguments));
-	ps_op_fn run = queue->device->backend->ops[op];
-	if (!run)
-		return ps_fail(PS_ENOTSUP, "%s has no %s", queue->device->info.name, rows[op].name);
-	return run(queue, arguments);
+	return queue->device->backend->ops[op](queue, arguments);
 }

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* A condition variable whose timed waits go by the clock of ps_clock_ns. Returns 0 or an errno value. */
@@ -18,6 +19,20 @@ uint64_t ps__memory_peak(void);
 
 /* Threads' worth of CPU time that a cgroup quota leaves this process, rounded up; 0: no limit. */
 int ps__cpu_quota(void);
+
+/* What control groups leave a process; 0: no limit. */
+struct ps__cgroup_limits {
+	uint64_t memory_bytes;
+	int cpus;
+};
+/*
+ * Reads the limits of the groups that `self` (/proc/self/cgroup) lists and of all groups round them, of version 1 and
+ * 2, under `root` (/sys/fs/cgroup). What is not there or cannot be read limits nothing.
+ */
+struct ps__cgroup_limits ps__cgroup_read(const char *root, const char *self);
+
+/* The folder that the library was loaded from, without a slash at the end; false when unknown or too long. */
+bool ps__library_folder(char *folder, size_t bytes);
 
 /* Names the calling thread for debuggers and profilers where the system can. */
 void ps__thread_name(const char *name);

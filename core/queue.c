@@ -13,8 +13,8 @@ ps_status ps_queue_create(ps_queue **out, ps_device *device, const char *label)
 	if (!queue)
 		return ps_fail(PS_ENOMEM, "out of memory for a queue");
 	queue->device = device;
-	snprintf(queue->label, sizeof queue->label, "%s", label);
-	ps_status status = ps__timeline_init(&queue->timeline, queue);
+	snprintf(queue->label, sizeof queue->label, "%s", label ? label : "");
+	ps_status status = ps__timeline_init(&queue->timeline, queue, queue->label);
 	if (status != PS_OK) {
 		free(queue);
 		return status;
@@ -30,24 +30,12 @@ ps_status ps_queue_create(ps_queue **out, ps_device *device, const char *label)
 	return PS_OK;
 }
 
-/* Waits until all commands have been run or skipped, whatever became of them. */
-static void drain(ps_queue *queue)
-{
-	ps_timeline *timeline = &queue->timeline;
-	pthread_mutex_lock(&timeline->mutex);
-	atomic_fetch_add(&timeline->waiters, 1);
-	while (atomic_load(&timeline->completed) < timeline->submitted)
-		pthread_cond_wait(&timeline->cond, &timeline->mutex);
-	atomic_fetch_sub(&timeline->waiters, 1);
-	pthread_mutex_unlock(&timeline->mutex);
-}
-
 void ps_queue_destroy(ps_queue *queue)
 {
 	if (!queue)
 		return;
 	ps_device *device = queue->device;
-	drain(queue);
+	ps__timeline_drain(&queue->timeline);
 	device->backend->queue_destroy(queue);
 	ps__timeline_finish(&queue->timeline);
 	free(queue);
@@ -56,8 +44,7 @@ void ps_queue_destroy(ps_queue *queue)
 
 void ps_queue_reset(ps_queue *queue)
 {
-	drain(queue);
-	atomic_store(&queue->timeline.failed, PS_OK);
+	ps__timeline_reset(&queue->timeline);
 }
 
 ps_device *ps_queue_device(const ps_queue *queue)
@@ -77,63 +64,67 @@ ps_event ps_queue_record(ps_queue *queue)
 
 ps_status ps_queue_wait(ps_queue *queue, ps_event event)
 {
-	if (!event.timeline || event.timeline == &queue->timeline)
+	if (!event.timeline)
 		return PS_OK;
-	if (ps_event_done(event) && ps__timeline_status(event.timeline) == PS_OK)
+	/* A point that has failed goes to the backend, for the queue to fail in its place in the order. */
+	if (ps_event_done(event) ? ps_event_wait(event, 0) == PS_OK : event.timeline == &queue->timeline)
 		return PS_OK;
 	return queue->device->backend->queue_wait(queue, event);
 }
 
-/* Is the tensor contiguous, within its buffer and on a device that the queue can work with? */
-static ps_status check_tensor(const ps_queue *queue, const char *what, ps_tensor tensor, bool own)
+ps_status ps__transfer_check(const ps_device *device, const char *what, const char *where, ps_tensor tensor)
 {
 	char text[128];
 	if (!ps_tensor_present(tensor))
-		return ps_fail(PS_EINVAL, "%s on %s: the tensor is absent", what, queue->label);
+		return ps_fail(PS_EINVAL, "%s on %s: the tensor is absent", what, where);
+	if (!ps__tensor_is_sound(tensor))
+		return ps_fail(PS_EINVAL, "%s on %s: %s does not lie within its buffer, aligned", what, where,
+		               ps_tensor_text(tensor, text, sizeof text));
 	if (!ps_tensor_is_contiguous(tensor))
-		return ps_fail(PS_EINVAL, "%s on %s: %s is not contiguous", what, queue->label,
+		return ps_fail(PS_EINVAL, "%s on %s: %s is not contiguous", what, where,
 		               ps_tensor_text(tensor, text, sizeof text));
-	uint64_t bytes = (uint64_t)ps_tensor_count(tensor) * ps_dtype_bytes(tensor.dtype);
-	if (tensor.offset > tensor.buffer->bytes || bytes > tensor.buffer->bytes - tensor.offset)
-		return ps_fail(PS_EINVAL, "%s on %s: %s does not lie within its buffer", what, queue->label,
-		               ps_tensor_text(tensor, text, sizeof text));
-	if (own && tensor.buffer->device != queue->device)
-		return ps_fail(PS_EINVAL, "%s on %s: the tensor is on %s", what, queue->device->info.name,
-		               tensor.buffer->device->info.name);
+	if (device && tensor.buffer->device != device)
+		return ps_fail(PS_EINVAL, "%s on %s: the tensor is on %s, which should be %s", what, where,
+		               tensor.buffer->device->info.name, device->info.name);
 	return PS_OK;
+}
+
+ps_status ps__transfer_check_pair(const char *what, const char *where, ps_tensor to, ps_tensor from)
+{
+	char a[128], b[128];
+	if (to.dtype == from.dtype && ps_tensor_count(to) == ps_tensor_count(from))
+		return PS_OK;
+	return ps_fail(PS_EINVAL, "%s on %s: %s does not match %s", what, where, ps_tensor_text(to, a, sizeof a),
+	               ps_tensor_text(from, b, sizeof b));
 }
 
 ps_status ps_queue_write(ps_queue *queue, ps_tensor to, const void *from)
 {
-	PS_TRY(check_tensor(queue, "write", to, true));
+	PS_TRY(ps__transfer_check(queue->device, "write", queue->label, to));
 	return ps_tensor_count(to) ? queue->device->backend->queue_write(queue, to, from) : PS_OK;
 }
 
 ps_status ps_queue_read(ps_queue *queue, void *to, ps_tensor from)
 {
-	PS_TRY(check_tensor(queue, "read", from, true));
+	PS_TRY(ps__transfer_check(queue->device, "read", queue->label, from));
 	return ps_tensor_count(from) ? queue->device->backend->queue_read(queue, to, from) : PS_OK;
 }
 
 ps_status ps_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from)
 {
-	PS_TRY(check_tensor(queue, "copy", to, true));
-	PS_TRY(check_tensor(queue, "copy", from, false));
+	PS_TRY(ps__transfer_check(queue->device, "copy", queue->label, to));
+	PS_TRY(ps__transfer_check(NULL, "copy", queue->label, from));
 	const ps_device *source = from.buffer->device, *device = queue->device;
-	if (source != device && !(device->backend->can_copy_from && device->backend->can_copy_from(device, source)))
+	if (source != device && !device->backend->can_copy_from(device, source))
 		return ps_fail(PS_ENOTSUP, "%s cannot copy directly from %s; use a link", device->info.name,
 		               source->info.name);
-	if (to.dtype != from.dtype || ps_tensor_count(to) != ps_tensor_count(from)) {
-		char a[128], b[128];
-		return ps_fail(PS_EINVAL, "copy on %s: %s does not match %s", queue->label,
-		               ps_tensor_text(to, a, sizeof a), ps_tensor_text(from, b, sizeof b));
-	}
+	PS_TRY(ps__transfer_check_pair("copy", queue->label, to, from));
 	return ps_tensor_count(to) ? queue->device->backend->queue_copy(queue, to, from) : PS_OK;
 }
 
 ps_status ps_queue_zero(ps_queue *queue, ps_tensor tensor)
 {
-	PS_TRY(check_tensor(queue, "zero", tensor, true));
+	PS_TRY(ps__transfer_check(queue->device, "zero", queue->label, tensor));
 	return ps_tensor_count(tensor) ? queue->device->backend->queue_zero(queue, tensor) : PS_OK;
 }
 

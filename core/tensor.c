@@ -1,5 +1,5 @@
 /* Tensor values and views. */
-#include <penstock/tensor.h>
+#include "core/backend.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,11 +35,11 @@ const char *ps_dtype_name(ps_dtype dtype)
 ps_tensor ps_tensor_make(ps_buffer *buffer, uint64_t offset, ps_dtype dtype, int rank, const int64_t *dims)
 {
 	ps_tensor tensor = {.buffer = buffer, .offset = offset, .dtype = dtype, .rank = rank};
-	int64_t stride = 1;
+	uint64_t stride = 1; /* unsigned, so that absurd dims make an unsound tensor, not an overflow */
 	for (int i = rank - 1; i >= 0; i--) {
 		tensor.dims[i] = dims[i];
-		tensor.strides[i] = stride;
-		stride *= dims[i];
+		tensor.strides[i] = (int64_t)stride;
+		stride *= (uint64_t)dims[i];
 	}
 	return tensor;
 }
@@ -102,6 +102,10 @@ const char *ps_tensor_text(ps_tensor tensor, char *text, size_t bytes)
 		snprintf(text, bytes, "absent");
 		return text;
 	}
+	if (tensor.rank < 0 || tensor.rank > PS_MAX_RANK) {
+		snprintf(text, bytes, "%s of rank %d", ps_dtype_name(tensor.dtype), tensor.rank);
+		return text;
+	}
 	size_t used = 0;
 	for (int i = -1; i <= tensor.rank && used < bytes; i++) {
 		int length;
@@ -116,4 +120,32 @@ const char *ps_tensor_text(ps_tensor tensor, char *text, size_t bytes)
 		used += (size_t)length;
 	}
 	return text;
+}
+
+bool ps__tensor_is_sound(ps_tensor tensor)
+{
+	uint64_t size = ps_dtype_bytes(tensor.dtype);
+	if (!tensor.buffer || !size || tensor.rank < 0 || tensor.rank > PS_MAX_RANK || tensor.offset % size ||
+	    tensor.offset > tensor.buffer->bytes)
+		return false;
+	/* The elements from the offset on, less one: no element may lie beyond `room`. */
+	uint64_t room = (tensor.buffer->bytes - tensor.offset) / size, last = 0, count = 1;
+	for (int i = 0; i < tensor.rank; i++)
+		if (tensor.dims[i] == 0)
+			count = 0;
+	for (int i = 0; i < tensor.rank; i++) {
+		if (tensor.dims[i] < 0 || tensor.strides[i] < 0)
+			return false;
+		if (count == 0)
+			continue;
+		uint64_t steps = (uint64_t)tensor.dims[i] - 1, stride = (uint64_t)tensor.strides[i];
+		if (steps && stride > room / steps)
+			return false;
+		last += steps * stride; /* at most PS_MAX_RANK times room, which is far from overflow */
+		/* Views may repeat elements by a zero stride; their number still has to be a number. */
+		if ((uint64_t)tensor.dims[i] > (uint64_t)INT64_MAX / count)
+			return false;
+		count *= (uint64_t)tensor.dims[i];
+	}
+	return count == 0 || last < room;
 }

@@ -3,12 +3,15 @@
 
 #include "core/platform.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue)
+ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue, const char *label)
 {
 	memset(timeline, 0, sizeof *timeline);
 	timeline->queue = queue;
+	timeline->label = label;
 	if (pthread_mutex_init(&timeline->mutex, NULL))
 		return ps_fail(PS_ENOMEM, "cannot create a mutex");
 	if (ps__condition_init(&timeline->cond)) {
@@ -31,7 +34,10 @@ uint64_t ps__timeline_next(ps_timeline *timeline)
 
 void ps__timeline_complete(ps_timeline *timeline, uint64_t value)
 {
-	/* Sequential consistency pairs this store with the waiter's increment: one of the two sees the other. */
+	/*
+	 * Sequential consistency pairs this store with the waiter's increment: either the waiter sees the value, or
+	 * the waiter is seen here, and then holds the mutex until it sleeps.
+	 */
 	atomic_store(&timeline->completed, value);
 	if (atomic_load(&timeline->waiters) > 0) {
 		pthread_mutex_lock(&timeline->mutex);
@@ -44,8 +50,10 @@ void ps__timeline_fail(ps_timeline *timeline, uint64_t value, ps_status status)
 {
 	pthread_mutex_lock(&timeline->mutex);
 	if (atomic_load(&timeline->failed) == PS_OK) {
-		strncpy(timeline->message, ps_error_message(), sizeof timeline->message - 1);
-		timeline->failed_at = value;
+		snprintf(timeline->message, sizeof timeline->message, "%s", ps_error_message());
+		timeline->failed_from = value;
+		timeline->failed_to = UINT64_MAX;
+		atomic_store(&timeline->last_failed, (int)status);
 		atomic_store(&timeline->failed, (int)status);
 	}
 	pthread_cond_broadcast(&timeline->cond);
@@ -57,46 +65,95 @@ ps_status ps__timeline_status(const ps_timeline *timeline)
 	return (ps_status)atomic_load(&timeline->failed);
 }
 
-/* True when the wait for `value` is over; *status tells how it ended. */
-static bool settled(ps_timeline *timeline, uint64_t value, ps_status *status)
+void ps__timeline_drain(ps_timeline *timeline)
 {
-	ps_status failed = ps__timeline_status(timeline);
-	if (failed != PS_OK && timeline->failed_at <= value) {
-		*status = failed;
-		return true;
+	pthread_mutex_lock(&timeline->mutex);
+	atomic_fetch_add(&timeline->waiters, 1);
+	while (atomic_load(&timeline->completed) < timeline->submitted)
+		pthread_cond_wait(&timeline->cond, &timeline->mutex);
+	atomic_fetch_sub(&timeline->waiters, 1);
+	pthread_mutex_unlock(&timeline->mutex);
+}
+
+void ps__timeline_reset(ps_timeline *timeline)
+{
+	ps__timeline_drain(timeline);
+	pthread_mutex_lock(&timeline->mutex);
+	if (atomic_load(&timeline->failed) != PS_OK) {
+		/* A fresh point, so that what is recorded next does not lie within the failure. */
+		timeline->failed_to = timeline->submitted++;
+		atomic_store(&timeline->completed, timeline->submitted);
+		atomic_store(&timeline->failed, PS_OK);
 	}
-	*status = PS_OK;
-	return atomic_load(&timeline->completed) >= value;
+	pthread_mutex_unlock(&timeline->mutex);
+}
+
+/* The status of the failure that `value` lies in, PS_OK if in none. The caller holds the mutex. */
+static ps_status failure_at(const ps_timeline *timeline, uint64_t value)
+{
+	ps_status status = (ps_status)atomic_load(&timeline->last_failed);
+	bool inside = timeline->failed_from <= value && value <= timeline->failed_to;
+	return status != PS_OK && inside ? status : PS_OK;
+}
+
+/*
+ * True when the point is known to be reached without a look at the mutex. The order matters: the count is read first,
+ * so that a failure that came before the count is seen after it.
+ */
+static bool reached_well(const ps_timeline *timeline, uint64_t value)
+{
+	return atomic_load(&timeline->completed) >= value && atomic_load(&timeline->last_failed) == PS_OK;
+}
+
+/* True when the wait is over. The caller holds the mutex. */
+static bool settled(const ps_timeline *timeline, uint64_t value, ps_status *status)
+{
+	bool reached = atomic_load(&timeline->completed) >= value;
+	*status = failure_at(timeline, value);
+	return reached || *status != PS_OK;
 }
 
 bool ps_event_done(ps_event event)
 {
+	ps_timeline *timeline = event.timeline;
+	if (!timeline || reached_well(timeline, event.value))
+		return true;
 	ps_status status;
-	return !event.timeline || settled(event.timeline, event.value, &status);
+	pthread_mutex_lock(&timeline->mutex);
+	bool done = settled(timeline, event.value, &status);
+	pthread_mutex_unlock(&timeline->mutex);
+	return done;
+}
+
+/* The time at which a wait of timeout_ns from now is over; -1: never. */
+static int64_t deadline_after(int64_t timeout_ns)
+{
+	int64_t now = ps_clock_ns();
+	return timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns;
 }
 
 ps_status ps_event_wait(ps_event event, int64_t timeout_ns)
 {
 	ps_timeline *timeline = event.timeline;
-	ps_status status = PS_OK;
-	if (!timeline)
+	if (!timeline || reached_well(timeline, event.value))
 		return PS_OK;
-	if (!settled(timeline, event.value, &status)) {
-		int64_t deadline = timeout_ns < 0 ? -1 : ps_clock_ns() + timeout_ns;
-		bool late = false;
-		pthread_mutex_lock(&timeline->mutex);
-		atomic_fetch_add(&timeline->waiters, 1);
-		while (!settled(timeline, event.value, &status) && !late)
-			late = ps__condition_wait(&timeline->cond, &timeline->mutex, deadline);
-		atomic_fetch_sub(&timeline->waiters, 1);
-		bool over = settled(timeline, event.value, &status);
-		pthread_mutex_unlock(&timeline->mutex);
-		if (!over)
-			return ps_fail(PS_ESTALL, "queue %s has not reached point %llu after %.1f s",
-			               timeline->queue ? timeline->queue->label : "of a link",
-			               (unsigned long long)event.value, (double)timeout_ns / 1e9);
+	ps_status status;
+	int64_t deadline = deadline_after(timeout_ns);
+	bool late = timeout_ns == 0;
+	pthread_mutex_lock(&timeline->mutex);
+	atomic_fetch_add(&timeline->waiters, 1);
+	bool over = settled(timeline, event.value, &status);
+	while (!over && !late) {
+		late = ps__condition_wait(&timeline->cond, &timeline->mutex, deadline);
+		over = settled(timeline, event.value, &status);
 	}
+	atomic_fetch_sub(&timeline->waiters, 1);
 	if (status != PS_OK)
-		return ps_fail(status, "%s", timeline->message);
-	return PS_OK;
+		ps_fail(status, "%s", timeline->message);
+	pthread_mutex_unlock(&timeline->mutex);
+	if (!over)
+		return ps_fail(PS_ESTALL, "%s has not reached point %" PRIu64 " after %.3g s; it is at %" PRIu64,
+		               timeline->label, event.value, (double)timeout_ns / 1e9,
+		               (uint64_t)atomic_load(&timeline->completed));
+	return status;
 }

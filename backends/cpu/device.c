@@ -8,6 +8,7 @@
 #include "core/platform.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,14 +135,26 @@ static void device_free(struct cpu_device *device)
 	free(device);
 }
 
+/* Writes the canonical name of the cores: "cpu:0-3,6". */
+static ps_status name_cores(ps_device_info *info, hwloc_bitmap_t numbers)
+{
+	char list[sizeof info->name - sizeof "cpu:"];
+	if (hwloc_bitmap_list_snprintf(list, sizeof list, numbers) >= (int)sizeof list)
+		return ps_fail(PS_ENODEV, "cpu:%s… are too many separate cores to name; write ranges", list);
+	snprintf(info->name, sizeof info->name, "cpu:%s", list);
+	return PS_OK;
+}
+
 /* Chooses the cores that `spec` names ("" : all allowed ones, no more than the CPU quota is worth). */
-static ps_status choose(struct cpu_device *device, const struct allowed *allowed, const char *spec)
+static ps_status choose(struct cpu_device *device, const struct allowed *allowed, const char *spec,
+                        ps_device_info *info)
 {
 	hwloc_bitmap_t numbers = hwloc_bitmap_alloc();
 	if (!numbers)
 		return ps_fail(PS_ENOMEM, "out of memory for a set of cores");
 	ps_status status = PS_OK;
 	int limit = allowed->cores;
+	snprintf(info->name, sizeof info->name, "cpu");
 	if (!*spec) {
 		hwloc_bitmap_set_range(numbers, 0, allowed->cores - 1);
 		if (allowed->quota > 0 && allowed->quota < limit)
@@ -151,6 +164,8 @@ static ps_status choose(struct cpu_device *device, const struct allowed *allowed
 	} else if (hwloc_bitmap_last(numbers) >= allowed->cores) {
 		status = ps_fail(PS_ENODEV, "cpu:%s: there is no core %d here; this process may use cores 0 to %d",
 		                 spec, hwloc_bitmap_last(numbers), allowed->cores - 1);
+	} else {
+		status = name_cores(info, numbers);
 	}
 	if (status == PS_OK)
 		status = select_cores(device, allowed, numbers, limit);
@@ -169,7 +184,7 @@ static ps_status open_cores(ps_device *out, const char *spec, bool reference)
 		return ps_fail(PS_ENOMEM, "out of memory for a device");
 	}
 	device->reference = reference;
-	ps_status status = choose(device, &allowed, spec);
+	ps_status status = choose(device, &allowed, spec, &out->info);
 	if (status == PS_OK) {
 		describe(&allowed, &out->info, device->threads);
 		device->topology = allowed.topology;
@@ -188,9 +203,7 @@ static ps_status open_cores(ps_device *out, const char *spec, bool reference)
 
 ps_status ps__cpu_device_open(ps_device *out, const char *spec)
 {
-	PS_TRY(open_cores(out, spec, false));
-	snprintf(out->info.name, sizeof out->info.name, *spec ? "cpu:%.50s" : "cpu%s", spec);
-	return PS_OK;
+	return open_cores(out, spec, false);
 }
 
 ps_status ps__ref_device_open(ps_device *out, const char *spec)
@@ -244,10 +257,10 @@ ps_status ps__ref_enumerate(ps_device_visit visit, void *payload)
 
 ps_status ps__cpu_buffer_create(ps_buffer *buffer)
 {
-	size_t bytes = buffer->bytes, alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : SMALL_ALIGNMENT;
-	if (posix_memalign(&buffer->impl, alignment, bytes))
-		return ps_fail(PS_ENOMEM, "%s is out of memory for a buffer of %zu bytes", buffer->device->info.name,
-		               bytes);
+	size_t bytes = (size_t)buffer->bytes, alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : SMALL_ALIGNMENT;
+	if (bytes != buffer->bytes || posix_memalign(&buffer->impl, alignment, bytes))
+		return ps_fail(PS_ENOMEM, "%s is out of memory for a buffer of %" PRIu64 " bytes",
+		               buffer->device->info.name, buffer->bytes);
 		/* Advice: where it is refused, ordinary pages serve. Pages are placed by whoever touches them first. */
 #if defined(MADV_HUGEPAGE)
 	if (alignment == HUGE_PAGE)

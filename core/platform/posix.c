@@ -1,11 +1,12 @@
 /* The platform layer over POSIX, with what Linux adds where it is at hand. */
 #if defined(__linux__)
-#define _GNU_SOURCE /* pthread_setname_np */
+#define _GNU_SOURCE /* pthread_setname_np, dladdr */
 #endif
 #include "core/platform.h"
 
 #include <penstock/device.h>
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -17,6 +18,9 @@
 #else
 #define CONDITION_CLOCK CLOCK_MONOTONIC
 #endif
+
+#define CGROUP_ROOT "/sys/fs/cgroup"
+#define CGROUP_SELF "/proc/self/cgroup"
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -59,30 +63,12 @@ bool ps__condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64
 	return ps_clock_ns() >= deadline_ns;
 }
 
-/* The number in a one-line file; 0 when there is none. */
-static uint64_t read_number(const char *path)
-{
-	FILE *file = fopen(path, "r");
-	if (!file)
-		return 0;
-	unsigned long long value = 0;
-	if (fscanf(file, "%llu", &value) != 1)
-		value = 0;
-	fclose(file);
-	return value;
-}
-
 uint64_t ps__memory_limit(void)
 {
 	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
 	uint64_t limit = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
-	const char *const files[] = {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
-	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		uint64_t bound = read_number(files[i]);
-		if (bound && (!limit || bound < limit))
-			limit = bound;
-	}
-	return limit;
+	uint64_t bound = ps__cgroup_read(CGROUP_ROOT, CGROUP_SELF).memory_bytes;
+	return bound && (!limit || bound < limit) ? bound : limit;
 }
 
 uint64_t ps__memory_peak(void)
@@ -99,17 +85,28 @@ uint64_t ps__memory_peak(void)
 
 int ps__cpu_quota(void)
 {
-	long long quota = 0, period = 0;
-	FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
-	if (file) {
-		if (fscanf(file, "%lld %lld", &quota, &period) != 2)
-			quota = 0;
-		fclose(file);
-	} else {
-		quota = (long long)read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-		period = (long long)read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-	}
-	return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+	return ps__cgroup_read(CGROUP_ROOT, CGROUP_SELF).cpus;
+}
+
+bool ps__library_folder(char *folder, size_t bytes)
+{
+#if defined(__linux__) || defined(__APPLE__)
+	static const char here; /* any object of the library's own */
+	Dl_info info;
+	if (!dladdr(&here, &info) || !info.dli_fname)
+		return false;
+	const char *slash = strrchr(info.dli_fname, '/');
+	size_t length = slash ? (size_t)(slash - info.dli_fname) : 0;
+	if (!slash || length >= bytes)
+		return false;
+	memcpy(folder, info.dli_fname, length);
+	folder[length] = '\0';
+	return true;
+#else
+	(void)folder;
+	(void)bytes;
+	return false;
+#endif
 }
 
 void ps__thread_name(const char *name)

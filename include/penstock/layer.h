@@ -93,7 +93,8 @@ typedef struct ps_layer_context {
 
 typedef struct ps_layer_impl {
 	const char *name;
-	ps_status (*plan)(const ps_layer *layer, const ps_shape *in, ps_layer_plan *out);
+	/* States shapes, memory and work for an input; `dtype` is what the pipeline computes in. *out is zeroed. */
+	ps_status (*plan)(const ps_layer *layer, const ps_shape *in, ps_dtype dtype, ps_layer_plan *out);
 	ps_status (*forward)(const ps_layer *layer, const ps_layer_context *context);
 	ps_status (*backward_input)(const ps_layer *layer, const ps_layer_context *context);
 	/* NULL for a layer without parameters. */

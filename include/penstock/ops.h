@@ -33,7 +33,8 @@ typedef enum ps_op {
 /*
  * A dropout site. The mask is regenerated from the place wherever it is needed and never stored: element e of the
  * tensor's local sample row r is kept iff word(first_row + r, e) >= floor((double)p * 2^32), and then multiplied by
- * (float)(1 / (1 - (double)p)). p = 0 means no dropout, and the place is not read.
+ * 1 / (1 - (double)p), which is rounded to float for F32 tensors; a dropped element is exactly 0, whatever it was.
+ * p = 0 means no dropout, and the place is not read.
  */
 typedef struct ps_dropout {
 	float p;            /* 0 <= p < 1 */
@@ -62,7 +63,7 @@ typedef struct ps_args_add {
 	ps_tensor a, b, y;
 } ps_args_add;
 
-/* Same shapes; y may alias x. */
+/* Same shapes; y may alias x. A NaN stays a NaN, so that a run that went astray is seen. */
 typedef struct ps_args_relu_fwd {
 	ps_tensor x, y;
 } ps_args_relu_fwd;
@@ -96,14 +97,14 @@ typedef struct ps_args_relu_dropout_bwd {
  */
 typedef struct ps_args_embedding_fwd {
 	ps_tensor tokens, weight, positions, y;
-	float scale;
+	double scale;
 	ps_dropout drop;
 } ps_args_embedding_fwd;
 
 /* dy (rows, time, E), dweight (V, E): dweight[token] (+)= dropout(dy) * scale, added in ascending row and time. */
 typedef struct ps_args_embedding_bwd_weight {
 	ps_tensor tokens, dy, dweight;
-	float scale;
+	double scale;
 	bool accumulate;
 	ps_dropout drop;
 } ps_args_embedding_bwd_weight;
@@ -114,7 +115,7 @@ typedef struct ps_args_embedding_bwd_weight {
  */
 typedef struct ps_args_layernorm_fwd {
 	ps_tensor x, gamma, beta, y, mean, rstd;
-	float eps;
+	double eps;
 } ps_args_layernorm_fwd;
 
 /* With xhat = (x - mean) * rstd, g = dy * gamma: dx = rstd * (g - avg(g) - xhat * avg(g * xhat)). dx may alias dy. */
@@ -133,7 +134,7 @@ typedef struct ps_args_layernorm_bwd_weight {
  */
 typedef struct ps_args_dropout_add_layernorm_fwd {
 	ps_tensor z, residual, gamma, beta, sum, y, mean, rstd;
-	float eps;
+	double eps;
 	ps_dropout drop;
 } ps_args_dropout_add_layernorm_fwd;
 
@@ -171,7 +172,7 @@ typedef struct ps_args_attention_bwd {
  */
 typedef struct ps_args_cross_entropy {
 	ps_tensor logits, targets, losses, dlogits;
-	float scale;
+	double scale;
 } ps_args_cross_entropy;
 
 /* out (1) F64 = the sum of x^2, accumulated in double in an order that depends on the number of elements only. */

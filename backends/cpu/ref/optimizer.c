@@ -1,0 +1,52 @@
+/* Reference gradient norm, clipping and SGD. */
+#include "backends/cpu/ref/ref.h"
+
+#include <math.h>
+
+static ps_status sum_squares_kernel(const struct cpu_device *device, const void *arguments)
+{
+	(void)device;
+	const ps_args_sum_squares *x = arguments;
+	int64_t count = ps_tensor_count(x->x);
+	double sum = 0;
+	for (int64_t i = 0; i < count; i++) {
+		double value = ref_get(x->x, i);
+		sum += value * value;
+	}
+	ref_set(x->out, 0, sum);
+	return PS_OK;
+}
+REF_OP(sum_squares)
+
+/* Written so that a NaN norm makes the scale NaN rather than 1. */
+static ps_status clip_scale_kernel(const struct cpu_device *device, const void *arguments)
+{
+	(void)device;
+	const ps_args_clip_scale *x = arguments;
+	int64_t count = ps_tensor_count(x->sums);
+	double sum = 0;
+	for (int64_t i = 0; i < count; i++)
+		sum += ref_get(x->sums, i);
+	double norm = sqrt(sum), scale = 1;
+	if (x->max_norm > 0) {
+		scale = x->max_norm / (norm + 1e-6);
+		if (scale > 1)
+			scale = 1;
+	}
+	ref_set(x->norm, 0, norm);
+	ref_set(x->scale, 0, scale);
+	return PS_OK;
+}
+REF_OP(clip_scale)
+
+static ps_status sgd_kernel(const struct cpu_device *device, const void *arguments)
+{
+	(void)device;
+	const ps_args_sgd *x = arguments;
+	int64_t count = ps_tensor_count(x->w);
+	double rate = x->lr * ref_get(x->scale, 0);
+	for (int64_t i = 0; i < count; i++)
+		ref_set(x->w, i, ref_get(x->w, i) - rate * ref_get(x->g, i));
+	return PS_OK;
+}
+REF_OP(sgd)

@@ -1,0 +1,246 @@
+/*
+ * The staged path of a link: through two chunks of host memory.
+ *
+ * A send puts its waits and its transfer into a ring. The link's thread takes them out and enqueues, for each chunk, a
+ * read on the source's queue and a write on the destination's, each after the other's last use of the chunk, so that
+ * one chunk is written while the next is read. It then waits for the end on the host and completes the point; a
+ * failure on either side empties both queues first, so that nobody touches the tensors once the point has failed.
+ */
+#include "core/link.h"
+
+#include "core/platform.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOTS = 2, FIRST_CAPACITY = 64, PAGE = 4096 };
+
+/* Something to do: wait for an event, or move a tensor. */
+struct item {
+	bool is_wait;
+	ps_event event; /* to wait for */
+	ps_tensor to, from;
+	ps_link_times *times;
+	uint64_t value; /* the transfer's point on the timeline */
+};
+
+struct staging {
+	ps_queue *reader, *writer; /* on the source and on the destination */
+	unsigned char *chunk[SLOTS];
+	ps_event written[SLOTS]; /* when the chunk was last emptied */
+	uint64_t chunk_bytes;
+	ps_timeline timeline;
+	char label[64];
+
+	pthread_t thread;
+	pthread_mutex_t mutex; /* guards what follows */
+	pthread_cond_t cond;
+	struct item *ring;
+	size_t capacity, head, count;
+	bool stop;
+};
+
+/* The elements [first, first + count) of a contiguous tensor. */
+static ps_tensor part(ps_tensor tensor, int64_t first, int64_t count)
+{
+	uint64_t offset = tensor.offset + (uint64_t)first * ps_dtype_bytes(tensor.dtype);
+	return ps_tensor_make(tensor.buffer, offset, tensor.dtype, 1, &count);
+}
+
+static ps_status enqueue_chunks(struct staging *s, const struct item *item)
+{
+	int64_t total = ps_tensor_count(item->from);
+	int64_t step = (int64_t)(s->chunk_bytes / ps_dtype_bytes(item->from.dtype));
+	int slot = 0;
+	for (int64_t at = 0; at < total; at += step, slot = (slot + 1) % SLOTS) {
+		int64_t count = total - at < step ? total - at : step;
+		PS_TRY(ps_queue_wait(s->reader, s->written[slot]));
+		PS_TRY(ps_queue_read(s->reader, s->chunk[slot], part(item->from, at, count)));
+		PS_TRY(ps_queue_wait(s->writer, ps_queue_record(s->reader)));
+		PS_TRY(ps_queue_write(s->writer, part(item->to, at, count), s->chunk[slot]));
+		s->written[slot] = ps_queue_record(s->writer);
+	}
+	/* An empty tensor moves nothing, and is through when its events are. */
+	return ps_queue_wait(s->writer, ps_queue_record(s->reader));
+}
+
+static ps_status move(struct staging *s, const struct item *item)
+{
+	if (item->times)
+		PS_TRY(ps_queue_timestamp(s->reader, &item->times->begin));
+	PS_TRY(enqueue_chunks(s, item));
+	if (item->times)
+		PS_TRY(ps_queue_timestamp(s->writer, &item->times->end));
+	return ps_queue_finish(s->writer);
+}
+
+/* Ends a transfer, or what led to one: waits until neither queue has anything left, then passes the status on. */
+static void end(struct staging *s, uint64_t value, ps_status status)
+{
+	if (status != PS_OK) {
+		ps_queue_reset(s->reader);
+		ps_queue_reset(s->writer);
+		memset(s->written, 0, sizeof s->written);
+		ps__timeline_fail(&s->timeline, value, status);
+	}
+	ps__timeline_complete(&s->timeline, value);
+}
+
+static bool take(struct staging *s, struct item *item)
+{
+	pthread_mutex_lock(&s->mutex);
+	while (s->count == 0 && !s->stop)
+		pthread_cond_wait(&s->cond, &s->mutex);
+	bool some = s->count > 0;
+	if (some) {
+		*item = s->ring[s->head];
+		s->head = (s->head + 1) % s->capacity;
+		s->count--;
+	}
+	pthread_mutex_unlock(&s->mutex);
+	return some;
+}
+
+static void *thread_main(void *argument)
+{
+	struct staging *s = argument;
+	ps_status status = PS_OK; /* of the waits that were enqueued for the coming transfer */
+	struct item item;
+	ps__thread_name(s->label);
+	while (take(s, &item)) {
+		bool failed = ps__timeline_status(&s->timeline) != PS_OK;
+		if (item.is_wait) {
+			if (!failed && status == PS_OK)
+				status = ps_queue_wait(s->reader, item.event);
+			continue;
+		}
+		if (!failed && status == PS_OK)
+			status = move(s, &item);
+		end(s, item.value, failed ? PS_OK : status);
+		status = PS_OK;
+	}
+	return NULL;
+}
+
+static ps_status reserve(struct staging *s, size_t more)
+{
+	size_t capacity = s->capacity ? s->capacity : FIRST_CAPACITY;
+	while (capacity - s->count < more)
+		capacity *= 2;
+	if (capacity == s->capacity)
+		return PS_OK;
+	struct item *ring = malloc(capacity * sizeof *ring);
+	if (!ring)
+		return ps_fail(PS_ENOMEM, "out of memory for the transfers of link %s", s->label);
+	for (size_t i = 0; i < s->count; i++)
+		ring[i] = s->ring[(s->head + i) % s->capacity];
+	free(s->ring);
+	s->ring = ring;
+	s->capacity = capacity;
+	s->head = 0;
+	return PS_OK;
+}
+
+ps_status ps__staging_send(struct staging *s, ps_tensor to, ps_tensor from, const ps_event *after, int after_count,
+                           ps_link_times *times, ps_event *done)
+{
+	pthread_mutex_lock(&s->mutex);
+	ps_status status = reserve(s, (size_t)after_count + 1);
+	if (status == PS_OK) {
+		for (int i = 0; i < after_count; i++)
+			s->ring[(s->head + s->count++) % s->capacity] =
+			        (struct item){.is_wait = true, .event = after[i]};
+		uint64_t value = ps__timeline_next(&s->timeline);
+		s->ring[(s->head + s->count++) % s->capacity] =
+		        (struct item){.to = to, .from = from, .times = times, .value = value};
+		*done = (ps_event){&s->timeline, value};
+		pthread_cond_signal(&s->cond);
+	}
+	pthread_mutex_unlock(&s->mutex);
+	return status;
+}
+
+void ps__staging_reset(struct staging *s)
+{
+	ps__timeline_reset(&s->timeline);
+}
+
+/* Everything but the thread and what it needs to be woken. */
+static ps_status create_parts(struct staging *s, ps_device *from, ps_device *to)
+{
+	for (int i = 0; i < SLOTS; i++) {
+		void *memory;
+		if (posix_memalign(&memory, PAGE, s->chunk_bytes))
+			return ps_fail(PS_ENOMEM, "out of memory for the chunks of link %s", s->label);
+		s->chunk[i] = memory;
+	}
+	PS_TRY(reserve(s, 1));
+	PS_TRY(ps_queue_create(&s->reader, from, s->label));
+	return ps_queue_create(&s->writer, to, s->label);
+}
+
+static void destroy_parts(struct staging *s)
+{
+	ps_queue_destroy(s->writer);
+	ps_queue_destroy(s->reader);
+	free(s->ring);
+	for (int i = 0; i < SLOTS; i++)
+		free(s->chunk[i]);
+	free(s);
+}
+
+static ps_status start(struct staging *s)
+{
+	PS_TRY(ps__timeline_init(&s->timeline, NULL, s->label));
+	int error = pthread_mutex_init(&s->mutex, NULL);
+	if (error)
+		goto no_mutex;
+	error = pthread_cond_init(&s->cond, NULL);
+	if (error)
+		goto no_cond;
+	error = pthread_create(&s->thread, NULL, thread_main, s);
+	if (!error)
+		return PS_OK;
+	pthread_cond_destroy(&s->cond);
+no_cond:
+	pthread_mutex_destroy(&s->mutex);
+no_mutex:
+	ps__timeline_finish(&s->timeline);
+	return ps_fail(PS_ENOMEM, "cannot start the thread of link %s: %s", s->label, strerror(error));
+}
+
+ps_status ps__staging_create(struct staging **out, ps_device *from, ps_device *to, const char *label,
+                             uint64_t chunk_bytes)
+{
+	struct staging *s = calloc(1, sizeof *s);
+	if (!s)
+		return ps_fail(PS_ENOMEM, "out of memory for link %s", label);
+	/* Whole pages, which hold whole elements of any dtype. */
+	s->chunk_bytes = (chunk_bytes + PAGE - 1) / PAGE * PAGE;
+	snprintf(s->label, sizeof s->label, "%s", label);
+	ps_status status = create_parts(s, from, to);
+	if (status == PS_OK)
+		status = start(s);
+	if (status != PS_OK) {
+		destroy_parts(s);
+		return status;
+	}
+	*out = s;
+	return PS_OK;
+}
+
+void ps__staging_destroy(struct staging *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->mutex);
+	s->stop = true;
+	pthread_cond_signal(&s->cond);
+	pthread_mutex_unlock(&s->mutex);
+	pthread_join(s->thread, NULL);
+	pthread_cond_destroy(&s->cond);
+	pthread_mutex_destroy(&s->mutex);
+	ps__timeline_finish(&s->timeline);
+	destroy_parts(s);
+}

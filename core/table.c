@@ -1,0 +1,76 @@
+/* Completing a backend's table: what is mandatory is asked for, what is optional gets a default with a name. */
+#include "core/registry.h"
+
+#include <string.h>
+
+static bool cannot_copy_from(const ps_device *to, const ps_device *from)
+{
+	(void)to;
+	(void)from;
+	return false;
+}
+
+/* lacks_NAME stands in for an op that the backend does not have. */
+#define PS_OP(op, text)                                                                               \
+	static ps_status lacks_##op(ps_queue *queue, const void *arguments)                           \
+	{                                                                                             \
+		(void)arguments;                                                                      \
+		return ps_fail(PS_ENOTSUP, "%s has no %s (%s)", queue->device->info.name, #op, text); \
+	}
+#include <penstock/ops.def>
+
+static const ps_op_fn lacking[PS_OP_COUNT] = {
+#define PS_OP(op, text) [PS_OP_##op] = lacks_##op,
+#include <penstock/ops.def>
+};
+
+#define MANDATORY(X)      \
+	X(enumerate)      \
+	X(device_open)    \
+	X(device_close)   \
+	X(buffer_create)  \
+	X(buffer_destroy) \
+	X(queue_create)   \
+	X(queue_destroy)  \
+	X(queue_wait)     \
+	X(queue_write)    \
+	X(queue_read)     \
+	X(queue_copy)     \
+	X(queue_zero)     \
+	X(queue_timestamp)
+
+static ps_status check(const ps_backend *table)
+{
+	if (table->abi != PS_BACKEND_ABI)
+		return ps_fail(PS_ENODEV, "it was built for backend ABI %u, and this is ABI %u; build it again",
+		               (unsigned)table->abi, (unsigned)PS_BACKEND_ABI);
+	if (table->size != sizeof *table)
+		return ps_fail(PS_ENODEV, "its table has %u bytes, which should be %zu; build it again",
+		               (unsigned)table->size, sizeof *table);
+	if (!table->name || !*table->name)
+		return ps_fail(PS_ENODEV, "its table has no name");
+	if (strlen(table->name) >= sizeof((ps_device_info *)NULL)->backend || strchr(table->name, ':'))
+		return ps_fail(PS_ENODEV, "its name \"%s\" should have at most 15 bytes and no colon", table->name);
+	if (!table->description)
+		return ps_fail(PS_ENODEV, "its table has no description");
+#define ASK(entry)         \
+	if (!table->entry) \
+		return ps_fail(PS_ENODEV, "its table lacks the mandatory entry %s", #entry);
+	MANDATORY(ASK)
+#undef ASK
+	if (!table->ops)
+		return ps_fail(PS_ENODEV, "its table lacks the mandatory entry ops");
+	return PS_OK;
+}
+
+ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *table)
+{
+	PS_TRY(check(table));
+	full->table = *table;
+	for (int op = 0; op < PS_OP_COUNT; op++)
+		full->ops[op] = table->ops[op] ? table->ops[op] : lacking[op];
+	full->table.ops = full->ops;
+	if (!full->table.can_copy_from)
+		full->table.can_copy_from = cannot_copy_from;
+	return PS_OK;
+}

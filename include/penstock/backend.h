@@ -1,0 +1,153 @@
+/*
+ * The contract for backend authors, in the tree or out of it. docs/add-a-backend.md walks through one.
+ *
+ * A backend is one constant table. A built-in backend stands in core/registry.c; a module exports a function
+ * `const ps_backend *ps_backend_entry(void)` and is found as penstock-NAME.so in a folder of PENSTOCK_BACKEND_PATH or
+ * in LIBDIR/penstock. Modules stay loaded until the process ends.
+ *
+ * Programs that only use devices need nothing from here.
+ */
+#ifndef PENSTOCK_BACKEND_H
+#define PENSTOCK_BACKEND_H
+
+#include <penstock/device.h>
+#include <penstock/ops.h>
+
+#include <pthread.h>
+
+#ifdef __cplusplus
+/* A backend may be written in C++ before C++23: the atomic members are opaque to it, of the same size. */
+#define PS_ATOMIC(type) type
+extern "C" {
+#else
+#include <stdatomic.h>
+#define PS_ATOMIC(type) _Atomic(type)
+#endif
+
+/* Raised whenever the table, the structs below or the op table change. */
+#define PS_BACKEND_ABI 1
+#define PS_BACKEND_ENTRY "ps_backend_entry"
+
+typedef struct ps_backend ps_backend;
+
+/*
+ * The timeline of a queue (or of a link). Values are handed out by ps__timeline_next when something is enqueued and
+ * completed in ascending order; some may be skipped. After a failure at value v, points below v stay reached and all
+ * later ones have failed, also those that are handed out afterwards, until ps__timeline_reset. The points of the last
+ * failure stay failed after a reset, so that whoever waits late is told all the same.
+ */
+struct ps_timeline {
+	ps_queue *queue;    /* NULL for a timeline that belongs to no queue */
+	const char *label;  /* for messages; borrowed from the owner */
+	uint64_t submitted; /* the last value handed out; touched by the enqueuing thread only */
+	PS_ATOMIC(uint64_t) completed;
+	PS_ATOMIC(int) failed;      /* the ps_status that the timeline is in now */
+	PS_ATOMIC(int) last_failed; /* that of the last failure, which a reset leaves */
+	uint64_t failed_from;       /* its first point; this and the rest are guarded by `mutex` */
+	uint64_t failed_to;         /* its last point; UINT64_MAX before the reset */
+	char message[1024];
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;
+	PS_ATOMIC(int) waiters;
+};
+
+ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue, const char *label) PS_WARN_UNUSED;
+void ps__timeline_finish(ps_timeline *timeline);
+/* The value that completes with the command being enqueued now. */
+uint64_t ps__timeline_next(ps_timeline *timeline);
+/* Marks all points up to `value` as reached. Called by whoever runs the commands. */
+void ps__timeline_complete(ps_timeline *timeline, uint64_t value);
+/*
+ * Records a failure, with the calling thread's message, at the command with `value`; ignored while the timeline is
+ * failed already. The caller goes on to complete the value: a failed command is over too.
+ */
+void ps__timeline_fail(ps_timeline *timeline, uint64_t value, ps_status status);
+/* The status that the timeline is in: PS_OK, or that of a failure since which there was no reset. */
+ps_status ps__timeline_status(const ps_timeline *timeline);
+/* Waits until all values handed out are completed, whatever became of them. For the enqueuing thread. */
+void ps__timeline_drain(ps_timeline *timeline);
+/* Drains, then ends a failure: what is handed out from now on is good again. For the enqueuing thread. */
+void ps__timeline_reset(ps_timeline *timeline);
+
+struct ps_device {
+	const ps_backend *backend;
+	ps_device_info info; /* filled by device_open, but for `backend` */
+	void *impl;          /* the backend's */
+	PS_ATOMIC(int) holders;
+	PS_ATOMIC(uint64_t) allocated, peak;
+};
+
+struct ps_buffer {
+	ps_device *device;
+	uint64_t bytes;
+	void *impl; /* the host address on host-addressable devices, else the backend's */
+};
+
+struct ps_queue {
+	ps_device *device;
+	void *impl; /* the backend's */
+	ps_timeline timeline;
+	bool dry; /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
+	char label[64];
+};
+
+/* Enqueues one op whose arguments passed the shared check, or refuses it with PS_ENOTSUP and enqueues nothing. */
+typedef ps_status (*ps_op_fn)(ps_queue *queue, const void *arguments);
+
+/* Called once for each device with info filled in. */
+typedef ps_status (*ps_device_visit)(void *payload, const ps_device_info *info);
+
+/* Entries are mandatory unless marked optional. Strings are constant. */
+struct ps_backend {
+	uint32_t abi;     /* PS_BACKEND_ABI */
+	uint32_t size;    /* sizeof(ps_backend) */
+	const char *name; /* the part of device names before ":"; at most 15 bytes */
+	const char *description;
+
+	/* Visits the devices that can be opened; an error says why there are none. */
+	ps_status (*enumerate)(ps_device_visit visit, void *payload);
+	/* `spec` is what follows "name:", or "" without it. Fills device->info and device->impl. */
+	ps_status (*device_open)(ps_device *device, const char *spec);
+	void (*device_close)(ps_device *device);
+
+	/* device and bytes are set; fills impl. Out of memory is PS_ENOMEM. */
+	ps_status (*buffer_create)(ps_buffer *buffer);
+	void (*buffer_destroy)(ps_buffer *buffer);
+
+	/* device, timeline and label are set; fills impl. */
+	ps_status (*queue_create)(ps_queue *queue);
+	/* Called on an idle queue. */
+	void (*queue_destroy)(ps_queue *queue);
+	/*
+	 * Waits for an event of any queue, without blocking the caller if that can be. An event that has failed, or
+	 * fails later, fails the queue with the event's status and message (ps_event_wait gives both). Not called for
+	 * events that were reached.
+	 */
+	ps_status (*queue_wait)(ps_queue *queue, ps_event event);
+	/* Tensors are contiguous, not empty, and checked. */
+	ps_status (*queue_write)(ps_queue *queue, ps_tensor to, const void *from);
+	ps_status (*queue_read)(ps_queue *queue, void *to, ps_tensor from);
+	ps_status (*queue_copy)(ps_queue *queue, ps_tensor to, ps_tensor from);
+	ps_status (*queue_zero)(ps_queue *queue, ps_tensor tensor);
+	ps_status (*queue_timestamp)(ps_queue *queue, int64_t *ns);
+
+	/*
+	 * Optional; the default is no. Can a queue of `to`, a device of this backend, copy from buffers of `from`, a
+	 * different device? from->backend == to->backend tells a device of the same backend.
+	 */
+	bool (*can_copy_from)(const ps_device *to, const ps_device *from);
+
+	/* PS_OP_COUNT functions by op id; NULL for an op that the backend lacks. */
+	const ps_op_fn *ops;
+};
+
+/* What a module exports. */
+typedef const ps_backend *(*ps_backend_entry_fn)(void);
+
+/* What a backend says of an op it will not take: names op, device and the first tensor. Returns PS_ENOTSUP. */
+ps_status ps__op_refuse(const ps_queue *queue, ps_op op, ps_tensor tensor, const char *why);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

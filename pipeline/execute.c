@@ -1,0 +1,211 @@
+/*
+ * Runs a program: enqueues every instruction in order and waits for the end. Nothing here depends on the schedule,
+ * and nothing blocks before everything has been enqueued.
+ */
+#include "pipeline/internal.h"
+
+#include "core/backend.h"
+
+#include <math.h>
+
+/* How often the host looks for progress. */
+#define WATCH_NS INT64_C(20000000)
+
+static ps_status enqueue_action(ps_pipeline *pipeline, struct program *program, int index, uint32_t step)
+{
+	const struct instruction *instruction = &program->instructions[index];
+	ps_queue *queue = pipeline->ranks[instruction->rank].queue;
+	for (int i = 0; i < instruction->wait_count; i++)
+		PS_TRY(ps_queue_wait(queue, program->events[program->waits[instruction->wait_first + i]]));
+	bool trace = pipeline->config.trace;
+	if (trace)
+		PS_TRY(ps_queue_timestamp(queue, &program->times[2 * index]));
+	program->started[index] = ps_queue_record(queue).value;
+	PS_TRY(ps_list_submit(instruction->list, step));
+	if (trace)
+		PS_TRY(ps_queue_timestamp(queue, &program->times[2 * index + 1]));
+	program->events[index] = ps_queue_record(queue);
+	return PS_OK;
+}
+
+static ps_status enqueue_transfer(ps_pipeline *pipeline, struct program *program, int index)
+{
+	const struct instruction *instruction = &program->instructions[index];
+	for (int i = 0; i < instruction->wait_count; i++)
+		program->transfer_waits[i] = program->events[program->waits[instruction->wait_first + i]];
+	return ps_link_send(instruction->link, instruction->to, instruction->from, program->transfer_waits,
+	                    instruction->wait_count, pipeline->config.trace ? &program->transfers[index] : NULL,
+	                    &program->events[index]);
+}
+
+static ps_queue *queue_of_stage(const ps_pipeline *pipeline, int stage)
+{
+	return pipeline->ranks[pipeline->stages[stage].rank].queue;
+}
+
+static ps_tensor flat(ps_tensor whole, int64_t count)
+{
+	return ps_tensor_slice(whole, 0, 0, count);
+}
+
+static ps_status enqueue(ps_pipeline *pipeline, struct program *program, const ps_batch *batch)
+{
+	int64_t count = batch->rows * batch->time;
+	ps_queue *first = queue_of_stage(pipeline, 0), *last = queue_of_stage(pipeline, pipeline->stage_count - 1);
+	for (int i = 0; i < program->instruction_count; i++)
+		program->events[i] = (ps_event){0};
+	PS_TRY(ps_queue_write(first, flat(pipeline->tokens, count), batch->inputs));
+	PS_TRY(ps_queue_write(last, flat(pipeline->targets, count), batch->targets));
+	for (int i = 0; i < program->instruction_count; i++)
+		PS_TRY(program->instructions[i].kind == INSTRUCTION_ACTION
+		               ? enqueue_action(pipeline, program, i, batch->step)
+		               : enqueue_transfer(pipeline, program, i));
+	return ps_queue_read(last, pipeline->host_losses, flat(pipeline->losses, count));
+}
+
+/* A number that grows as long as anything gets done. */
+static uint64_t progress(const ps_pipeline *pipeline, const struct program *program)
+{
+	uint64_t sum = 0;
+	for (int r = 0; r < pipeline->rank_count; r++)
+		sum += atomic_load(&ps_queue_record(pipeline->ranks[r].queue).timeline->completed);
+	for (int i = 0; i < program->instruction_count; i++)
+		if (program->instructions[i].kind == INSTRUCTION_TRANSFER)
+			sum += ps_event_done(program->events[i]);
+	return sum;
+}
+
+/* Waits until every rank is done or one has failed. PS_ESTALL when nothing moves for too long. */
+static ps_status watch(ps_pipeline *pipeline, const struct program *program)
+{
+	int64_t limit = (int64_t)(pipeline->config.stall_timeout_s * 1e9), since = ps_clock_ns();
+	uint64_t seen = 0;
+	for (int r = 0; r < pipeline->rank_count; r++) {
+		ps_event end = ps_queue_record(pipeline->ranks[r].queue);
+		for (;;) {
+			ps_status status = ps_event_wait(end, WATCH_NS);
+			if (status == PS_OK)
+				break;
+			for (int other = 0; other < pipeline->rank_count; other++) {
+				ps_event event = ps_queue_record(pipeline->ranks[other].queue);
+				if (ps__timeline_status(event.timeline) != PS_OK)
+					return ps__timeline_status(event.timeline);
+			}
+			uint64_t now = progress(pipeline, program);
+			if (now != seen) {
+				seen = now;
+				since = ps_clock_ns();
+			} else if (ps_clock_ns() - since > limit) {
+				return PS_ESTALL;
+			}
+		}
+	}
+	return PS_OK;
+}
+
+/* Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again. */
+static void recover(ps_pipeline *pipeline, ps_status status)
+{
+	for (int r = 0; r < pipeline->rank_count; r++) {
+		ps_timeline *timeline = ps_queue_record(pipeline->ranks[r].queue).timeline;
+		ps__timeline_fail(timeline, atomic_load(&timeline->completed) + 1, status);
+	}
+	for (int r = 0; r < pipeline->rank_count; r++)
+		ps_queue_reset(pipeline->ranks[r].queue);
+	for (int s = 0; s + 1 < pipeline->stage_count; s++) {
+		struct boundary *boundary = &pipeline->boundaries[s];
+		if (boundary->forward)
+			ps_link_reset(boundary->forward);
+		if (boundary->backward)
+			ps_link_reset(boundary->backward);
+	}
+}
+
+ps_status ps__program_run(ps_pipeline *pipeline, struct program *program, const ps_batch *batch)
+{
+	if (pipeline->stalled)
+		return ps_fail(PS_ESTALL, "the pipeline has stalled before and cannot be used any more");
+	pipeline->last = program;
+	ps_status enqueued = enqueue(pipeline, program, batch);
+	if (enqueued == PS_OK) {
+		ps_status status = watch(pipeline, program);
+		if (status == PS_OK)
+			return PS_OK;
+		if (status == PS_ESTALL) {
+			pipeline->stalled = true;
+			return ps__program_explain_stall(pipeline, program, pipeline->config.stall_timeout_s);
+		}
+		status = ps__program_explain(pipeline, program, status);
+		recover(pipeline, status);
+		return status;
+	}
+	/* Nothing more will be enqueued: what was, runs to its end or is skipped. */
+	recover(pipeline, enqueued);
+	return enqueued;
+}
+
+static ps_status check_batch(const ps_pipeline *pipeline, const ps_batch *batch, int64_t rows)
+{
+	if (batch->rows < 1 || batch->rows > rows || batch->time < 1 || batch->time > pipeline->config.time)
+		return ps_fail(PS_EINVAL,
+		               "a batch of %lld rows and %lld time steps; this pipeline takes 1 to %lld and 1 to %lld",
+		               (long long)batch->rows, (long long)batch->time, (long long)rows,
+		               (long long)pipeline->config.time);
+	return PS_OK;
+}
+
+/* The sum of the batch's losses in the order of its rows, whatever the micro-batches were. */
+static double sum_losses(const ps_pipeline *pipeline, int64_t count)
+{
+	double sum = 0;
+	for (int64_t i = 0; i < count; i++)
+		sum += pipeline->config.dtype == PS_F64 ? ((const double *)pipeline->host_losses)[i]
+		                                        : (double)((const float *)pipeline->host_losses)[i];
+	return sum;
+}
+
+static ps_status run_batch(ps_pipeline *pipeline, bool training, const ps_batch *batch, double *sum)
+{
+	struct program *program;
+	PS_TRY(check_batch(pipeline, batch, training ? pipeline->config.rows : pipeline->config.eval_rows));
+	PS_TRY(ps__program_get(&program, pipeline, training, batch->rows, batch->time));
+	if (!program->bound)
+		PS_TRY(ps__program_bind(pipeline, program));
+	PS_TRY(ps__program_run(pipeline, program, batch));
+	*sum = sum_losses(pipeline, batch->rows * batch->time);
+	return isfinite(*sum) ? PS_OK : ps__explain_nonfinite(pipeline, batch, *sum);
+}
+
+ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double *loss)
+{
+	double sum;
+	PS_TRY(run_batch(pipeline, true, batch, &sum));
+	*loss = sum / (double)(batch->rows * batch->time);
+	return PS_OK;
+}
+
+ps_status ps_pipeline_evaluate(ps_pipeline *pipeline, const ps_batch *batch, double *loss_sum)
+{
+	return run_batch(pipeline, false, batch, loss_sum);
+}
+
+const ps_trace_span *ps_pipeline_spans(const ps_pipeline *pipeline, size_t *count)
+{
+	struct program *program = pipeline->last;
+	*count = 0;
+	if (!program || !pipeline->config.trace)
+		return NULL;
+	for (int i = 0; i < program->instruction_count; i++) {
+		const struct instruction *instruction = &program->instructions[i];
+		bool transfer = instruction->kind == INSTRUCTION_TRANSFER;
+		program->spans[i] = (ps_trace_span){
+		        .transfer = transfer,
+		        .rank = instruction->rank,
+		        .action = instruction->action,
+		        .begin_ns = transfer ? program->transfers[i].begin : program->times[2 * i],
+		        .end_ns = transfer ? program->transfers[i].end : program->times[2 * i + 1],
+		};
+	}
+	*count = (size_t)program->instruction_count;
+	return program->spans;
+}

@@ -1,0 +1,227 @@
+/*
+ * The engine's own structures.
+ *
+ * A program is all that one kind of batch (training or evaluation, so many rows, so much time) needs: its schedule,
+ * its memory layout and its recorded command lists. Programs of one pipeline share the ranks' arenas, as only one
+ * runs at a time.
+ */
+#ifndef PS_PIPELINE_INTERNAL_H
+#define PS_PIPELINE_INTERNAL_H
+
+#include <penstock/pipeline.h>
+
+#define PS_TENSOR_ALIGNMENT 256
+
+/* Memory of one rank for tensors that live within a step: a row of buffers no larger than the device allows. */
+struct arena {
+	uint64_t segment_bytes; /* no tensor crosses a multiple of it */
+	uint64_t bytes;         /* needed by the largest program */
+	ps_buffer **segments;
+	int segment_count;
+};
+
+/* The permanent tensors of one layer. */
+struct layer_memory {
+	ps_tensor *parameters, *gradients; /* as the layer lists its parameters */
+	ps_tensor constants[PS_MAX_SLOTS]; /* by slot; absent for slots of other lifetimes */
+	ps_buffer *buffers[3];             /* parameters, gradients, constants */
+	uint64_t bytes[3];
+};
+
+struct rank {
+	ps_device *device; /* shared by ranks that name the same device */
+	ps_queue *queue;
+	int *stages, stage_count;
+	struct arena arena;
+};
+
+struct stage {
+	int rank, first, count; /* layers [first, first + count) */
+};
+
+/* The two directions of the boundary between a stage and the next. */
+struct boundary {
+	ps_link *forward, *backward; /* NULL: both stages are on one device */
+};
+
+/* The kinds of memory a stage has within a program, by what is kept in them. */
+enum region_kind {
+	REGION_X,       /* the stage's input */
+	REGION_DY,      /* the gradient of its output */
+	REGION_Y,       /* its output, until it is sent */
+	REGION_DX,      /* the gradient of its input, until it is sent */
+	REGION_SAVED_B, /* what its layers save for B */
+	REGION_SAVED_W, /* what they save for W */
+	REGION_CARRY,   /* what B leaves for W */
+	REGION_COUNT
+};
+
+/* When one unit (a micro-batch, or a group of them) occupies memory: positions in its rank's action list. */
+struct interval {
+	int64_t begin, end;
+	int slot;
+	int before; /* the unit that had the slot before, or -1 */
+};
+
+/* One kind of memory of one stage: as many equal slots as units overlap in time. */
+struct region {
+	uint64_t row_bytes; /* of one sample row, all tensors together, before alignment */
+	bool grouped;       /* units are groups of micro-batches rather than single ones */
+	int64_t rows;       /* the most that a unit has */
+	uint64_t slot_bytes;
+	int slots;
+	uint64_t *slot_at; /* arena offsets */
+	struct interval *units;
+	int unit_count;
+};
+
+enum instruction_kind { INSTRUCTION_ACTION, INSTRUCTION_TRANSFER };
+
+struct instruction {
+	enum instruction_kind kind;
+	int rank;         /* whose queue runs the action; for a transfer the source's */
+	ps_action action; /* for a transfer: what made the tensor that is sent */
+	ps_list *list;
+	ps_link *link;
+	ps_tensor to, from;
+	int wait_first, wait_count; /* into program.waits: the instructions whose events come first */
+};
+
+struct program {
+	bool training;
+	int64_t rows, time;
+	int micro_batches;
+	int64_t *sizes, *first_row; /* micro_batches; first_row has one more, the total */
+	ps_schedule *schedule;
+	bool keep_boundaries; /* boundary tensors share no memory: the fallback for unusual orders */
+
+	ps_shape *in;          /* what each layer takes */
+	ps_layer_plan *plans;  /* of each layer */
+	uint64_t *slot_offset; /* [layer * PS_MAX_SLOTS + slot], within its region's slot or the scratch */
+	uint64_t *x_offset,
+	        *dy_offset; /* [layer], within the region that holds it; unused for a stage's own X and DY */
+
+	/* Where each action stands in its rank's list, by [stage * micro_batches + micro_batch]; -1: nowhere. */
+	int64_t *at_forward, *at_backward, *at_recompute, *at_weight;
+	int *group_of;    /* by the same index: the group within the stage */
+	int *group_first; /* [stage * micro_batches + group]: its first micro-batch; group_count groups */
+	int *group_count; /* [stage] */
+
+	struct region *regions; /* [stage * REGION_COUNT + kind] */
+	uint64_t *rank_bytes;   /* arena bytes for each rank */
+	uint64_t *scratch_at;   /* [rank]: arena offset */
+	uint64_t *scratch_pair; /* [rank]: bytes of each of the two buffers between layers, at the scratch's start */
+
+	bool bound; /* the lists are recorded */
+	struct instruction *instructions;
+	int instruction_count;
+	int *waits, wait_count, wait_capacity;
+	int most_waits;           /* of one instruction */
+	ps_event *events;         /* one for each instruction, anew in each step */
+	uint64_t *started;        /* timeline value before the action's first command */
+	int64_t *times;           /* [2 * instruction]: begin and end, when tracing */
+	ps_link_times *transfers; /* [instruction] */
+	ps_event *transfer_waits; /* room for one transfer's events */
+	ps_trace_span *spans;
+};
+
+struct ps_pipeline {
+	ps_pipeline_config config;
+	struct rank *ranks;
+	int rank_count;
+	ps_device **devices; /* the distinct ones */
+	const char **device_names;
+	int device_count;
+	struct stage *stages;
+	int stage_count;
+	struct boundary *boundaries; /* stage_count - 1 */
+	struct layer_memory *memory; /* by layer */
+	int *parameter_layer, *parameter_index, parameter_count;
+	int *rank_of_stage; /* by the training schedule */
+	int *stage_room;    /* memory of the ranks' lists of stages */
+
+	ps_buffer *token_buffer, *target_buffer, *loss_buffer;
+	ps_tensor tokens, targets, losses; /* of the largest batch, one-dimensional */
+	void *host_losses;
+
+	struct program **programs;
+	int program_count, program_capacity;
+	struct program *train, *last; /* last: the one that ran last */
+	bool placed;                  /* the stages know their ranks */
+	bool stalled;
+};
+
+static inline uint64_t align_up(uint64_t bytes)
+{
+	return (bytes + PS_TENSOR_ALIGNMENT - 1) / PS_TENSOR_ALIGNMENT * PS_TENSOR_ALIGNMENT;
+}
+
+static inline uint64_t shape_bytes(const ps_shape *shape)
+{
+	uint64_t bytes = ps_dtype_bytes(shape->dtype);
+	for (int i = 0; i < shape->rank; i++)
+		bytes *= (uint64_t)shape->dims[i];
+	return bytes;
+}
+
+/* A tensor of `rows` sample rows at an arena offset. */
+ps_tensor ps__arena_tensor(const struct arena *arena, uint64_t at, const ps_shape *shape, int64_t rows);
+/* Finds room for `bytes` after *used, without crossing a segment; raises *used past it and returns where it is. */
+uint64_t ps__arena_place(const struct arena *arena, uint64_t *used, uint64_t bytes);
+
+/* program.c */
+ps_status ps__program_create(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time);
+void ps__program_destroy(struct program *program);
+/* The program for a batch, planned and recorded when it is the first of its kind. */
+ps_status ps__program_get(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time);
+static inline int ps__at(const struct program *program, int stage, int micro_batch)
+{
+	return stage * program->micro_batches + micro_batch;
+}
+
+/* layout.c: fills regions, offsets and rank_bytes. */
+ps_status ps__program_layout(ps_pipeline *pipeline, struct program *program);
+void ps__program_layout_free(struct program *program);
+/* The unit of a region that a micro-batch belongs to. */
+int ps__region_unit(const struct program *program, int stage, enum region_kind kind, int micro_batch);
+/* First row of a unit. */
+int64_t ps__unit_first_row(const struct program *program, int stage, enum region_kind kind, int unit);
+
+/* record.c: records one action into a list. */
+ps_status ps__record_action(ps_pipeline *pipeline, struct program *program, ps_action action, ps_list *list);
+/* Where the output of F (or the input gradient of B) of a stage is written. */
+ps_tensor ps__output_tensor(ps_pipeline *pipeline, const struct program *program, int stage, int micro_batch,
+                            bool backward);
+/* Where a stage finds its input (or the gradient of its output). */
+ps_tensor ps__input_tensor(ps_pipeline *pipeline, const struct program *program, int stage, int micro_batch,
+                           bool backward);
+/*
+ * The input of layer l (for l > 0 the output of layer l - 1) of one micro-batch after a training step, as far as the
+ * layout kept it; absent otherwise.
+ */
+ps_tensor ps__kept_input(ps_pipeline *pipeline, struct program *program, int stage, int l, int micro_batch);
+/* True when the boundary after `stage` needs no transfer: the producer writes where the consumer reads. */
+bool ps__boundary_direct(const ps_pipeline *pipeline, int stage);
+
+/*
+ * order.c: puts all actions and the transfers between them into one order in which everything is enqueued after what
+ * it waits for. *stuck: there is none, since two tensors that share boundary memory wait for each other.
+ */
+ps_status ps__program_order(ps_pipeline *pipeline, struct program *program, bool *stuck);
+/* bind.c: records all command lists, once the arenas exist. */
+ps_status ps__program_bind(ps_pipeline *pipeline, struct program *program);
+
+/* execute.c */
+ps_status ps__program_run(ps_pipeline *pipeline, struct program *program, const ps_batch *batch);
+/* diagnose.c: puts stage, device, action, layer and op in front of the failure that stopped the program. */
+ps_status ps__program_explain(ps_pipeline *pipeline, struct program *program, ps_status status);
+ps_status ps__program_explain_stall(ps_pipeline *pipeline, struct program *program, double seconds);
+/* Finds the first layer whose output is not finite and says so; PS_ENUMERIC. */
+ps_status ps__explain_nonfinite(ps_pipeline *pipeline, const ps_batch *batch, double loss);
+
+/* parameters.c: plan sets the bytes of each layer's buffers; all are freed with ps__parameters_free. */
+ps_status ps__parameters_plan(ps_pipeline *pipeline);
+ps_status ps__parameters_allocate(ps_pipeline *pipeline);
+void ps__parameters_free(ps_pipeline *pipeline);
+
+#endif

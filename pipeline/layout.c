@@ -1,0 +1,338 @@
+/*
+ * The memory layout of a program, made from its validated schedule alone.
+ *
+ * Each stage has a handful of regions. A region has units (a micro-batch, or a group whose weight gradient is formed
+ * at once) that occupy memory from one position of the rank's action list to another; units that do not overlap share
+ * a slot. A tensor's place within a slot is fixed by the most rows that a unit can have.
+ */
+#include "pipeline/internal.h"
+
+#include <stdlib.h>
+
+static struct region *region_of(const struct program *program, int stage, enum region_kind kind)
+{
+	return &program->regions[stage * REGION_COUNT + (int)kind];
+}
+
+int ps__region_unit(const struct program *program, int stage, enum region_kind kind, int micro_batch)
+{
+	return region_of(program, stage, kind)->grouped ? program->group_of[ps__at(program, stage, micro_batch)]
+	                                                : micro_batch;
+}
+
+static int unit_first(const struct program *program, int stage, const struct region *region, int unit)
+{
+	return region->grouped ? program->group_first[ps__at(program, stage, unit)] : unit;
+}
+
+static int unit_end(const struct program *program, int stage, const struct region *region, int unit)
+{
+	if (!region->grouped)
+		return unit + 1;
+	return unit + 1 < program->group_count[stage] ? program->group_first[ps__at(program, stage, unit + 1)]
+	                                              : program->micro_batches;
+}
+
+int64_t ps__unit_first_row(const struct program *program, int stage, enum region_kind kind, int unit)
+{
+	return program->first_row[unit_first(program, stage, region_of(program, stage, kind), unit)];
+}
+
+/* Adds a tensor to a region and returns its place within the region's slots. */
+static uint64_t region_add(struct region *region, const ps_shape *shape)
+{
+	uint64_t at = region->slot_bytes;
+	region->row_bytes += shape_bytes(shape);
+	region->slot_bytes += align_up(shape_bytes(shape) * (uint64_t)region->rows);
+	return at;
+}
+
+static void region_open(const struct program *program, int stage, enum region_kind kind, bool grouped)
+{
+	struct region *region = region_of(program, stage, kind);
+	region->grouped = grouped;
+	region->unit_count = grouped ? program->group_count[stage] : program->micro_batches;
+	for (int u = 0; u < region->unit_count; u++) {
+		int64_t rows = program->first_row[unit_end(program, stage, region, u)] -
+		               program->first_row[unit_first(program, stage, region, u)];
+		if (rows > region->rows)
+			region->rows = rows;
+	}
+}
+
+static enum region_kind region_for(ps_lifetime lifetime)
+{
+	switch (lifetime) {
+	case PS_LIFETIME_SAVED_B:
+		return REGION_SAVED_B;
+	case PS_LIFETIME_SAVED_W:
+		return REGION_SAVED_W;
+	case PS_LIFETIME_CARRY:
+		return REGION_CARRY;
+	case PS_LIFETIME_SCRATCH:
+	case PS_LIFETIME_CONSTANT:
+		break;
+	}
+	return REGION_COUNT;
+}
+
+/* Gives every tensor of a stage its region and its place there; scratch tensors are placed by scratch_bytes. */
+static void place_tensors(const ps_pipeline *pipeline, struct program *program, int s)
+{
+	const struct stage *stage = &pipeline->stages[s];
+	int last = stage->first + stage->count - 1;
+	bool training = program->training;
+	region_open(program, s, REGION_X, training && program->plans[stage->first].input == PS_LIFETIME_SAVED_W);
+	region_open(program, s, REGION_DY, training && program->plans[last].gradient == PS_LIFETIME_CARRY);
+	region_open(program, s, REGION_Y, false);
+	region_open(program, s, REGION_DX, false);
+	region_open(program, s, REGION_SAVED_B, false);
+	region_open(program, s, REGION_SAVED_W, training);
+	region_open(program, s, REGION_CARRY, training);
+	if (s > 0)
+		region_add(region_of(program, s, REGION_X), &program->in[stage->first]);
+	bool to_next = s + 1 < pipeline->stage_count;
+	if (to_next && training)
+		region_add(region_of(program, s, REGION_DY), &program->plans[last].out);
+	if (to_next && !ps__boundary_direct(pipeline, s))
+		region_add(region_of(program, s, REGION_Y), &program->plans[last].out);
+	if (s > 0 && training && !ps__boundary_direct(pipeline, s - 1))
+		region_add(region_of(program, s, REGION_DX), &program->in[stage->first]);
+	if (!training)
+		return;
+	for (int l = stage->first; l <= last; l++) {
+		const ps_layer_plan *plan = &program->plans[l];
+		for (int i = 0; i < plan->slot_count; i++) {
+			enum region_kind kind = region_for(plan->slots[i].lifetime);
+			if (kind != REGION_COUNT)
+				program->slot_offset[l * PS_MAX_SLOTS + i] =
+				        region_add(region_of(program, s, kind), &plan->slots[i].shape);
+		}
+		if (l > stage->first && region_for(plan->input) != REGION_COUNT)
+			program->x_offset[l] =
+			        region_add(region_of(program, s, region_for(plan->input)), &program->in[l]);
+		if (l < last && plan->gradient == PS_LIFETIME_CARRY)
+			program->dy_offset[l] = region_add(region_of(program, s, REGION_CARRY), &plan->out);
+	}
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/*
+ * When a tensor that another stage makes begins to occupy memory: at its maker's action if that is in the same list,
+ * else one action early, so that it may arrive while the action before is running.
+ */
+static int64_t arrival(const ps_pipeline *pipeline, int s, int maker, int64_t made, int64_t used)
+{
+	if (maker < 0 || maker >= pipeline->stage_count || pipeline->stages[maker].rank != pipeline->stages[s].rank)
+		return used > 0 ? used - 1 : 0;
+	return made;
+}
+
+/* When micro-batch i of stage s occupies a region: from *begin to *end, positions in the rank's list. */
+static void occupation(const ps_pipeline *pipeline, const struct program *program, int s, enum region_kind kind, int i,
+                       int64_t *begin, int64_t *end)
+{
+	int at = ps__at(program, s, i);
+	int64_t forward = program->at_forward[at], backward = program->at_backward[at];
+	int64_t recompute = program->at_recompute[at], weight = program->at_weight[at];
+	int64_t filled = recompute >= 0 ? recompute : forward;
+	*begin = *end = forward;
+	switch (kind) {
+	case REGION_X:
+		*begin = arrival(pipeline, s, s - 1, s > 0 ? program->at_forward[ps__at(program, s - 1, i)] : 0,
+		                 forward);
+		if (program->training) {
+			bool grouped = region_of(program, s, REGION_X)->grouped;
+			*end = grouped ? weight : backward;
+		}
+		break;
+	case REGION_DY:
+		*begin = arrival(pipeline, s, s + 1, program->at_backward[ps__at(program, s + 1, i)], backward);
+		*end = region_of(program, s, REGION_DY)->grouped ? weight : backward;
+		break;
+	case REGION_Y:
+		*end = forward + 1;
+		break;
+	case REGION_DX:
+		*begin = backward;
+		*end = backward + 1;
+		break;
+	case REGION_SAVED_B:
+		*begin = filled;
+		*end = backward;
+		break;
+	case REGION_SAVED_W:
+		*begin = filled;
+		*end = weight;
+		break;
+	case REGION_CARRY:
+		*begin = backward;
+		*end = weight;
+		break;
+	case REGION_COUNT:
+		break;
+	}
+}
+
+struct order {
+	int64_t begin;
+	int unit;
+};
+
+static int by_begin(const void *a, const void *b)
+{
+	const struct order *x = a, *y = b;
+	return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin) : x->unit - y->unit;
+}
+
+/* Gives each unit the first slot that is free when it begins: the fewest slots for intervals taken in order. */
+static ps_status assign_slots(const ps_pipeline *pipeline, const struct program *program, int s, enum region_kind kind)
+{
+	struct region *region = region_of(program, s, kind);
+	size_t count = (size_t)region->unit_count;
+	region->units = calloc(count, sizeof *region->units);
+	struct order *order = calloc(count, sizeof *order);
+	int *owner = calloc(count, sizeof *owner);
+	ps_status status = PS_OK;
+	if (!region->units || !order || !owner) {
+		status = ps_fail(PS_ENOMEM, "out of memory for the memory plan");
+		goto out;
+	}
+	bool apart = program->keep_boundaries && kind <= REGION_DX;
+	for (int u = 0; u < region->unit_count; u++) {
+		struct interval *unit = &region->units[u];
+		unit->begin = INT64_MAX;
+		for (int i = unit_first(program, s, region, u); i < unit_end(program, s, region, u); i++) {
+			int64_t begin, end;
+			occupation(pipeline, program, s, kind, i, &begin, &end);
+			unit->begin = least(unit->begin, begin);
+			unit->end = end > unit->end ? end : unit->end;
+		}
+		if (apart) {
+			unit->begin = 0;
+			unit->end = INT64_MAX;
+		}
+		order[u] = (struct order){unit->begin, u};
+	}
+	qsort(order, count, sizeof *order, by_begin);
+	for (int k = 0; k < region->unit_count; k++) {
+		struct interval *unit = &region->units[order[k].unit];
+		int slot = 0;
+		while (slot < region->slots && region->units[owner[slot]].end >= unit->begin)
+			slot++;
+		unit->before = slot < region->slots ? owner[slot] : -1;
+		if (slot == region->slots)
+			region->slots++;
+		owner[slot] = order[k].unit;
+		unit->slot = slot;
+	}
+out:
+	free(owner);
+	free(order);
+	return status;
+}
+
+/*
+ * Scratch of one stage: two buffers between layers, then one layer's scratch slots; where nothing is saved
+ * (evaluation, the first forward of a checkpointed micro-batch) its other slots as well.
+ */
+static void scratch_bytes(const ps_pipeline *pipeline, struct program *program, int s, bool unsaved, uint64_t *pair,
+                          uint64_t *layer)
+{
+	const struct stage *stage = &pipeline->stages[s];
+	int64_t rows = program->sizes[0];
+	for (int i = 1; i < program->micro_batches; i++)
+		rows = program->sizes[i] > rows ? program->sizes[i] : rows;
+	for (int l = stage->first; l < stage->first + stage->count; l++) {
+		const ps_layer_plan *plan = &program->plans[l];
+		uint64_t own = 0;
+		for (int i = 0; i < plan->slot_count; i++) {
+			ps_lifetime lifetime = plan->slots[i].lifetime;
+			bool scratch = lifetime == PS_LIFETIME_SCRATCH;
+			if (lifetime == PS_LIFETIME_CONSTANT || (!scratch && !unsaved))
+				continue;
+			own += align_up(shape_bytes(&plan->slots[i].shape) * (uint64_t)rows);
+		}
+		*layer = own > *layer ? own : *layer;
+		if (l > stage->first) {
+			uint64_t between = align_up(shape_bytes(&program->in[l]) * (uint64_t)rows);
+			*pair = between > *pair ? between : *pair;
+		}
+		/* A recomputation has no use for the stage's output and leaves it here. */
+		uint64_t output = plan->out.rank ? align_up(shape_bytes(&plan->out) * (uint64_t)rows) : 0;
+		if (unsaved && output > *pair)
+			*pair = output;
+	}
+}
+
+static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int r)
+{
+	const struct rank *rank = &pipeline->ranks[r];
+	uint64_t used = 0, pair = 0, layer = 0;
+	for (int k = 0; k < rank->stage_count; k++) {
+		int s = rank->stages[k];
+		place_tensors(pipeline, program, s);
+		bool unsaved = !program->training;
+		for (int i = 0; i < program->micro_batches; i++)
+			unsaved = unsaved || program->at_recompute[ps__at(program, s, i)] >= 0;
+		scratch_bytes(pipeline, program, s, unsaved, &pair, &layer);
+		for (int kind = 0; kind < REGION_COUNT; kind++) {
+			struct region *region = region_of(program, s, (enum region_kind)kind);
+			if (!region->slot_bytes)
+				continue;
+			PS_TRY(assign_slots(pipeline, program, s, (enum region_kind)kind));
+			region->slot_at = calloc((size_t)region->slots, sizeof *region->slot_at);
+			if (!region->slot_at)
+				return ps_fail(PS_ENOMEM, "out of memory for the memory plan");
+			for (int i = 0; i < region->slots; i++)
+				region->slot_at[i] = ps__arena_place(&rank->arena, &used, region->slot_bytes);
+		}
+	}
+	program->scratch_pair[r] = pair;
+	if (2 * pair + layer > 0)
+		program->scratch_at[r] = ps__arena_place(&rank->arena, &used, 2 * pair + layer);
+	program->rank_bytes[r] = used;
+	return PS_OK;
+}
+
+void ps__program_layout_free(struct program *program)
+{
+	int regions = program->regions ? program->schedule->stages * REGION_COUNT : 0;
+	for (int i = 0; i < regions; i++) {
+		free(program->regions[i].slot_at);
+		free(program->regions[i].units);
+		program->regions[i] = (struct region){0};
+	}
+}
+
+ps_status ps__program_layout(ps_pipeline *pipeline, struct program *program)
+{
+	ps__program_layout_free(program);
+	for (int r = 0; r < pipeline->rank_count; r++)
+		PS_TRY(layout_rank(pipeline, program, r));
+	return PS_OK;
+}
+
+uint64_t ps__arena_place(const struct arena *arena, uint64_t *used, uint64_t bytes)
+{
+	uint64_t at = align_up(*used);
+	if (arena->segment_bytes && at % arena->segment_bytes + bytes > arena->segment_bytes)
+		at = (at / arena->segment_bytes + 1) * arena->segment_bytes;
+	*used = at + bytes;
+	return at;
+}
+
+ps_tensor ps__arena_tensor(const struct arena *arena, uint64_t at, const ps_shape *shape, int64_t rows)
+{
+	int64_t dims[PS_MAX_RANK] = {rows};
+	for (int i = 0; i < shape->rank; i++)
+		dims[i + 1] = shape->dims[i];
+	uint64_t segment = arena->segment_bytes ? at / arena->segment_bytes : 0;
+	uint64_t offset = arena->segment_bytes ? at % arena->segment_bytes : at;
+	ps_buffer *buffer = arena->segments[segment];
+	return ps_tensor_make(buffer, offset, shape->dtype, shape->rank + 1, dims);
+}

@@ -1,0 +1,259 @@
+/* Programs: the schedule of one kind of batch, where its actions stand, and the memory it needs. */
+#include "pipeline/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void *zeroed(size_t count, size_t size)
+{
+	return calloc(count ? count : 1, size);
+}
+
+static ps_status plan_layers(ps_pipeline *pipeline, struct program *program)
+{
+	int layers = pipeline->config.layer_count;
+	program->in[0] = (ps_shape){PS_I32, 1, {program->time}};
+	for (int l = 0; l < layers; l++) {
+		const ps_layer *layer = pipeline->config.layers[l];
+		PS_TRY(layer->impl->plan(layer, &program->in[l], pipeline->config.dtype, &program->plans[l]));
+		bool ends = program->plans[l].out.rank == 0;
+		if (ends != (l + 1 == layers))
+			return ps_fail(PS_EINVAL,
+			               ends ? "layer %s ends the pipeline but is not the last"
+			                    : "layer %s is the last but has no losses",
+			               layer->name);
+		if (!ends)
+			program->in[l + 1] = program->plans[l].out;
+	}
+	return PS_OK;
+}
+
+static ps_status split(ps_pipeline *pipeline, struct program *program)
+{
+	int chunks = pipeline->config.chunks;
+	program->sizes = zeroed((size_t)chunks, sizeof *program->sizes);
+	program->first_row = zeroed((size_t)chunks + 1, sizeof *program->first_row);
+	if (!program->sizes || !program->first_row)
+		return ps_fail(PS_ENOMEM, "out of memory for a program");
+	program->micro_batches = ps_split_rows(pipeline->config.split, program->rows, chunks, program->sizes);
+	for (int i = 0; i < program->micro_batches; i++)
+		program->first_row[i + 1] = program->first_row[i] + program->sizes[i];
+	return PS_OK;
+}
+
+/* Evaluation: the stages stand where training has them, and each micro-batch goes through them in turn. */
+static ps_status generate_forward(ps_pipeline *pipeline, struct program *program)
+{
+	ps_schedule *schedule;
+	PS_TRY(ps_schedule_generate(&schedule, "forward-only", pipeline->rank_count,
+	                            pipeline->stage_count / pipeline->rank_count, program->micro_batches));
+	program->schedule = schedule;
+	for (int r = 0; r < schedule->ranks; r++)
+		schedule->rank[r].count = 0;
+	memcpy(schedule->rank_of_stage, pipeline->rank_of_stage,
+	       (size_t)pipeline->stage_count * sizeof *schedule->rank_of_stage);
+	for (int i = 0; i < program->micro_batches; i++)
+		for (int s = 0; s < pipeline->stage_count; s++)
+			PS_TRY(ps_schedule_add(
+			        schedule, schedule->rank_of_stage[s],
+			        (ps_action){.kind = PS_ACTION_F, .stage = s, .micro_batch = i, .count = 1}));
+	return PS_OK;
+}
+
+static ps_status generate_training(ps_pipeline *pipeline, struct program *program)
+{
+	const ps_pipeline_config *config = &pipeline->config;
+	int m = program->micro_batches;
+	if (config->schedule_file)
+		PS_TRY(ps_schedule_read(&program->schedule, config->schedule_file, m));
+	else
+		PS_TRY(ps_schedule_generate(&program->schedule, config->schedule, pipeline->rank_count,
+		                            pipeline->stage_count / pipeline->rank_count, m));
+	ps_schedule *schedule = program->schedule;
+	if (schedule->forward_only)
+		return ps_fail(PS_EINVAL, "schedule %s has no backward, so that nothing can be trained with it",
+		               schedule->name);
+	if (schedule->ranks != pipeline->rank_count || schedule->stages != pipeline->stage_count)
+		return ps_fail(PS_EINVAL, "%s is for %d ranks and %d stages; here are %d and %d", config->schedule_file,
+		               schedule->ranks, schedule->stages, pipeline->rank_count, pipeline->stage_count);
+	PS_TRY(ps_schedule_add_recompute(schedule, config->checkpoint));
+	if (config->weight_group >= 0)
+		PS_TRY(ps_schedule_group_weight(schedule, config->weight_group ? config->weight_group : m));
+	return PS_OK;
+}
+
+/* Starts the next group of a stage: the micro-batches whose weight gradient the action at `at` forms at once. */
+static void locate_weight(struct program *program, ps_action action, int64_t at)
+{
+	int cell = ps__at(program, action.stage, action.micro_batch);
+	int group = program->group_count[action.stage]++;
+	program->group_first[ps__at(program, action.stage, group)] = action.micro_batch;
+	for (int i = 0; i < action.count; i++) {
+		program->at_weight[cell + i] = at;
+		program->group_of[cell + i] = group;
+	}
+}
+
+/* Writes down where each action stands, and which micro-batches share a weight gradient. */
+static void locate(struct program *program)
+{
+	const ps_schedule *schedule = program->schedule;
+	size_t cells = (size_t)schedule->stages * (size_t)program->micro_batches;
+	for (size_t i = 0; i < cells; i++)
+		program->at_forward[i] = program->at_backward[i] = program->at_recompute[i] = program->at_weight[i] =
+		        -1;
+	for (int r = 0; r < schedule->ranks; r++) {
+		for (int64_t at = 0; at < schedule->rank[r].count; at++) {
+			ps_action action = schedule->rank[r].actions[at];
+			int cell = ps__at(program, action.stage, action.micro_batch);
+			if (action.kind == PS_ACTION_F)
+				program->at_forward[cell] = at;
+			if (action.kind == PS_ACTION_R)
+				program->at_recompute[cell] = at;
+			if (action.kind == PS_ACTION_B || action.kind == PS_ACTION_BW)
+				program->at_backward[cell] = at;
+			if (action.kind == PS_ACTION_W || action.kind == PS_ACTION_BW)
+				locate_weight(program, action, at);
+		}
+	}
+}
+
+static ps_status allocate(ps_pipeline *pipeline, struct program *program)
+{
+	size_t layers = (size_t)pipeline->config.layer_count, ranks = (size_t)pipeline->rank_count;
+	program->in = zeroed(layers, sizeof *program->in);
+	program->plans = zeroed(layers, sizeof *program->plans);
+	program->slot_offset = zeroed(layers * PS_MAX_SLOTS, sizeof *program->slot_offset);
+	program->x_offset = zeroed(layers, sizeof *program->x_offset);
+	program->dy_offset = zeroed(layers, sizeof *program->dy_offset);
+	program->rank_bytes = zeroed(ranks, sizeof *program->rank_bytes);
+	program->scratch_at = zeroed(ranks, sizeof *program->scratch_at);
+	program->scratch_pair = zeroed(ranks, sizeof *program->scratch_pair);
+	if (!program->in || !program->plans || !program->slot_offset || !program->x_offset || !program->dy_offset ||
+	    !program->rank_bytes || !program->scratch_at || !program->scratch_pair)
+		return ps_fail(PS_ENOMEM, "out of memory for a program");
+	return PS_OK;
+}
+
+static ps_status allocate_cells(ps_pipeline *pipeline, struct program *program)
+{
+	size_t stages = (size_t)pipeline->stage_count, cells = stages * (size_t)program->micro_batches;
+	program->at_forward = zeroed(cells, sizeof *program->at_forward);
+	program->at_backward = zeroed(cells, sizeof *program->at_backward);
+	program->at_recompute = zeroed(cells, sizeof *program->at_recompute);
+	program->at_weight = zeroed(cells, sizeof *program->at_weight);
+	program->group_of = zeroed(cells, sizeof *program->group_of);
+	program->group_first = zeroed(cells, sizeof *program->group_first);
+	program->group_count = zeroed(stages, sizeof *program->group_count);
+	program->regions = zeroed(stages * REGION_COUNT, sizeof *program->regions);
+	if (!program->at_forward || !program->at_backward || !program->at_recompute || !program->at_weight ||
+	    !program->group_of || !program->group_first || !program->group_count || !program->regions)
+		return ps_fail(PS_ENOMEM, "out of memory for a program");
+	return PS_OK;
+}
+
+/* Takes over the stages' ranks from the training schedule, which alone decides them. */
+static void place_stages(ps_pipeline *pipeline, const ps_schedule *schedule)
+{
+	for (int s = 0; s < pipeline->stage_count; s++) {
+		int r = schedule->rank_of_stage[s];
+		struct rank *rank = &pipeline->ranks[r];
+		pipeline->rank_of_stage[s] = r;
+		pipeline->stages[s].rank = r;
+		rank->stages[rank->stage_count++] = s;
+	}
+	pipeline->placed = true;
+}
+
+static ps_status build(ps_pipeline *pipeline, struct program *program)
+{
+	PS_TRY(allocate(pipeline, program));
+	PS_TRY(plan_layers(pipeline, program));
+	PS_TRY(split(pipeline, program));
+	PS_TRY(program->training ? generate_training(pipeline, program) : generate_forward(pipeline, program));
+	PS_TRY(ps_schedule_validate(program->schedule));
+	if (!pipeline->placed)
+		place_stages(pipeline, program->schedule);
+	PS_TRY(allocate_cells(pipeline, program));
+	locate(program);
+	PS_TRY(ps__program_layout(pipeline, program));
+	bool stuck;
+	PS_TRY(ps__program_order(pipeline, program, &stuck));
+	if (!stuck)
+		return PS_OK;
+	/* The order in which tensors arrive does not go with shared boundary memory. */
+	program->keep_boundaries = true;
+	PS_TRY(ps__program_layout(pipeline, program));
+	PS_TRY(ps__program_order(pipeline, program, &stuck));
+	return stuck ? ps_fail(PS_EINTERNAL, "schedule %s is valid but cannot be ordered", program->schedule->name)
+	             : PS_OK;
+}
+
+ps_status ps__program_create(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time)
+{
+	*out = NULL;
+	struct program *program = calloc(1, sizeof *program);
+	if (!program)
+		return ps_fail(PS_ENOMEM, "out of memory for a program");
+	program->training = training;
+	program->rows = rows;
+	program->time = time;
+	ps_status status = build(pipeline, program);
+	if (status != PS_OK) {
+		ps__program_destroy(program);
+		return status;
+	}
+	*out = program;
+	return PS_OK;
+}
+
+void ps__program_destroy(struct program *program)
+{
+	if (!program)
+		return;
+	ps__program_layout_free(program);
+	for (int i = 0; i < program->instruction_count; i++)
+		ps_list_destroy(program->instructions[i].list);
+	void *const blocks[] = {
+	        program->sizes,          program->first_row,    program->in,           program->plans,
+	        program->slot_offset,    program->x_offset,     program->dy_offset,    program->at_forward,
+	        program->at_backward,    program->at_recompute, program->at_weight,    program->group_of,
+	        program->group_first,    program->group_count,  program->regions,      program->rank_bytes,
+	        program->scratch_at,     program->scratch_pair, program->instructions, program->waits,
+	        program->events,         program->started,      program->times,        program->transfers,
+	        program->transfer_waits, program->spans};
+	for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+		free(blocks[i]);
+	ps_schedule_destroy(program->schedule);
+	free(program);
+}
+
+static ps_status add(ps_pipeline *pipeline, struct program *program)
+{
+	if (pipeline->program_count == pipeline->program_capacity) {
+		int capacity = pipeline->program_capacity ? pipeline->program_capacity * 2 : 4;
+		struct program **programs = realloc(pipeline->programs, (size_t)capacity * sizeof(struct program *));
+		if (!programs)
+			return ps_fail(PS_ENOMEM, "out of memory for a program");
+		pipeline->programs = programs;
+		pipeline->program_capacity = capacity;
+	}
+	pipeline->programs[pipeline->program_count++] = program;
+	return PS_OK;
+}
+
+ps_status ps__program_get(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time)
+{
+	for (int i = 0; i < pipeline->program_count; i++) {
+		struct program *program = pipeline->programs[i];
+		if (program->training == training && program->rows == rows && program->time == time) {
+			*out = program;
+			return PS_OK;
+		}
+	}
+	PS_TRY(ps__program_create(out, pipeline, training, rows, time));
+	ps_status status = add(pipeline, *out);
+	if (status != PS_OK)
+		ps__program_destroy(*out);
+	return status;
+}

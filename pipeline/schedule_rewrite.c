@@ -1,0 +1,165 @@
+/* Rewrites of a schedule: recomputation, and weight gradients as actions of their own. */
+#include "pipeline/schedule_internal.h"
+
+#include <stdlib.h>
+
+/* Lists that take the place of a schedule's when all of them are made. */
+typedef struct rewrite {
+	ps_schedule *schedule;
+	ps_schedule fresh; /* the schedule with new lists */
+} rewrite;
+
+static ps_status rewrite_begin(rewrite *work, ps_schedule *schedule)
+{
+	PS_TRY(ps__schedule_check(schedule));
+	work->schedule = schedule;
+	work->fresh = *schedule;
+	work->fresh.rank = calloc((size_t)schedule->ranks, sizeof *work->fresh.rank);
+	if (!work->fresh.rank)
+		return ps_fail(PS_ENOMEM, "no memory to rewrite schedule %s", schedule->name);
+	return PS_OK;
+}
+
+/* Swaps the lists when all went well and frees those that are left over. */
+static ps_status rewrite_end(rewrite *work, ps_status status)
+{
+	ps_rank_actions *unused = work->fresh.rank;
+	if (status == PS_OK) {
+		unused = work->schedule->rank;
+		work->schedule->rank = work->fresh.rank;
+	}
+	for (int rank = 0; rank < work->schedule->ranks; rank++)
+		free(unused[rank].actions);
+	free(unused);
+	return status;
+}
+
+static ps_status add_recompute_on(rewrite *work, int rank, ps_checkpoint mode, bool *has_recompute)
+{
+	const ps_rank_actions *list = &work->schedule->rank[rank];
+	int64_t added = 0;
+	for (int64_t position = 0; position < list->count; position++) {
+		ps_action action = list->actions[position];
+		if (action.kind == PS_ACTION_R)
+			has_recompute[ps__cell(work->schedule, action.stage, action.micro_batch)] = true;
+		added += ps__is_backward(action.kind);
+	}
+	PS_TRY(ps__schedule_reserve(&work->fresh, rank, list->count + added));
+	for (int64_t position = 0; position < list->count; position++) {
+		ps_action action = list->actions[position];
+		if (ps__is_backward(action.kind) &&
+		    ps_checkpoint_applies(mode, action.micro_batch, work->schedule->micro_batches) &&
+		    !has_recompute[ps__cell(work->schedule, action.stage, action.micro_batch)])
+			PS_TRY(ps_schedule_add(&work->fresh, rank,
+			                       ps__action(PS_ACTION_R, action.stage, action.micro_batch)));
+		PS_TRY(ps_schedule_add(&work->fresh, rank, action));
+	}
+	return PS_OK;
+}
+
+ps_status ps_schedule_add_recompute(ps_schedule *schedule, ps_checkpoint mode)
+{
+	if (mode == PS_CHECKPOINT_NEVER)
+		return PS_OK;
+	rewrite work;
+	PS_TRY(rewrite_begin(&work, schedule));
+	ps_status status = PS_OK;
+	bool *has_recompute = calloc((size_t)schedule->stages, (size_t)schedule->micro_batches);
+	if (!has_recompute)
+		status = ps_fail(PS_ENOMEM, "no memory to add recomputation to schedule %s", schedule->name);
+	for (int rank = 0; status == PS_OK && rank < schedule->ranks; rank++)
+		status = add_recompute_on(&work, rank, mode, has_recompute);
+	free(has_recompute);
+	return rewrite_end(&work, status);
+}
+
+/* How far the weight gradients of one stage are. */
+typedef struct weight_groups {
+	int *missing; /* per group: the B that did not run yet */
+	int next;     /* the group whose W comes next */
+} weight_groups;
+
+/* Adds the W of the groups of a stage that are complete, in ascending order. */
+static ps_status add_complete_groups(rewrite *work, int rank, int stage, weight_groups *groups, int group)
+{
+	int64_t m = work->schedule->micro_batches;
+	while ((int64_t)groups->next * group < m && groups->missing[groups->next] == 0) {
+		ps_action weight = ps__action(PS_ACTION_W, stage, groups->next * group);
+		int64_t left = m - weight.micro_batch;
+		weight.count = (int32_t)(left < group ? left : group);
+		PS_TRY(ps_schedule_add(&work->fresh, rank, weight));
+		groups->next++;
+	}
+	return PS_OK;
+}
+
+static ps_status group_weight_on(rewrite *work, int rank, weight_groups *groups, int group)
+{
+	const ps_rank_actions *list = &work->schedule->rank[rank];
+	int64_t gone = 0, backwards = 0;
+	for (int64_t position = 0; position < list->count; position++) {
+		gone += list->actions[position].kind == PS_ACTION_W;
+		backwards += ps__is_backward(list->actions[position].kind);
+	}
+	/* Exact for one stage a rank. */
+	PS_TRY(ps__schedule_reserve(&work->fresh, rank, list->count - gone + backwards / group + 1));
+	for (int64_t position = 0; position < list->count; position++) {
+		ps_action action = list->actions[position];
+		if (action.kind == PS_ACTION_W)
+			continue;
+		bool backward = ps__is_backward(action.kind);
+		if (backward)
+			action.kind = PS_ACTION_B;
+		PS_TRY(ps_schedule_add(&work->fresh, rank, action));
+		if (!backward)
+			continue;
+		groups[action.stage].missing[action.micro_batch / group]--;
+		PS_TRY(add_complete_groups(work, rank, action.stage, &groups[action.stage], group));
+	}
+	return PS_OK;
+}
+
+/* All groups of all stages, with each group's size as what is missing; one block of counters behind the stages. */
+static ps_status create_groups(weight_groups **out, const ps_schedule *schedule, int group)
+{
+	size_t stages = (size_t)schedule->stages;
+	int m = schedule->micro_batches;
+	int groups_a_stage = m / group + (m % group != 0);
+	weight_groups *groups = calloc(stages, sizeof *groups);
+	int *missing = (size_t)groups_a_stage <= SIZE_MAX / sizeof *missing / stages
+	                       ? malloc(stages * (size_t)groups_a_stage * sizeof *missing)
+	                       : NULL;
+	if (!groups || !missing) {
+		free(groups);
+		free(missing);
+		return ps_fail(PS_ENOMEM, "no memory to group the weight gradients of %d stages", schedule->stages);
+	}
+	for (size_t stage = 0; stage < stages; stage++) {
+		groups[stage].missing = missing + stage * (size_t)groups_a_stage;
+		for (int i = 0; i < groups_a_stage; i++)
+			groups[stage].missing[i] = m - i * group < group ? m - i * group : group;
+	}
+	*out = groups;
+	return PS_OK;
+}
+
+ps_status ps_schedule_group_weight(ps_schedule *schedule, int group)
+{
+	if (group < 1)
+		return ps_fail(PS_EINVAL, "weight gradients in groups of %d micro-batches: a group has at least one",
+		               group);
+	if (schedule->forward_only)
+		return PS_OK;
+	if (group > schedule->micro_batches)
+		group = schedule->micro_batches;
+	rewrite work;
+	PS_TRY(rewrite_begin(&work, schedule));
+	weight_groups *groups = NULL;
+	ps_status status = create_groups(&groups, schedule, group);
+	for (int rank = 0; status == PS_OK && rank < schedule->ranks; rank++)
+		status = group_weight_on(&work, rank, groups, group);
+	if (groups)
+		free(groups[0].missing);
+	free(groups);
+	return rewrite_end(&work, status);
+}

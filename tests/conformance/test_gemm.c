@@ -1,0 +1,163 @@
+/* Conformance of the matrix product and the column sum. */
+#include "support/conform.h"
+
+#include <stdlib.h>
+
+struct row {
+	int64_t m, n, k;
+	int64_t pad_a, pad_b, pad_c; /* columns between the rows of a view */
+	bool bias, accumulate;
+	enum conform_fill fill;
+	bool f32_only; /* the model's sizes, once is enough */
+};
+
+static const struct row rows[] = {
+        {1, 1, 1, 0, 0, 0, false, false, FILL_UNIT, false},
+        {1, 1, 1, 0, 0, 0, true, true, FILL_UNIT, false},
+        {1, 7, 3, 0, 0, 0, false, false, FILL_UNIT, false},
+        {3, 1, 7, 0, 0, 0, true, false, FILL_UNIT, false},
+        {3, 7, 1, 0, 0, 0, false, true, FILL_UNIT, false},
+        {7, 3, 17, 0, 0, 0, true, true, FILL_UNIT, false},
+        {16, 64, 128, 0, 0, 0, false, false, FILL_UNIT, false},
+        {17, 65, 129, 0, 0, 0, true, false, FILL_UNIT, false},
+        {17, 33, 129, 1, 0, 0, false, false, FILL_UNIT, false},
+        {17, 33, 129, 0, 3, 0, false, true, FILL_UNIT, false},
+        {17, 33, 129, 0, 0, 5, true, false, FILL_UNIT, false},
+        {33, 17, 7, 2, 4, 6, true, true, FILL_UNIT, false},
+        {5, 16, 1, 1, 1, 1, false, false, FILL_UNIT, false},
+        {1, 16, 5, 7, 7, 7, false, true, FILL_UNIT, false},
+        {33, 129, 1000, 0, 0, 0, false, false, FILL_WHOLE, false},
+        {129, 33, 17, 0, 0, 0, true, true, FILL_WHOLE, false},
+        {7, 33, 129, 0, 0, 0, false, false, FILL_LARGE, false},
+        {7, 33, 129, 0, 0, 0, true, true, FILL_TINY, false},
+        {1, 1000, 1000, 0, 0, 0, true, false, FILL_UNIT, false},
+        {100, 100, 100, 0, 0, 0, false, true, FILL_UNIT, false},
+        /* small: 512 wide, 2048 inside, 35 positions a row */
+        {35, 1536, 512, 0, 0, 0, true, false, FILL_UNIT, true},
+        {35, 2048, 512, 0, 0, 0, true, false, FILL_UNIT, true},
+        {35, 512, 2048, 0, 0, 0, true, false, FILL_UNIT, true},
+        {2, 28782, 512, 0, 0, 0, true, false, FILL_UNIT, true},
+        {2, 512, 28782, 0, 0, 0, false, false, FILL_UNIT, true},
+        {28782, 512, 2, 0, 0, 0, false, true, FILL_UNIT, true},
+        /* tutorial: 4096 wide */
+        {3, 4096, 4096, 0, 0, 0, true, false, FILL_UNIT, true},
+        {2, 12288, 4096, 0, 0, 0, true, false, FILL_UNIT, true},
+        {4096, 4096, 3, 0, 0, 0, false, true, FILL_UNIT, true},
+};
+
+static struct conform_tolerance tolerance_of(const struct row *row)
+{
+	/* Sums of products of whole numbers up to 8 are exact in both dtypes. */
+	return row->fill == FILL_WHOLE ? (struct conform_tolerance){0, 0} : conform_sum_tolerance(row->k);
+}
+
+static void product(struct conform *c, const struct row *row, bool trans_a, bool trans_b)
+{
+	if (row->f32_only && c->dtype == PS_F64)
+		return;
+	int64_t a_rows = trans_a ? row->k : row->m, a_columns = trans_a ? row->m : row->k;
+	int64_t b_rows = trans_b ? row->n : row->k, b_columns = trans_b ? row->k : row->n;
+	ps_args_gemm x = {.trans_a = trans_a, .trans_b = trans_b, .accumulate = row->accumulate};
+	x.a = conform_in(c, "a", SHAPE(a_rows, a_columns), .pitch = a_columns + row->pad_a, .fill = row->fill);
+	x.b = conform_in(c, "b", SHAPE(b_rows, b_columns), .pitch = b_columns + row->pad_b, .fill = row->fill);
+	if (row->bias)
+		x.bias = conform_in(c, "bias", SHAPE(row->n), .fill = row->fill);
+	if (row->accumulate)
+		x.c = conform_inout(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c, .fill = row->fill,
+		                    .tolerance = tolerance_of(row));
+	else
+		x.c = conform_out(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c,
+		                  .tolerance = tolerance_of(row));
+	conform_call(c, PS_OP_gemm, &x, sizeof x);
+}
+
+static void nn_body(struct conform *c, const void *data)
+{
+	product(c, data, false, false);
+}
+
+static void nt_body(struct conform *c, const void *data)
+{
+	product(c, data, false, true);
+}
+
+static void tn_body(struct conform *c, const void *data)
+{
+	product(c, data, true, false);
+}
+
+static void tt_body(struct conform *c, const void *data)
+{
+	product(c, data, true, true);
+}
+
+START_TEST(gemm)
+{
+	CONFORM_ROWS(gemm, rows, nn_body);
+}
+END_TEST
+
+START_TEST(gemm_trans_b)
+{
+	CONFORM_ROWS(gemm, rows, nt_body);
+}
+END_TEST
+
+START_TEST(gemm_trans_a)
+{
+	CONFORM_ROWS(gemm, rows, tn_body);
+}
+END_TEST
+
+START_TEST(gemm_trans_both)
+{
+	/* No layer needs this at full size. */
+	conform_rows(PS_OP_gemm, rows, sizeof *rows, 20, tt_body);
+}
+END_TEST
+
+struct sum_row {
+	int64_t rows, columns;
+	bool accumulate;
+	enum conform_fill fill;
+};
+
+static const struct sum_row sum_rows[] = {
+        {1, 1, false, FILL_UNIT},      {1, 7, true, FILL_UNIT},      {7, 1, false, FILL_UNIT},
+        {3, 17, true, FILL_UNIT},      {17, 33, false, FILL_UNIT},   {33, 129, true, FILL_WHOLE},
+        {1000, 7, false, FILL_WHOLE},  {129, 1000, true, FILL_UNIT}, {1000, 65, true, FILL_UNIT},
+        {17, 100, false, FILL_LARGE},  {17, 100, true, FILL_TINY},   {75, 12288, false, FILL_UNIT},
+        {500, 4096, false, FILL_UNIT}, {35, 28782, true, FILL_UNIT}, {700, 512, false, FILL_UNIT},
+};
+
+static void column_sum_body(struct conform *c, const void *data)
+{
+	const struct sum_row *row = data;
+	struct conform_tolerance tolerance = conform_sum_tolerance(row->rows);
+	if (row->fill == FILL_WHOLE)
+		tolerance = (struct conform_tolerance){0, 0};
+	ps_tensor x = conform_in(c, "x", SHAPE(row->rows, row->columns), .fill = row->fill);
+	ps_tensor y = row->accumulate
+	                      ? conform_inout(c, "y", SHAPE(row->columns), .fill = row->fill, .tolerance = tolerance)
+	                      : conform_out(c, "y", SHAPE(row->columns), .tolerance = tolerance);
+	conform_run(c, column_sum, .x = x, .y = y, .accumulate = row->accumulate);
+}
+
+START_TEST(column_sum)
+{
+	CONFORM_ROWS(column_sum, sum_rows, column_sum_body);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("gemm");
+	TCase *tests = tcase_create("conformance");
+	tcase_add_test(tests, gemm);
+	tcase_add_test(tests, gemm_trans_b);
+	tcase_add_test(tests, gemm_trans_a);
+	tcase_add_test(tests, gemm_trans_both);
+	tcase_add_test(tests, column_sum);
+	suite_add_tcase(suite, tests);
+	return conform_suite_run(suite);
+}

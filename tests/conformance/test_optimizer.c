@@ -1,0 +1,80 @@
+/* Conformance of the gradient norm, clipping and SGD. */
+#include "support/conform.h"
+
+#include <stdlib.h>
+
+struct row {
+	int64_t count;
+	enum conform_fill fill;
+};
+
+static const struct row rows[] = {
+        {1, FILL_UNIT},     {3, FILL_UNIT},       {7, FILL_WHOLE},         {17, FILL_UNIT},
+        {33, FILL_LARGE},   {129, FILL_UNIT},     {1000, FILL_TINY},       {4099, FILL_WHOLE},
+        {65537, FILL_UNIT}, {1000003, FILL_UNIT}, {4096 * 512, FILL_UNIT},
+};
+
+static void sum_squares_body(struct conform *c, const void *data)
+{
+	const struct row *row = data;
+	struct conform_tolerance tolerance = conform_sum_tolerance(row->count);
+	conform_run(c, sum_squares, .x = conform_in(c, "x", SHAPE(row->count), .fill = row->fill),
+	            .out = conform_out(c, "out", SHAPE(1), .wide = true, .tolerance = tolerance));
+}
+
+START_TEST(sum_squares)
+{
+	CONFORM_ROWS(sum_squares, rows, sum_squares_body);
+}
+END_TEST
+
+struct clip_row {
+	int64_t count;
+	double max_norm;
+};
+
+static const struct clip_row clip_rows[] = {
+        {1, 0.5}, {1, 100}, {3, 0}, {7, -1}, {17, 0.25}, {147, 1e-9}, {147, 12}, {1000, 1e9},
+};
+
+static void clip_scale_body(struct conform *c, const void *data)
+{
+	const struct clip_row *row = data;
+	conform_run(c, clip_scale,
+	            .sums = conform_in(c, "sums", SHAPE(row->count), .wide = true, .fill = FILL_POSITIVE),
+	            .norm = conform_out(c, "norm", SHAPE(1), .wide = true, .tolerance = {0, 1e-15}),
+	            .scale = conform_out(c, "scale", SHAPE(1), .wide = true, .tolerance = {0, 1e-15}),
+	            .max_norm = row->max_norm);
+}
+
+START_TEST(clip_scale)
+{
+	CONFORM_ROWS(clip_scale, clip_rows, clip_scale_body);
+}
+END_TEST
+
+static void sgd_body(struct conform *c, const void *data)
+{
+	const struct row *row = data;
+	conform_run(c, sgd,
+	            .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .tolerance = {3e-7, 1e-15}),
+	            .g = conform_in(c, "g", SHAPE(row->count), .fill = row->fill),
+	            .scale = conform_in(c, "scale", SHAPE(1), .wide = true, .fill = FILL_POSITIVE), .lr = 4.75);
+}
+
+START_TEST(sgd)
+{
+	CONFORM_ROWS(sgd, rows, sgd_body);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("optimizer");
+	TCase *tests = tcase_create("conformance");
+	tcase_add_test(tests, sum_squares);
+	tcase_add_test(tests, clip_scale);
+	tcase_add_test(tests, sgd);
+	suite_add_tcase(suite, tests);
+	return conform_suite_run(suite);
+}
