@@ -8,6 +8,7 @@
 #include "core/platform.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 bool ps__best_in_memory(const ps_trainer *trainer)
@@ -28,8 +29,8 @@ static ps_status check_memory(const ps_trainer *trainer, uint64_t bytes)
 	if (limit == 0 || planned + bytes <= limit)
 		return PS_OK;
 	return ps_fail(PS_ETOOBIG,
-	               "a copy of the best weights takes %" PRIu64 " MiB beside the %" PRIu64 " MiB of training, %" PRIu64
-	               " MiB are here; give --save FILE, which keeps them there",
+	               "a copy of the best weights takes %" PRIu64 " MiB beside the %" PRIu64
+	               " MiB of training, %" PRIu64 " MiB are here; give --save FILE, which keeps them there",
 	               bytes >> 20, planned >> 20, limit >> 20);
 }
 
@@ -37,7 +38,8 @@ static ps_status allocate(ps_trainer *trainer)
 {
 	ps_pipeline *pipeline = trainer->config.pipeline;
 	int count = ps_pipeline_parameter_count(pipeline);
-	uint64_t bytes = (uint64_t)ps_pipeline_parameter_elements(pipeline) * ps_dtype_bytes(ps_pipeline_dtype(pipeline));
+	uint64_t bytes =
+	        (uint64_t)ps_pipeline_parameter_elements(pipeline) * ps_dtype_bytes(ps_pipeline_dtype(pipeline));
 	PS_TRY(check_memory(trainer, bytes));
 	trainer->copies = calloc((size_t)count, sizeof *trainer->copies);
 	for (int i = 0; trainer->copies != NULL && i < count; i++) {
@@ -46,7 +48,8 @@ static ps_status allocate(ps_trainer *trainer)
 		ps__weights_describe(pipeline, i, "", &tensor, name);
 		trainer->copies[i] = malloc(tensor.bytes);
 		if (trainer->copies[i] == NULL)
-			return ps_fail(PS_ENOMEM, "no memory for a copy of the best weights (%" PRIu64 " MiB)", bytes >> 20);
+			return ps_fail(PS_ENOMEM, "no memory for a copy of the best weights (%" PRIu64 " MiB)",
+			               bytes >> 20);
 	}
 	if (trainer->copies == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for a copy of the best weights");

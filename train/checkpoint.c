@@ -94,12 +94,12 @@ static char *state_text(const ps_trainer *trainer)
 {
 	const ps__train_state *state = &trainer->state;
 	json_t *best_loss = isfinite(state->best_loss) ? json_real(state->best_loss) : json_null();
-	json_t *object = json_pack("{s:i, s:i, s:I, s:I, s:i, s:o, s:s, s:I, s:I, s:f, s:f}", "version", 1, "epoch",
-	                           state->epoch, "step", (json_int_t)state->step, "done", (json_int_t)state->done,
-	                           "best_epoch", state->best_epoch, "best_loss", best_loss, "best",
-	                           place_name(trainer->best), "window_steps", (json_int_t)state->window.steps,
-	                           "window_tokens", (json_int_t)state->window.tokens, "window_loss",
-	                           state->window.loss_sum, "window_token_loss", state->window.token_loss_sum);
+	json_t *object =
+	        json_pack("{s:i, s:i, s:I, s:I, s:i, s:o, s:s, s:I, s:I, s:f, s:f}", "version", 1, "epoch",
+	                  state->epoch, "step", (json_int_t)state->step, "done", (json_int_t)state->done, "best_epoch",
+	                  state->best_epoch, "best_loss", best_loss, "best", place_name(trainer->best), "window_steps",
+	                  (json_int_t)state->window.steps, "window_tokens", (json_int_t)state->window.tokens,
+	                  "window_loss", state->window.loss_sum, "window_token_loss", state->window.token_loss_sum);
 	char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
 	json_decref(object);
 	return text;
@@ -132,13 +132,15 @@ static ps_status check_facts(const ps_trainer *trainer, const ps_safetensors *fi
 	for (int i = 0; i < trainer->fact_count; i++) {
 		const char *saved = ps_safetensors_metadata(file, trainer->facts[i].key);
 		if (saved == NULL)
-			return ps_fail(PS_EFORMAT, "%s: does not say its %s; --resume takes a file that --save-last wrote",
+			return ps_fail(PS_EFORMAT,
+			               "%s: does not say its %s; --resume takes a file that --save-last wrote",
 			               ps_safetensors_path(file), trainer->facts[i].key);
 		if (strcmp(saved, trainer->facts[i].value) != 0)
 			return ps_fail(PS_EINVAL,
 			               "%s: was saved with %s %s, this run has %s; give the same, or start a new run "
 			               "from its weights with --init",
-			               ps_safetensors_path(file), trainer->facts[i].key, saved, trainer->facts[i].value);
+			               ps_safetensors_path(file), trainer->facts[i].key, saved,
+			               trainer->facts[i].value);
 	}
 	return PS_OK;
 }
@@ -169,8 +171,8 @@ static ps_status read_state(ps_trainer *trainer, const ps_safetensors *file, con
 		               "%s: its counters (epoch %d, step %" PRId64 " of %" PRId64 ") do not fit together", path,
 		               state->epoch, state->step, trainer->steps);
 	if (state->epoch > config->epochs + 1 || (state->epoch == config->epochs + 1 && step > 0))
-		return ps_fail(PS_EINVAL, "%s: was saved in epoch %d; --epochs %d is less than that", path, state->epoch,
-		               config->epochs);
+		return ps_fail(PS_EINVAL, "%s: was saved in epoch %d; --epochs %d is less than that", path,
+		               state->epoch, config->epochs);
 	return PS_OK;
 }
 
@@ -179,8 +181,8 @@ static ps_status check_best_file(const ps_trainer *trainer, const char *path)
 {
 	const char *save = trainer->config.save;
 	if (save == NULL)
-		return ps_fail(PS_EINVAL, "%s: its best weights are in the file that --save named; give that --save again",
-		               path);
+		return ps_fail(PS_EINVAL,
+		               "%s: its best weights are in the file that --save named; give that --save again", path);
 	ps_safetensors *best;
 	PS_TRY(ps_safetensors_open(&best, save));
 	char text[32];
@@ -221,8 +223,9 @@ ps_status ps__checkpoint_resume(ps_trainer *trainer)
 	json_t *object = text == NULL ? NULL : json_loads(text, JSON_REJECT_DUPLICATES, NULL);
 	ps_status status = PS_OK;
 	if (object == NULL)
-		status = ps_fail(PS_EFORMAT, "%s: has no state; --resume takes a file that --save-last wrote (--init takes "
-		                             "any with the model's weights)",
+		status = ps_fail(PS_EFORMAT,
+		                 "%s: has no state; --resume takes a file that --save-last wrote (--init takes "
+		                 "any with the model's weights)",
 		                 trainer->config.resume);
 	if (status == PS_OK)
 		status = check_facts(trainer, file);

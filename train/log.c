@@ -53,17 +53,16 @@ ps_status ps__log_step(ps__log *log, const ps_step_report *report)
 	return ps__log_write(log, json_pack("{s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o}", "event", "step", "epoch",
 	                                    report->epoch, "step", (json_int_t)report->step, "loss",
 	                                    ps__json_real(report->loss), "grad_norm", ps__json_real(report->grad_norm),
-	                                    "lr", ps__json_real(report->lr), "ms",
-	                                    ps__json_real(report->seconds * 1e3), "tokens_per_s",
-	                                    ps__json_real(rate)));
+	                                    "lr", ps__json_real(report->lr), "ms", ps__json_real(report->seconds * 1e3),
+	                                    "tokens_per_s", ps__json_real(rate)));
 }
 
 ps_status ps__log_evaluation(ps__log *log, const ps_eval_report *report)
 {
 	return ps__log_write(log, json_pack("{s:s, s:i, s:s, s:o, s:o, s:o}", "event", "eval", "epoch", report->epoch,
-	                                    "split", ps_split_name(report->split), "loss",
-	                                    ps__json_real(report->loss), "ppl", ps__json_real(exp(report->loss)),
-	                                    "seconds", ps__json_real(report->seconds)));
+	                                    "split", ps_split_name(report->split), "loss", ps__json_real(report->loss),
+	                                    "ppl", ps__json_real(exp(report->loss)), "seconds",
+	                                    ps__json_real(report->seconds)));
 }
 
 ps_status ps__log_close(ps__log *log)

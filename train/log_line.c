@@ -14,7 +14,8 @@ static double perplexity(double loss)
 const char *ps_window_line(const ps_window_report *report, char *text)
 {
 	snprintf(text, PS_LINE_BYTES,
-	         "| epoch %3d | %5" PRId64 "/%5" PRId64 " batches | lr %02.2f | ms/batch %5.2f | loss %5.2f | ppl %8.2f",
+	         "| epoch %3d | %5" PRId64 "/%5" PRId64
+	         " batches | lr %02.2f | ms/batch %5.2f | loss %5.2f | ppl %8.2f",
 	         report->epoch, report->batch, report->batches, report->lr, report->ms_per_batch, report->loss,
 	         perplexity(report->loss));
 	return text;
@@ -26,8 +27,7 @@ const char *ps_eval_line(const ps_eval_report *report, char *text)
 		snprintf(text, PS_LINE_BYTES, "| End of training | test loss %5.2f | test ppl %8.2f", report->loss,
 		         perplexity(report->loss));
 	else
-		snprintf(text, PS_LINE_BYTES,
-		         "| end of epoch %3d | time: %5.2fs | valid loss %5.2f | valid ppl %8.2f", report->epoch,
-		         report->seconds, report->loss, perplexity(report->loss));
+		snprintf(text, PS_LINE_BYTES, "| end of epoch %3d | time: %5.2fs | valid loss %5.2f | valid ppl %8.2f",
+		         report->epoch, report->seconds, report->loss, perplexity(report->loss));
 	return text;
 }

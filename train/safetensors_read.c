@@ -65,7 +65,8 @@ static ps_status parse_header(ps_safetensors *file, uint64_t *data_at)
 		return ps_fail(PS_EFORMAT, "%s: is no safetensors file: it does not begin with a JSON header",
 		               file->path);
 	if (length > file->map_bytes - 8)
-		return ps_fail(PS_EFORMAT, "%s: is truncated: its header should have %" PRIu64 " bytes, %" PRIu64 " are here",
+		return ps_fail(PS_EFORMAT,
+		               "%s: is truncated: its header should have %" PRIu64 " bytes, %" PRIu64 " are here",
 		               file->path, length, file->map_bytes - 8);
 	json_error_t error;
 	file->header = json_loadb((const char *)bytes + 8, length, JSON_REJECT_DUPLICATES, &error);

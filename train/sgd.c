@@ -149,10 +149,11 @@ ps_status ps_sgd_step(ps_sgd *sgd, double lr, double max_norm, double *norm)
 	for (int i = 0; i < sgd->count; i++) {
 		sgd->sums[i] = sgd->ranks[sgd->rank_of[i]].host[i];
 		if (!isfinite(sgd->sums[i]))
-			return ps_fail(PS_ENUMERIC,
-			               "the gradient of %s is not finite (its sum of squares is %g); the weights were left "
-			               "as they are; try a smaller learning rate",
-			               sgd->parameters[i].name, sgd->sums[i]);
+			return ps_fail(
+			        PS_ENUMERIC,
+			        "the gradient of %s is not finite (its sum of squares is %g); the weights were left "
+			        "as they are; try a smaller learning rate",
+			        sgd->parameters[i].name, sgd->sums[i]);
 		sum += sgd->sums[i];
 	}
 	PS_TRY(finish(sgd, enqueue_update(sgd, lr, max_norm)));

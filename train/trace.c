@@ -46,10 +46,12 @@ static ps_status name_row(ps_trace *trace, int row, const char *name)
 {
 	const char *comma = trace->started ? ",\n" : "\n";
 	trace->started = true;
-	PS_TRY(print(trace, "%s{\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}}", comma,
-	             row, name));
-	return print(trace, ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%d}}",
-	             row, row);
+	PS_TRY(print(trace, "%s{\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}}",
+	             comma, row, name));
+	return print(
+	        trace,
+	        ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%d}}",
+	        row, row);
 }
 
 /* Device names hold letters, digits and ":,-" only, or parts of a vendor's text; quotes in it would end the string. */
@@ -112,7 +114,8 @@ static ps_status add_span(ps_trace *trace, const ps_pipeline *pipeline, const ps
 	int row = span->transfer ? link_row(pipeline, action->stage, backward) : action->stage;
 	char batches[32];
 	if (action->count > 1)
-		snprintf(batches, sizeof batches, "%d-%d", action->micro_batch, action->micro_batch + action->count - 1);
+		snprintf(batches, sizeof batches, "%d-%d", action->micro_batch,
+		         action->micro_batch + action->count - 1);
 	else
 		snprintf(batches, sizeof batches, "%d", action->micro_batch);
 	return print(trace,

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static ps_status init_batches(ps_trainer *trainer)
 {
@@ -153,7 +154,8 @@ static ps_status run_step(ps_trainer *trainer)
 	                  .rows = config->batch_size,
 	                  .step = (uint32_t)state->done};
 	if (config->mistakes.misaligned_targets)
-		PS_TRY(ps_batches_get_as_published(batches, state->step, trainer->inputs, trainer->targets, &batch.time));
+		PS_TRY(ps_batches_get_as_published(batches, state->step, trainer->inputs, trainer->targets,
+		                                   &batch.time));
 	else
 		PS_TRY(ps_batches_get(batches, state->step, trainer->inputs, trainer->targets, &batch.time));
 	ps_step_report report = {.epoch = state->epoch,
@@ -186,8 +188,8 @@ static ps_status run_evaluation(ps_trainer *trainer, ps_split split, ps_eval_rep
 {
 	const ps_trainer_config *config = &trainer->config;
 	ps_evaluation result;
-	ps_status status = ps_evaluate(config->pipeline, &trainer->batches[split], config->eval_steps, &config->mistakes,
-	                               config->observer.stop, config->observer.payload, &result);
+	ps_status status = ps_evaluate(config->pipeline, &trainer->batches[split], config->eval_steps,
+	                               &config->mistakes, config->observer.stop, config->observer.payload, &result);
 	if (status != PS_OK)
 		return ps_fail_context(status, "the %s split after epoch %d", ps_split_name(split), report->epoch);
 	report->split = split;

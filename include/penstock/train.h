@@ -155,10 +155,10 @@ typedef struct ps_trainer_config {
 /* What a run came to. */
 typedef struct ps_train_result {
 	bool interrupted;
-	int64_t steps;      /* of the whole run so far */
-	int best_epoch;     /* 0: nothing was validated */
-	double best_loss;   /* of the validation split, infinite when nothing was validated */
-	double test_loss;   /* NaN when nothing was tested */
+	int64_t steps;    /* of the whole run so far */
+	int best_epoch;   /* 0: nothing was validated */
+	double best_loss; /* of the validation split, infinite when nothing was validated */
+	double test_loss; /* NaN when nothing was tested */
 	bool saved, saved_last;
 } ps_train_result;
 
