@@ -123,7 +123,7 @@ static const option_row train_rows[] = {
         TEXT("config", config, "FILE", "Read 'name = value' lines; the command line overrides them"),
 
         GROUP("The pipeline"),
-        TEXT("stages", stages, "DEV,DEV,…", "One device for each stage; default: two halves of the CPU cores"),
+        TEXT("stages", stages, "DEV,DEV,...", "One device for each stage; default: two halves of the CPU cores"),
         TEXT("balance", balance, "7,7|params|time",
              "Units of each stage (embedding, each layer, decoder), or even out parameters or work [time]"),
         INTEGER("chunks", chunks, 1, 65536, "Micro-batches in a batch"),
@@ -189,7 +189,7 @@ const option_table train_table = {
 static const option_row eval_rows[] = {
         TEXT("load", load, "FILE", "Weights that --save or --save-last wrote, or a safetensors file of the same names"),
         TEXT("data", data, "DIR|sample", "A folder with wiki.{train,valid,test}.tokens, or the built-in corpus"),
-        TEXT("stages", stages, "DEV,DEV,…", "One device for each stage; default: two halves of the CPU cores"),
+        TEXT("stages", stages, "DEV,DEV,...", "One device for each stage; default: two halves of the CPU cores"),
         INTEGER("nhead", nhead, 1, 65536, "Attention heads; default: as FILE says"),
         CHOICE("mask", mask, MASK_WORDS, "Does a position see those after it? Default: as FILE says"),
         INTEGER("eval-batch-size", eval_batch_size, 1, 1 << 20, "Rows of a batch; default: as FILE says"),
