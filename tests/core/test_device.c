@@ -249,18 +249,20 @@ START_TEST(test_control_groups)
 		const char *files[6][2];
 		uint64_t memory;
 		int cpus;
+		uint64_t available;
 	} rows[] = {
-	        {"0::/\n", {{"memory.max", "max\n"}, {"cpu.max", "max 100000\n"}}, 0, 0},
-	        {"0::/\n", {{"memory.max", "4096\n"}, {"cpu.max", "150000 100000\n"}}, 4096, 2},
+	        {"0::/\n", {{"memory.max", "max\n"}, {"cpu.max", "max 100000\n"}}, 0, 0, 0},
+	        {"0::/\n", {{"memory.max", "4096\n"}, {"cpu.max", "150000 100000\n"}}, 4096, 2, 4096},
 	        {"0::/a/b\n",
 	         {{"a/memory.max", "1000\n"},
 	          {"a/b/memory.max", "2000\n"},
 	          {"a/b/cpu.max", "400000 100000\n"},
 	          {"a/cpu.max", "max 100000\n"}},
 	         1000,
-	         4},
-	        {"0::/../../x\n", {{"memory.max", "77\n"}}, 77, 0},
-	        {"0::/gone\n", {{"cpu.max", "100000 100000\n"}}, 0, 1},
+	         4,
+	         1000},
+	        {"0::/../../x\n", {{"memory.max", "77\n"}}, 77, 0, 77},
+	        {"0::/gone\n", {{"cpu.max", "100000 100000\n"}}, 0, 1, 0},
 	        {"7:cpuset,cpu,cpuacct:/c\n4:memory:/m\n",
 	         {{"cpu/c/cpu.cfs_quota_us", "250000\n"},
 	          {"cpu/c/cpu.cfs_period_us", "100000\n"},
@@ -268,12 +270,23 @@ START_TEST(test_control_groups)
 	          {"cpu/cpu.cfs_quota_us", "-1\n"},
 	          {"cpu/cpu.cfs_period_us", "100000\n"}},
 	         5,
-	         3},
+	         3,
+	         5},
 	        {"7:cpuset:/c\nnonsense\n::\n",
 	         {{"cpu/c/cpu.cfs_quota_us", "250000\n"}, {"cpu/c/cpu.cfs_period_us", "100000\n"}},
 	         0,
+	         0,
 	         0},
-	        {"0::/\n", {{"memory.max", ""}, {"cpu.max", "100000 0\n"}}, 0, 0},
+	        {"0::/\n", {{"memory.max", ""}, {"cpu.max", "100000 0\n"}}, 0, 0, 0},
+	        {"0::/a\n",
+	         {{"memory.max", "1000\n"},
+	          {"memory.current", "700\n"},
+	          {"memory.stat", "anon 5\ninactive_file 100\n"},
+	          {"a/memory.max", "900\n"},
+	          {"a/memory.current", "50\n"}},
+	         900,
+	         0,
+	         400},
 	};
 	char root[] = "/tmp/penstock-cgroup-XXXXXX", self[64], command[96];
 	ck_assert_ptr_nonnull(mkdtemp(root));
@@ -286,6 +299,7 @@ START_TEST(test_control_groups)
 	ck_assert_int_eq(system(command), 0);
 	ck_assert_uint_eq(limits.memory_bytes, rows[_i].memory);
 	ck_assert_int_eq(limits.cpus, rows[_i].cpus);
+	ck_assert_uint_eq(limits.memory_free, rows[_i].available);
 }
 END_TEST
 
@@ -295,6 +309,8 @@ START_TEST(test_no_control_groups)
 	ck_assert_uint_eq(limits.memory_bytes, 0);
 	ck_assert_int_eq(limits.cpus, 0);
 	ck_assert_uint_gt(ps__memory_limit(), 0);
+	ck_assert_uint_gt(ps__memory_available(), 0);
+	ck_assert_uint_le(ps__memory_available(), ps__memory_limit());
 	ck_assert_uint_gt(ps__memory_peak(), 0);
 }
 END_TEST
@@ -310,7 +326,7 @@ int main(void)
 	tcase_add_test(cases, test_affinity);
 	tcase_add_test(cases, test_cores_work_at_once);
 	tcase_add_loop_test(cases, test_threads_are_bound, 0, 3);
-	tcase_add_loop_test(cases, test_control_groups, 0, 8);
+	tcase_add_loop_test(cases, test_control_groups, 0, 9);
 	tcase_add_test(cases, test_no_control_groups);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

@@ -23,13 +23,24 @@ ps_status ps__fast_device_open(struct cpu_device *device)
 		return ps_fail(PS_ENOMEM, "out of memory for a device");
 	}
 	fast->kernels = ps__fast_kernels_choose();
+	fast->busy = &device->busy;
 	device->fast = fast;
+#if defined(PS_ONEDNN)
+	ps_status status = ps__onednn_create(&fast->onednn);
+	if (status != PS_OK) {
+		ps__fast_device_close(device);
+		return status;
+	}
+#endif
 	return PS_OK;
 }
 
 void ps__fast_device_close(struct cpu_device *device)
 {
 	struct fast *fast = device->fast;
+#if defined(PS_ONEDNN)
+	ps__onednn_destroy(fast->onednn);
+#endif
 	pthread_mutex_destroy(&fast->mutex);
 	free(fast->scratch);
 	free(fast);
@@ -74,11 +85,10 @@ ps_status ps__fast_reserve(const struct cpu_device *device, size_t shared, size_
 			                 need * sizeof *fast->scratch);
 		} else {
 			/* A kernel that runs now may be using the old one. */
-			struct cpu_device *shared_device = (struct cpu_device *)(uintptr_t)device;
-			pthread_mutex_lock(&shared_device->busy);
+			pthread_mutex_lock(fast->busy);
 			free(fast->scratch);
 			fast->scratch = scratch;
-			pthread_mutex_unlock(&shared_device->busy);
+			pthread_mutex_unlock(fast->busy);
 			fast->floats = need;
 		}
 	}

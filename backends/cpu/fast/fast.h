@@ -35,12 +35,19 @@ struct fast_kernels {
 /* The best set of kernels for this processor. */
 const struct fast_kernels *ps__fast_kernels_choose(void);
 
+/* onednn.c, present in builds with oneDNN. */
+struct ps__onednn;
+ps_status ps__onednn_create(struct ps__onednn **out);
+void ps__onednn_destroy(struct ps__onednn *onednn);
+
 /* What the device has of this backend: cpu_device's `fast`. */
 struct fast {
 	const struct fast_kernels *kernels;
 	pthread_mutex_t mutex; /* guards growth */
 	float *scratch;        /* used under the device's `busy` */
 	size_t floats;
+	pthread_mutex_t *busy;     /* the device's */
+	struct ps__onednn *onednn; /* GEMM's primitives; NULL when built without oneDNN */
 };
 
 /*
