@@ -3,42 +3,42 @@
 
 #include <stdio.h>
 
-#define CODES(X)                             \
-	X(DEVICE_NOT_FOUND)                  \
-	X(DEVICE_NOT_AVAILABLE)              \
-	X(COMPILER_NOT_AVAILABLE)            \
-	X(MEM_OBJECT_ALLOCATION_FAILURE)     \
-	X(OUT_OF_RESOURCES)                  \
-	X(OUT_OF_HOST_MEMORY)                \
-	X(MEM_COPY_OVERLAP)                  \
-	X(BUILD_PROGRAM_FAILURE)             \
-	X(MAP_FAILURE)                       \
-	X(MISALIGNED_SUB_BUFFER_OFFSET)      \
+#define CODES(X)                                     \
+	X(DEVICE_NOT_FOUND)                          \
+	X(DEVICE_NOT_AVAILABLE)                      \
+	X(COMPILER_NOT_AVAILABLE)                    \
+	X(MEM_OBJECT_ALLOCATION_FAILURE)             \
+	X(OUT_OF_RESOURCES)                          \
+	X(OUT_OF_HOST_MEMORY)                        \
+	X(MEM_COPY_OVERLAP)                          \
+	X(BUILD_PROGRAM_FAILURE)                     \
+	X(MAP_FAILURE)                               \
+	X(MISALIGNED_SUB_BUFFER_OFFSET)              \
 	X(EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST) \
-	X(INVALID_VALUE)                     \
-	X(INVALID_PLATFORM)                  \
-	X(INVALID_DEVICE)                    \
-	X(INVALID_CONTEXT)                   \
-	X(INVALID_COMMAND_QUEUE)             \
-	X(INVALID_MEM_OBJECT)                \
-	X(INVALID_BINARY)                    \
-	X(INVALID_BUILD_OPTIONS)             \
-	X(INVALID_PROGRAM)                   \
-	X(INVALID_PROGRAM_EXECUTABLE)        \
-	X(INVALID_KERNEL_NAME)               \
-	X(INVALID_KERNEL)                    \
-	X(INVALID_ARG_INDEX)                 \
-	X(INVALID_ARG_VALUE)                 \
-	X(INVALID_ARG_SIZE)                  \
-	X(INVALID_KERNEL_ARGS)               \
-	X(INVALID_WORK_DIMENSION)            \
-	X(INVALID_WORK_GROUP_SIZE)           \
-	X(INVALID_WORK_ITEM_SIZE)            \
-	X(INVALID_GLOBAL_OFFSET)             \
-	X(INVALID_EVENT_WAIT_LIST)           \
-	X(INVALID_EVENT)                     \
-	X(INVALID_OPERATION)                 \
-	X(INVALID_BUFFER_SIZE)               \
+	X(INVALID_VALUE)                             \
+	X(INVALID_PLATFORM)                          \
+	X(INVALID_DEVICE)                            \
+	X(INVALID_CONTEXT)                           \
+	X(INVALID_COMMAND_QUEUE)                     \
+	X(INVALID_MEM_OBJECT)                        \
+	X(INVALID_BINARY)                            \
+	X(INVALID_BUILD_OPTIONS)                     \
+	X(INVALID_PROGRAM)                           \
+	X(INVALID_PROGRAM_EXECUTABLE)                \
+	X(INVALID_KERNEL_NAME)                       \
+	X(INVALID_KERNEL)                            \
+	X(INVALID_ARG_INDEX)                         \
+	X(INVALID_ARG_VALUE)                         \
+	X(INVALID_ARG_SIZE)                          \
+	X(INVALID_KERNEL_ARGS)                       \
+	X(INVALID_WORK_DIMENSION)                    \
+	X(INVALID_WORK_GROUP_SIZE)                   \
+	X(INVALID_WORK_ITEM_SIZE)                    \
+	X(INVALID_GLOBAL_OFFSET)                     \
+	X(INVALID_EVENT_WAIT_LIST)                   \
+	X(INVALID_EVENT)                             \
+	X(INVALID_OPERATION)                         \
+	X(INVALID_BUFFER_SIZE)                       \
 	X(INVALID_GLOBAL_WORK_SIZE)
 
 /* Of cl_khr_icd, in a header of its own. */

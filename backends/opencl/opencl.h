@@ -19,33 +19,33 @@
 #include <penstock/backend.h>
 
 /* Kernels by name: ps_NAME in kernels/. */
-#define CL_KERNELS(X)                    \
-	X(add)                           \
-	X(relu_fwd)                      \
-	X(relu_bwd)                      \
-	X(dropout)                       \
-	X(check_range)                   \
-	X(embedding_fwd)                 \
-	X(embedding_chain)               \
-	X(embedding_bwd_weight)          \
-	X(layernorm_fwd)                 \
-	X(dropout_add_layernorm_fwd)     \
-	X(layernorm_bwd_input)           \
+#define CL_KERNELS(X)                      \
+	X(add)                             \
+	X(relu_fwd)                        \
+	X(relu_bwd)                        \
+	X(dropout)                         \
+	X(check_range)                     \
+	X(embedding_fwd)                   \
+	X(embedding_chain)                 \
+	X(embedding_bwd_weight)            \
+	X(layernorm_fwd)                   \
+	X(dropout_add_layernorm_fwd)       \
+	X(layernorm_bwd_input)             \
 	X(dropout_add_layernorm_bwd_input) \
-	X(layernorm_bwd_weight)          \
-	X(column_sum)                    \
-	X(attention_probs)               \
-	X(attention_rows)                \
-	X(attention_columns)             \
-	X(attention_dscores)             \
-	X(cross_entropy)                 \
-	X(sum_squares)                   \
-	X(sum_partial)                   \
-	X(clip_scale)                    \
-	X(sgd)                           \
-	X(gemm)                          \
-	X(bias_rows)                     \
-	X(fill_whole)                    \
+	X(layernorm_bwd_weight)            \
+	X(column_sum)                      \
+	X(attention_probs)                 \
+	X(attention_rows)                  \
+	X(attention_columns)               \
+	X(attention_dscores)               \
+	X(cross_entropy)                   \
+	X(sum_squares)                     \
+	X(sum_partial)                     \
+	X(clip_scale)                      \
+	X(sgd)                             \
+	X(gemm)                            \
+	X(bias_rows)                       \
+	X(fill_whole)                      \
 	X(compare)
 
 enum cl_kernel_id {
@@ -65,8 +65,8 @@ struct cl_device {
 	struct cl_device *next;
 	cl_platform_id platform;
 	cl_device_id id;
-	int index;           /* in the order of ps__cl_enumerate */
-	char name[128];      /* the device's own */
+	int index;      /* in the order of ps__cl_enumerate */
+	char name[128]; /* the device's own */
 	char platform_name[128];
 	char identity[1024]; /* platform, device and driver with their versions: what a binary is good for */
 	uint64_t memory_bytes, max_buffer_bytes;
@@ -79,7 +79,8 @@ struct cl_device {
 	pthread_mutex_t mutex; /* guards the programs */
 	cl_program program[2]; /* by PS_F32 and PS_F64 */
 	PS_ATOMIC(int) built[2];
-	/* 0: not checked yet, 1: CLBlast is right, 2: it is not. By PS_F32 and PS_F64; guarded by the mutex of gemm.c. */
+	/* 0: not checked yet, 1: CLBlast is right, 2: it is not. By PS_F32 and PS_F64; guarded by the mutex of gemm.c.
+	 */
 	unsigned char gemm[2][CL_GEMM_CLASSES];
 	bool gemm_loaded;
 };
@@ -91,11 +92,10 @@ ps_status ps__cl_status(cl_int error);
 ps_status ps__cl_fail(const char *where, const char *what, cl_int error);
 
 /*
- * Some implementations (Oclgrind) may be used by one thread at a time only; everything that calls one stands between
- * these. Elsewhere they do nothing.
+ * serial.c: calls a function in which OpenCL is used. Some implementations (Oclgrind) may be used by one thread only;
+ * for these the function runs in a thread of its own. A function must not call this again.
  */
-void ps__cl_enter(const struct cl_device *device);
-void ps__cl_leave(const struct cl_device *device);
+ps_status ps__cl_call(const struct cl_device *device, ps_status (*function)(void *argument), void *argument);
 
 /* platform.c: the devices here, in a fixed order; made once. PS_ENODEV with the reason when there are none. */
 ps_status ps__cl_devices(struct cl_device **first);
@@ -161,7 +161,6 @@ struct cl_queue {
 	cl_mem range; /* two ints: what the range check found */
 	cl_mem scratch[2];
 	size_t scratch_bytes[2];
-	uint64_t value; /* of the command at work */
 };
 
 /* queue.c */
@@ -253,12 +252,13 @@ ps_status ps__cl_check_range(struct cl_queue *q, ps_tensor numbers, int64_t boun
  */
 ps_status ps__cl_ready(ps_queue *queue, ps_op op, ps_tensor tensor, bool needs_double);
 
-/* Defines ps__cl_NAME, which hands NAME_runner to the submitter, for an op whose dtype is that of its argument `main`. */
-#define CL_OP(name, main, needs_double)                                                      \
-	ps_status ps__cl_##name(ps_queue *queue, const void *arguments)                      \
-	{                                                                                    \
-		const ps_args_##name *x = arguments;                                         \
-		PS_TRY(ps__cl_ready(queue, PS_OP_##name, x->main, needs_double));            \
+/* Defines ps__cl_NAME, which hands NAME_runner to the submitter, for an op whose dtype is that of its argument `main`.
+ */
+#define CL_OP(name, main, needs_double)                                                        \
+	ps_status ps__cl_##name(ps_queue *queue, const void *arguments)                        \
+	{                                                                                      \
+		const ps_args_##name *x = arguments;                                           \
+		PS_TRY(ps__cl_ready(queue, PS_OP_##name, x->main, needs_double));              \
 		return ps__cl_submit(queue, name##_runner, arguments, sizeof(ps_args_##name)); \
 	}
 

@@ -17,8 +17,8 @@ ps_status ps__cl_check_range(struct cl_queue *q, ps_tensor numbers, int64_t boun
 		return ps_fail(PS_ENOMEM, "%s: out of memory for the check of its %ss", op, what);
 	*fault = (struct cl_fault){.found = {CL_NO_FAULT, 0}, .op = op, .what = what, .time = time, .bound = bound};
 	cl_event event;
-	cl_int error = clEnqueueReadBuffer(q->cl, q->range, CL_FALSE, 0, sizeof fault->found, fault->found, 0, NULL,
-	                                   &event);
+	cl_int error =
+	        clEnqueueReadBuffer(q->cl, q->range, CL_FALSE, 0, sizeof fault->found, fault->found, 0, NULL, &event);
 	ps_status status = ps__cl_enqueued(q, op, error, event);
 	if (status == PS_OK)
 		q->fault = fault; /* the completer looks at it and frees it */

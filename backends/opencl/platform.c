@@ -10,19 +10,6 @@ enum { MAX_PLATFORMS = 32, MAX_DEVICES = 64 };
 
 static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct cl_device *devices; /* never freed: see opencl.h */
-static pthread_mutex_t serial_mutex = PTHREAD_MUTEX_INITIALIZER;
-
-void ps__cl_enter(const struct cl_device *device)
-{
-	if (device->serial)
-		pthread_mutex_lock(&serial_mutex);
-}
-
-void ps__cl_leave(const struct cl_device *device)
-{
-	if (device->serial)
-		pthread_mutex_unlock(&serial_mutex);
-}
 
 static void platform_text(cl_platform_id platform, cl_platform_info what, char *text, size_t bytes)
 {
@@ -233,9 +220,22 @@ static ps_status choose(struct cl_device **out, struct cl_device *first, const c
 	if (fits == 1)
 		return PS_OK;
 	if (fits > 1)
-		return ps_fail(PS_ENODEV, "\"opencl%s%s\" fits %d devices: write one of %s", *spec ? ":" : "", spec, fits,
-		               here);
+		return ps_fail(PS_ENODEV, "\"opencl%s%s\" fits %d devices: write one of %s", *spec ? ":" : "", spec,
+		               fits, here);
 	return ps_fail(PS_ENODEV, "there is no \"opencl:%s\"; here are %s", spec, here);
+}
+
+/* The caller holds the device's mutex. */
+static ps_status make_context(void *argument)
+{
+	struct cl_device *d = argument;
+	const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)d->platform, 0};
+	cl_int error;
+	d->context = clCreateContext(properties, 1, &d->id, NULL, NULL, &error);
+	if (error == CL_SUCCESS)
+		return PS_OK;
+	d->context = NULL;
+	return ps_fail(PS_ENODEV, "opencl:%d (%s) cannot be opened: %s", d->index, d->name, ps__cl_error_name(error));
 }
 
 ps_status ps__cl_device_open(ps_device *device, const char *spec)
@@ -244,17 +244,9 @@ ps_status ps__cl_device_open(ps_device *device, const char *spec)
 	PS_TRY(ps__cl_devices(&first));
 	PS_TRY(choose(&d, first, spec));
 	pthread_mutex_lock(&d->mutex);
-	cl_int error = CL_SUCCESS;
-	if (!d->context) {
-		const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)d->platform, 0};
-		ps__cl_enter(d);
-		d->context = clCreateContext(properties, 1, &d->id, NULL, NULL, &error);
-		ps__cl_leave(d);
-	}
+	ps_status status = d->context ? PS_OK : ps__cl_call(d, make_context, d);
 	pthread_mutex_unlock(&d->mutex);
-	if (error != CL_SUCCESS)
-		return ps_fail(PS_ENODEV, "opencl:%d (%s) cannot be opened: %s", d->index, d->name,
-		               ps__cl_error_name(error));
+	PS_TRY(status);
 	fill_info(d, &device->info);
 	device->impl = d;
 	return PS_OK;
@@ -265,26 +257,34 @@ void ps__cl_device_close(ps_device *device)
 	(void)device; /* the context and its programs stay for the next one */
 }
 
-ps_status ps__cl_buffer_create(ps_buffer *buffer)
+static ps_status create_buffer(void *argument)
 {
+	ps_buffer *buffer = argument;
 	const struct cl_device *d = buffer->device->impl;
 	cl_int error;
-	ps__cl_enter(d);
-	cl_mem memory = clCreateBuffer(d->context, CL_MEM_READ_WRITE, (size_t)buffer->bytes, NULL, &error);
-	ps__cl_leave(d);
-	if (error != CL_SUCCESS)
-		return ps_fail(ps__cl_status(error), "%s has no room for a buffer of %" PRIu64 " bytes: %s",
-		               buffer->device->info.name, buffer->bytes, ps__cl_error_name(error));
-	buffer->impl = memory;
+	buffer->impl = clCreateBuffer(d->context, CL_MEM_READ_WRITE, (size_t)buffer->bytes, NULL, &error);
+	if (error == CL_SUCCESS)
+		return PS_OK;
+	return ps_fail(ps__cl_status(error), "%s has no room for a buffer of %" PRIu64 " bytes: %s",
+	               buffer->device->info.name, buffer->bytes, ps__cl_error_name(error));
+}
+
+ps_status ps__cl_buffer_create(ps_buffer *buffer)
+{
+	return ps__cl_call(buffer->device->impl, create_buffer, buffer);
+}
+
+static ps_status release_buffer(void *argument)
+{
+	const ps_buffer *buffer = argument;
+	clReleaseMemObject(buffer->impl);
 	return PS_OK;
 }
 
 void ps__cl_buffer_destroy(ps_buffer *buffer)
 {
-	const struct cl_device *d = buffer->device->impl;
-	ps__cl_enter(d);
-	clReleaseMemObject(buffer->impl);
-	ps__cl_leave(d);
+	/* Only a thread that cannot be started makes this fail, and then there was no buffer. */
+	(void)ps__cl_call(buffer->device->impl, release_buffer, buffer);
 }
 
 /* One OpenCL device has one context, so that devices that were opened twice reach each other's buffers. */

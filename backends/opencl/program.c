@@ -14,7 +14,9 @@ static void options_of(const struct cl_device *d, ps_dtype dtype, char *text)
 	bool wide = dtype == PS_F64;
 	snprintf(text, OPTION_BYTES, "-cl-std=CL1.2 -DVEC=%d -DGROUP=%d -DLANES=%d%s%s%s", d->vector[wide], d->group,
 	         CL_LANES, d->fp64 ? " -DFP64" : "", wide ? " -DWIDE" : "",
-	         d->cpu ? "" : " -cl-fp32-correctly-rounded-divide-sqrt");
+	         d->serial ? " -cl-opt-disable" /* Oclgrind does not know all that an optimiser makes */
+	         : d->cpu  ? ""
+	                   : " -cl-fp32-correctly-rounded-divide-sqrt");
 }
 
 /* All that a binary depends on: the device, its driver, the options and the source. */
@@ -100,20 +102,26 @@ static ps_status compile(cl_program *out, const struct cl_device *d, const char 
 	return PS_OK;
 }
 
-static ps_status build(struct cl_device *d, ps_dtype dtype)
+struct build {
+	struct cl_device *device;
+	ps_dtype dtype;
+};
+
+/* The caller holds the device's mutex. */
+static ps_status build(void *argument)
 {
+	const struct build *b = argument;
+	struct cl_device *d = b->device;
 	char options[OPTION_BYTES];
-	options_of(d, dtype, options);
+	options_of(d, b->dtype, options);
 	char *key = key_of(d, options);
 	if (!key)
 		return ps_fail(PS_ENOMEM, "out of memory for the kernels of %s", d->name);
-	ps__cl_enter(d);
 	cl_program program = from_cache(d, key, options);
 	ps_status status = program ? PS_OK : compile(&program, d, key, options);
-	ps__cl_leave(d);
 	free(key);
 	if (status == PS_OK)
-		d->program[dtype == PS_F64] = program;
+		d->program[b->dtype == PS_F64] = program;
 	return status;
 }
 
@@ -122,8 +130,9 @@ ps_status ps__cl_build(struct cl_device *device, ps_dtype dtype)
 	bool wide = dtype == PS_F64;
 	if (atomic_load(&device->built[wide]))
 		return PS_OK;
+	struct build argument = {device, dtype};
 	pthread_mutex_lock(&device->mutex);
-	ps_status status = device->program[wide] ? PS_OK : build(device, dtype);
+	ps_status status = device->program[wide] ? PS_OK : ps__cl_call(device, build, &argument);
 	if (status == PS_OK)
 		atomic_store(&device->built[wide], 1);
 	pthread_mutex_unlock(&device->mutex);

@@ -104,27 +104,37 @@ static ps_status wait_runner(struct cl_queue *q, const void *arguments)
 	return ps_event_wait(*event, -1);
 }
 
+struct run {
+	struct cl_queue *q;
+	const struct cl_command *command;
+};
+
+/* An implementation for one thread finishes here, so that the completer has nothing to ask of it. */
+static ps_status run(void *argument)
+{
+	const struct run *r = argument;
+	struct cl_queue *q = r->q;
+	ps_status status = r->command->runner(q, r->command->arguments);
+	if (!q->device->serial || !q->event)
+		return status;
+	ps_status end = ps__cl_settle(q);
+	clReleaseEvent(q->event);
+	q->event = NULL;
+	return status == PS_OK ? end : status;
+}
+
 /* Runs one command; a failure is recorded when all that came before is over, so that the first one counts. */
 static void submit(struct cl_queue *q, const struct cl_command *command)
 {
 	ps_timeline *timeline = &q->queue->timeline;
-	bool wait = command->runner == wait_runner;
-	q->value = command->value;
 	if (ps__timeline_status(timeline) == PS_OK) {
-		if (!wait)
-			ps__cl_enter(q->device);
-		else
+		ps_status status;
+		if (command->runner == wait_runner) {
 			clFlush(q->cl); /* a failed flush shows in the events */
-		ps_status status = command->runner(q, command->arguments);
-		/* An implementation for one thread finishes here, so that the completer has nothing to ask of it. */
-		if (!wait && q->device->serial && q->event) {
-			ps_status end = ps__cl_settle(q);
-			status = status == PS_OK ? end : status;
-			clReleaseEvent(q->event);
-			q->event = NULL;
+			status = wait_runner(q, command->arguments);
+		} else {
+			status = ps__cl_call(q->device, run, &(struct run){q, command});
 		}
-		if (!wait)
-			ps__cl_leave(q->device);
 		if (status != PS_OK) {
 			wait_landed(q);
 			ps__timeline_fail(timeline, command->value, status);
@@ -229,10 +239,9 @@ ps_status ps__cl_scratch(struct cl_queue *q, int which, size_t bytes, cl_mem *ou
 	return PS_OK;
 }
 
-/* What was made so far of a queue without threads. */
-static void free_parts(struct cl_queue *q)
+static ps_status release_parts(void *argument)
 {
-	ps__cl_enter(q->device);
+	struct cl_queue *q = argument;
 	for (int wide = 0; wide < 2; wide++)
 		for (int k = 0; k < CL_KERNEL_COUNT; k++)
 			if (q->kernels[wide][k])
@@ -244,23 +253,28 @@ static void free_parts(struct cl_queue *q)
 		clReleaseMemObject(q->range);
 	if (q->cl)
 		clReleaseCommandQueue(q->cl);
-	ps__cl_leave(q->device);
+	return PS_OK;
+}
+
+/* What was made so far of a queue without threads. */
+static void free_parts(struct cl_queue *q)
+{
+	/* Only a thread that cannot be started makes this fail, and then there are no parts. */
+	(void)ps__cl_call(q->device, release_parts, q);
 	free(q->ring);
 	free(q);
 }
 
-static ps_status make_parts(struct cl_queue *q)
+static ps_status make_parts(void *argument)
 {
+	struct cl_queue *q = argument;
 	cl_int error;
-	const char *name = q->queue->device->info.name;
 	if (!grow(q))
 		return ps_fail(PS_ENOMEM, "out of memory for queue %s", q->queue->label);
-	ps__cl_enter(q->device);
 	q->cl = clCreateCommandQueue(q->device->context, q->device->id, 0, &error);
 	if (error == CL_SUCCESS)
 		q->range = clCreateBuffer(q->device->context, CL_MEM_READ_WRITE, 2 * sizeof(cl_int), NULL, &error);
-	ps__cl_leave(q->device);
-	return error == CL_SUCCESS ? PS_OK : ps__cl_fail(name, "no command queue", error);
+	return error == CL_SUCCESS ? PS_OK : ps__cl_fail(q->queue->device->info.name, "no command queue", error);
 }
 
 static int start(struct cl_queue *q)
@@ -296,7 +310,7 @@ ps_status ps__cl_queue_create(ps_queue *queue)
 		return ps_fail(PS_ENOMEM, "out of memory for queue %s", queue->label);
 	q->queue = queue;
 	q->device = queue->device->impl;
-	ps_status status = make_parts(q);
+	ps_status status = ps__cl_call(q->device, make_parts, q);
 	if (status == PS_OK) {
 		int error = start(q);
 		if (error)

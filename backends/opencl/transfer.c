@@ -45,8 +45,7 @@ static ps_status copy_runner(struct cl_queue *q, const void *arguments)
 {
 	const struct move *m = arguments;
 	cl_event event;
-	cl_int error =
-	        clEnqueueCopyBuffer(q->cl, m->from, m->device, m->from_at, m->at, m->bytes, 0, NULL, &event);
+	cl_int error = clEnqueueCopyBuffer(q->cl, m->from, m->device, m->from_at, m->at, m->bytes, 0, NULL, &event);
 	return ps__cl_enqueued(q, "copy", error, event);
 }
 

@@ -18,12 +18,13 @@ ROW_KERNEL void ps_cross_entropy(IN(real, logits), IN(int, targets), OUT(real, l
 	real most = group_most(scratch, most_of(most_all));
 	for (long j = (long)me * VEC; j < columns; j += GROUP * VEC)
 		sum_all += exp(load_some(x, j, columns, -INFINITY) - most);
-	/* Past this sum all have read the target's logit, which dlogits may overwrite. */
 	real sum = group_sum(scratch, sum_of(sum_all));
 	if (me == 0)
 		losses_buffer[losses_at + row] = log(sum) + (most - chosen);
 	if (!with_gradient)
 		return;
+	/* Past this all have read the target's logit, which dlogits may overwrite. */
+	barrier(CLK_GLOBAL_MEM_FENCE);
 	for (long j = (long)me * VEC; j < columns; j += GROUP * VEC) {
 		realv softmax = exp(load_some(x, j, columns, 0) - most) / sum;
 		if (target >= j && target < j + VEC) {

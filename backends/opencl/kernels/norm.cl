@@ -114,7 +114,8 @@ ROW_KERNEL void ps_dropout_add_layernorm_bwd_input(IN(real, dy), IN(real, x), IN
 	real mean = mean_buffer[mean_at + row], rstd = rstd_buffer[rstd_at + row], sum_g, sum_gx;
 	gradient_sums(dy, x, gamma, mean, rstd, columns, scratch, &sum_g, &sum_gx);
 	real avg_g = sum_g / (real)columns, avg_gx = sum_gx / (real)columns;
-	/* dresidual may lie over dy: what was read above is not read again by another work-item. */
+	/* dresidual may lie over dy, which others have read above. */
+	barrier(CLK_GLOBAL_MEM_FENCE);
 	for (long first = (long)get_local_id(0) * CHUNK; first < columns; first += GROUP * CHUNK) {
 		uint words[CHUNK];
 		if (dropping)
