@@ -140,14 +140,14 @@ enum { OPTIONAL = 1, ANY_SHAPE = 2 };
 
 /* Every tensor argument of every op. */
 static const struct field {
-	ps_op op;
 	const char *name;
 	size_t offset;
+	ps_op op;
 	int flags;
 } fields[] = {
-#define FIELD(op, field, flags)                                          \
-	{                                                                \
-		PS_OP_##op, #field, offsetof(ps_args_##op, field), flags \
+#define FIELD(id, arg, how)                                                                           \
+	{                                                                                             \
+		.name = #arg, .offset = offsetof(ps_args_##id, arg), .op = PS_OP_##id, .flags = (how) \
 	}
         FIELD(gemm, a, 0),
         FIELD(gemm, b, 0),
