@@ -99,7 +99,22 @@ static ps_status fail_at(const char *text, const ps_timeline *timeline)
 	return ps_fail(ps__timeline_status(timeline), "%s: %s", text, timeline->message);
 }
 
-/* The failure of a rank's own command: an op or a copy or, with `any`, also a wait or what is not of the step. */
+static bool failed(ps_event event)
+{
+	const ps_timeline *timeline = event.timeline;
+	return timeline && ps__timeline_status(timeline) != PS_OK && timeline->failed_from <= event.value;
+}
+
+/* Did something that the instruction waits for fail? */
+static bool passed_on(const struct program *program, const struct instruction *instruction)
+{
+	for (int i = 0; i < instruction->wait_count; i++)
+		if (failed(program->events[program->waits[instruction->wait_first + i]]))
+			return true;
+	return false;
+}
+
+/* The failed rank that is the origin, or with `any` the first one: it did not fail for waiting for somebody else. */
 static ps_status explain_ranks(const ps_pipeline *pipeline, const struct program *program, bool any)
 {
 	char text[TEXT];
@@ -109,37 +124,33 @@ static ps_status explain_ranks(const ps_pipeline *pipeline, const struct program
 		if (ps__timeline_status(timeline) == PS_OK)
 			continue;
 		bool found = find_place(pipeline, program, timeline, timeline->failed_from, &place);
-		if (found && (any || place.op >= 0 || place.edge >= 0)) {
+		if (found && place.edge < 0 && place.op < 0 && !any && passed_on(program, place.instruction))
+			continue;
+		if (found)
 			describe(pipeline, &place, text);
-			return fail_at(text, timeline);
-		}
-		if (!found && any) {
+		else
 			snprintf(text, TEXT, "rank %d on %s", r, device_name(pipeline, r));
-			return fail_at(text, timeline);
-		}
+		return fail_at(text, timeline);
 	}
 	return PS_OK;
 }
 
-/* In the order of the program: a transfer that only passed a failure on stands behind the one that it came from. */
 static ps_status explain_transfers(const ps_pipeline *pipeline, const struct program *program)
 {
 	char text[TEXT];
 	for (int i = 0; i < program->instruction_count; i++) {
 		const struct instruction *instruction = &program->instructions[i];
-		const ps_timeline *timeline = program->events[i].timeline;
-		if (instruction->kind != INSTRUCTION_TRANSFER || !timeline || ps__timeline_status(timeline) == PS_OK ||
-		    timeline->failed_from > program->events[i].value)
+		if (instruction->kind != INSTRUCTION_TRANSFER || !failed(program->events[i]) ||
+		    passed_on(program, instruction))
 			continue;
 		describe_transfer(pipeline, instruction, text);
-		return fail_at(text, timeline);
+		return fail_at(text, program->events[i].timeline);
 	}
 	return PS_OK;
 }
 
 ps_status ps__explain_failure(const ps_pipeline *pipeline, const struct program *program, ps_status status)
 {
-	/* A rank or link whose own command failed is the origin; the others only waited for it. */
 	ps_status found = explain_ranks(pipeline, program, false);
 	if (found == PS_OK)
 		found = explain_transfers(pipeline, program);

@@ -13,9 +13,9 @@ enum { ROWS = 6, STEPS = 2 };
 
 static struct outcome expected;
 
-static void whole(struct outcome *out, const int64_t (*shapes)[2])
+static void whole(struct outcome *out, bool mixed, const int64_t (*shapes)[2])
 {
-	struct trial trial = {.config = {.chunks = 1}};
+	struct trial trial = {.mixed = mixed, .config = {.chunks = 1}};
 	trial_open(&trial);
 	trial_run(&trial, STEPS, shapes, out);
 	trial_close(&trial);
@@ -23,7 +23,7 @@ static void whole(struct outcome *out, const int64_t (*shapes)[2])
 
 static void set_up(void)
 {
-	whole(&expected, NULL);
+	whole(&expected, false, NULL);
 }
 
 static void tear_down(void)
@@ -121,6 +121,9 @@ START_TEST(test_files)
 		int ranks;
 	} cases[] = {{v, 3}, {loop, 2}, {side, 2}, {one, 1}, {NULL, 3}, {NULL, 4}};
 	uint64_t state = (uint64_t)_i + 7;
+	bool mixed = _i % 2;
+	outcome_free(&expected);
+	whole(&expected, mixed, NULL);
 	for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
 		char path[256];
 		struct random_schedule wanted = {.ranks = cases[k].ranks,
@@ -133,6 +136,7 @@ START_TEST(test_files)
 		schedule_random_file(path, &wanted, &state);
 		bool shared = trial_random(&state, 3) == 0;
 		struct trial trial = {.devices = {"ref#0", shared ? "ref#0" : "ref#1"},
+		                      .mixed = mixed,
 		                      .config = {.rank_count = wanted.ranks,
 		                                 .stage_count = 6,
 		                                 .chunks = wanted.micro_batches,
@@ -152,7 +156,7 @@ START_TEST(test_shapes)
 	const int64_t shapes[][STEPS][2] = {{{6, 5}, {6, 2}}, {{6, 1}, {6, 5}}, {{4, 5}, {6, 5}}, {{1, 1}, {5, 3}}};
 	struct outcome one, other;
 	outcome_free(&expected);
-	whole(&one, shapes[_i]);
+	whole(&one, false, shapes[_i]);
 	for (int k = 0; k < 4; k++) {
 		struct trial trial = {.config = {.rank_count = k + 1,
 		                                 .chunks = k + 2,

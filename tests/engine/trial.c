@@ -14,9 +14,13 @@ static ps_status open_device(void *payload, ps_device **out, const char *name)
 	const char *mark = strchr(name, '#');
 	int number = mark ? atoi(mark + 1) : 0;
 	snprintf(base, sizeof base, "%.*s", mark ? (int)(mark - name) : (int)strlen(name), name);
-	if (trial->hooked)
-		return hook_device_open(out, base, &trial->hooks[number]);
-	return ps_device_open(out, base);
+	ps_status status =
+	        trial->hooked ? hook_device_open(out, base, &trial->hooks[number]) : ps_device_open(out, base);
+	if (status == PS_OK && trial->max_buffer_bytes)
+		(*out)->info.max_buffer_bytes = trial->max_buffer_bytes;
+	if (status == PS_OK && trial->opened)
+		trial->opened(trial, number);
+	return status;
 }
 
 ps_status trial_create(struct trial *trial)
@@ -51,7 +55,10 @@ ps_status trial_create(struct trial *trial)
 	                                                               : 0.2,
 	                               .causal = !trial->no_mask,
 	                               .max_time = config->time};
-	check_ok(ps_transformer_create(&trial->model, &sizes));
+	if (trial->mixed)
+		trial_mixed_model(&trial->model, EMSIZE, config->time);
+	else
+		check_ok(ps_transformer_create(&trial->model, &sizes));
 	config->layers = trial->model.layers;
 	config->layer_count = trial->model.layer_count;
 	return ps_pipeline_create(&trial->pipeline, config);

@@ -24,7 +24,10 @@ struct trial {
 	int encoder_layers;
 	double dropout; /* < 0: none */
 	bool no_mask, hooked;
-	ps_pipeline_config config; /* sizes and devices left out are filled in */
+	bool mixed;                                      /* the model of trial_mixed_model instead */
+	void (*opened)(struct trial *trial, int device); /* called when a hooked device was opened; NULL: not */
+	uint64_t max_buffer_bytes;                       /* all devices are made to have this limit; 0: their own */
+	ps_pipeline_config config;                       /* sizes and devices left out are filled in */
 	const char *devices[TRIAL_RANKS];
 	struct hook hooks[TRIAL_RANKS];
 
@@ -61,6 +64,11 @@ void outcome_free(struct outcome *outcome);
 void outcome_compare(const struct outcome *a, const struct outcome *b, const char *what);
 /* All gradients as they are now, appended to the outcome. */
 void outcome_add_gradients(struct outcome *outcome, ps_pipeline *pipeline);
+
+/*
+ * Embedding, doubling, encoder layer, ReLU, doubling, decoder: layers that need input or gradient for various times.
+ */
+void trial_mixed_model(ps_model *out, int64_t emsize, int64_t time);
 
 /* A random number below `bound` from a seeded, simple generator. */
 uint32_t trial_random(uint64_t *state, uint32_t bound);

@@ -78,6 +78,7 @@ ps_status stages_parse(char ***out, int *count, const char *text)
 	ps_status status = text == NULL ? default_stages(&stages, count) : split(&stages, count, text);
 	if (status != PS_OK) {
 		stages_free(stages, *count);
+		*count = 0;
 		return status;
 	}
 	*out = stages;
