@@ -175,7 +175,7 @@ static ps_status check(struct cl_queue *q, const struct product *like, int64_t s
 	ps_status end = ps__cl_settle(q);
 	for (int i = 0; i < 4; i++)
 		if (buffers[i].impl)
-			clReleaseMemObject(buffers[i].impl);
+			ps__cl_release(q->device, buffers[i].impl);
 	return status == PS_OK ? end : status;
 }
 

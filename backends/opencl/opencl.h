@@ -104,6 +104,8 @@ ps_status ps__cl_device_open(ps_device *device, const char *spec);
 void ps__cl_device_close(ps_device *device);
 ps_status ps__cl_buffer_create(ps_buffer *buffer);
 void ps__cl_buffer_destroy(ps_buffer *buffer);
+/* Gives memory of the device up. */
+void ps__cl_release(const struct cl_device *device, cl_mem memory);
 bool ps__cl_can_copy_from(const ps_device *to, const ps_device *from);
 
 /* cache.c: small files in the user's cache folder, by a key. False when there is no such file or it is damaged. */

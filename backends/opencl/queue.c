@@ -231,7 +231,7 @@ ps_status ps__cl_scratch(struct cl_queue *q, int which, size_t bytes, cl_mem *ou
 			               q->queue->device->info.name, bytes, ps__cl_error_name(error));
 		/* OpenCL keeps the old piece until the commands that use it are done. */
 		if (q->scratch[which])
-			clReleaseMemObject(q->scratch[which]);
+			ps__cl_release(q->device, q->scratch[which]);
 		q->scratch[which] = memory;
 		q->scratch_bytes[which] = bytes;
 	}
@@ -248,9 +248,9 @@ static ps_status release_parts(void *argument)
 				clReleaseKernel(q->kernels[wide][k]);
 	for (int i = 0; i < 2; i++)
 		if (q->scratch[i])
-			clReleaseMemObject(q->scratch[i]);
+			ps__cl_release(q->device, q->scratch[i]);
 	if (q->range)
-		clReleaseMemObject(q->range);
+		ps__cl_release(q->device, q->range);
 	if (q->cl)
 		clReleaseCommandQueue(q->cl);
 	return PS_OK;
