@@ -246,7 +246,7 @@ static ps_status release_parts(void *argument)
 		for (int k = 0; k < CL_KERNEL_COUNT; k++)
 			if (q->kernels[wide][k])
 				clReleaseKernel(q->kernels[wide][k]);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < CL_SCRATCH; i++)
 		if (q->scratch[i])
 			ps__cl_release(q->device, q->scratch[i]);
 	if (q->range)
