@@ -58,7 +58,7 @@ static ps_status restart(transfer *t)
 	return PS_OK;
 }
 
-/* Reads "bytes FIRST-LAST/TOTAL" (or "/ *") of the answer; 0 when it is missing or malformed. */
+/* Reads "bytes FIRST-LAST/TOTAL" of the answer, where TOTAL may be a star; 0 when it is missing or malformed. */
 static int content_range(CURL *curl, uint64_t *first, uint64_t *total)
 {
 	struct curl_header *header = NULL;
@@ -84,10 +84,11 @@ static ps_status begin(transfer *t)
 	if (code == 206 && t->start > 0) {
 		uint64_t first = 0;
 		if (!content_range(t->curl, &first, &t->total) || first != t->start) {
+			unsigned long long asked = (unsigned long long)t->start;
 			t->result->try_again = 1;
 			PS_TRY(restart(t));
 			return ps_fail(PS_EIO, "%s answered with another part of the file than the one from byte %llu",
-			               t->download->url, (unsigned long long)t->start);
+			               t->download->url, asked);
 		}
 		t->result->resumed = 1;
 	} else if (code == 200) {

@@ -229,7 +229,7 @@ void ps__sample_word(int32_t id, char word[PS__SAMPLE_WORD_BYTES])
 	static const char second[] = "dlnrstvw";
 	static const char vowels[] = "aeiou";
 	if (id <= PS__SAMPLE_STOP) {
-		strcpy(word, id == 0 ? "<unk>" : ".");
+		memcpy(word, id == 0 ? "<unk>" : ".", id == 0 ? sizeof "<unk>" : sizeof ".");
 		return;
 	}
 	/* There are 80 * 40 = 3200 words; a factor without a common divisor mixes them. */

@@ -24,6 +24,8 @@ struct http_server {
 	int requests;
 	char last[2048];
 	int stop;
+	int busy;
+	pthread_cond_t idle;
 	char url[256];
 };
 
@@ -117,9 +119,14 @@ static void serve_one(http_server *server, int client)
 	if (server->next_answer + 1 < server->answer_count)
 		server->next_answer++;
 	server->requests++;
+	server->busy = 1;
 	memcpy(server->last, request, sizeof request);
 	pthread_mutex_unlock(&server->mutex);
 	answer(server, client, &how, request);
+	pthread_mutex_lock(&server->mutex);
+	server->busy = 0;
+	pthread_cond_signal(&server->idle);
+	pthread_mutex_unlock(&server->mutex);
 	(void)shutdown(client, SHUT_WR);
 }
 
@@ -148,6 +155,7 @@ http_server *http_server_start(const char *file, size_t size, const http_answer 
 	server->answers = answers;
 	server->answer_count = count;
 	ck_assert_int_eq(pthread_mutex_init(&server->mutex, NULL), 0);
+	ck_assert_int_eq(pthread_cond_init(&server->idle, NULL), 0);
 	server->listener = socket(AF_INET, SOCK_STREAM, 0);
 	ck_assert_int_ge(server->listener, 0);
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -169,6 +177,14 @@ void http_server_answers(http_server *server, const http_answer *answers, size_t
 	pthread_mutex_unlock(&server->mutex);
 }
 
+void http_server_wait(http_server *server)
+{
+	pthread_mutex_lock(&server->mutex);
+	while (server->busy)
+		pthread_cond_wait(&server->idle, &server->mutex);
+	pthread_mutex_unlock(&server->mutex);
+}
+
 void http_server_stop(http_server *server)
 {
 	pthread_mutex_lock(&server->mutex);
@@ -176,6 +192,7 @@ void http_server_stop(http_server *server)
 	pthread_mutex_unlock(&server->mutex);
 	ck_assert_int_eq(pthread_join(server->thread, NULL), 0);
 	(void)close(server->listener);
+	(void)pthread_cond_destroy(&server->idle);
 	(void)pthread_mutex_destroy(&server->mutex);
 	free(server);
 }

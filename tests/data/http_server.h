@@ -28,6 +28,9 @@ http_server *http_server_start(const char *file, size_t size, const http_answer 
 /* From now on, requests are answered by these, beginning with the first. */
 void http_server_answers(http_server *server, const http_answer *answers, size_t count);
 
+/* Waits until no request is being answered, so that what was served may change. */
+void http_server_wait(http_server *server);
+
 /* Stops the server and frees it. */
 void http_server_stop(http_server *server);
 

@@ -84,10 +84,13 @@ START_TEST(wrong_range)
 {
 	static const http_answer answers[] = {{.stop_after = 50000}, {.shift_range = 10}, {0}};
 	http_server_answers(server, answers, 3);
+	expect_failure(fetch(2), PS_EIO, "another part of the file than the one from byte 50000");
+	ck_assert_int_eq(part_size(), -1);
+	http_server_answers(server, answers, 3);
 	ck_assert_msg(fetch(3) == PS_OK, "%s", ps_error_message());
 	expect_complete();
 	char request[2048];
-	ck_assert_int_eq(http_server_requests(server, request, sizeof request), 3);
+	ck_assert_int_eq(http_server_requests(server, request, sizeof request), 5);
 	ck_assert_ptr_null(strstr(request, "Range:"));
 }
 END_TEST

@@ -44,6 +44,7 @@ START_TEST(strange_archives)
 		expect_failure(fetch(1), PS_EIO, rows[i].message);
 		ck_assert(!exists("small"));
 		ck_assert_int_eq(unlink(folder_path("to/set.zip.part")), 0);
+		http_server_wait(server);
 	}
 	/* A good tar is as good as a zip. */
 	const entry both[] = {s, b};
@@ -70,6 +71,7 @@ START_TEST(damaged_archives)
 		ps_status status = fetch(1);
 		expect_failure(status, PS_EIO, "archive");
 		ck_assert_int_eq(unlink(folder_path("to/set.zip.part")), 0);
+		http_server_wait(server);
 	}
 	http_answer text[] = {{.body = "this is no archive at all", .size = 25}};
 	http_server_answers(server, text, 1);

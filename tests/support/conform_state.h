@@ -4,7 +4,7 @@
 
 #include "support/conform.h"
 
-enum { CONFORM_SLOTS = 16, CONFORM_GUARD = 128 };
+enum { CONFORM_SLOTS = 16, CONFORM_GUARD = 1024 };
 
 /* One tensor of the row: its bytes before the op on every device, and the reference's after it. */
 struct conform_slot {

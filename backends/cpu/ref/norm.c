@@ -96,7 +96,7 @@ static ps_status layernorm_bwd_weight_kernel(const struct cpu_device *device, co
 }
 REF_OP(layernorm_bwd_weight)
 
-/* The fused ops equal the ops that they are made of bit for bit: sum and dresidual are rounded before they are read. */
+/* What is formed from sum and from dresidual reads them as they were rounded, as ops of their own would. */
 static ps_status dropout_add_layernorm_fwd_kernel(const struct cpu_device *device, const void *arguments)
 {
 	(void)device;

@@ -1,0 +1,400 @@
+/*
+ * A row's result does not depend on how rows were split, bit for bit, on any device: this is what makes losses and
+ * weights the same for every cut into micro-batches. Sums over rows go on from the old value, so that in double (and in
+ * any dtype where the sums are exact) they do not depend on it either.
+ */
+#include "support/conform.h"
+#include "support/rig.h"
+
+#include "core/backend.h"
+#include "core/registry.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const *devices;
+static size_t device_count;
+
+/* Device 0 is the reference. */
+static const char *device_of(int index)
+{
+	return index == 0 ? "ref" : devices[index - 1];
+}
+
+/* False, with a line that says so, when the device lacks the op. */
+static bool has(const struct rig *rig, ps_op op)
+{
+	const ps_device *device = ps_queue_device(rig->queue);
+	if (ps__backend_has(device->backend, op))
+		return true;
+	printf("skip: %s has no %s\n", device->info.name, ps_op_name(op));
+	return false;
+}
+
+/* Runs an op; false when the device does not take the dtype. */
+static bool taken(struct rig *rig, ps_op op, ps_dtype dtype, const void *arguments, size_t bytes)
+{
+	ps_status status = ps_op_run(rig->queue, op, arguments, bytes);
+	if (status == PS_ENOTSUP && dtype == PS_F64)
+		return false;
+	ck_assert_msg(status == PS_OK, "%s", ps_error_message());
+	check_ok(ps_queue_finish(rig->queue));
+	return true;
+}
+
+#define TAKEN(rig, dtype, op, ...) \
+	taken((rig), PS_OP_##op, (dtype), &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op))
+
+/* --- gemm ------------------------------------------------------------------------------------------------------ */
+
+/* How much of a product is tried: m from 1 to 33, or the model's micro-batches, on other devices than the reference. */
+enum size { SMALL, LARGE, LARGEST };
+
+struct product {
+	int64_t n, k;
+	bool trans_b;
+	enum size size;
+};
+
+static const struct product products[] = {
+        {1, 1, false, SMALL},          {3, 7, true, SMALL},           {17, 33, false, SMALL},
+        {65, 129, true, SMALL},        {129, 1000, false, SMALL},     {64, 128, true, SMALL},
+        {512, 512, true, LARGE},       {1536, 512, true, LARGE},      {512, 1536, false, LARGE},
+        {2048, 512, true, LARGE},      {512, 2048, true, LARGE},      {28782, 512, true, LARGE},
+        {512, 28782, false, LARGE},    {4096, 4096, true, LARGE},     {4096, 4096, false, LARGE},
+        {12288, 4096, true, LARGEST},  {4096, 12288, false, LARGEST}, {28782, 4096, true, LARGEST},
+        {4096, 28782, false, LARGEST},
+};
+
+/* Rows of the whole product by size, and of the parts. */
+static const int64_t whole_m[] = {[SMALL] = 500, [LARGE] = 500, [LARGEST] = 150};
+static const int64_t large_m[] = {1, 2, 3, 4, 5, 7, 8, 16, 17, 25, 32, 33, 50, 60, 75, 100};
+static const int64_t largest_m[] = {1, 3, 25, 75};
+
+/* The i-th m to try; 0 after the last. */
+static int64_t part_m(enum size size, size_t i)
+{
+	if (size == SMALL)
+		return i < 33 ? (int64_t)i + 1 : 0;
+	if (size == LARGE)
+		return i < sizeof large_m / sizeof *large_m ? large_m[i] : 0;
+	return i < sizeof largest_m / sizeof *largest_m ? largest_m[i] : 0;
+}
+
+/* A matrix with random rows, which repeat after a while: large ones would take longer to fill than to multiply. */
+static ps_tensor filled(struct rig *rig, int64_t rows, int64_t columns)
+{
+	enum { PERIOD = 1 << 16 };
+	ps_tensor tensor = ps_tensor_make(NULL, 0, PS_F32, 2, (int64_t[]){rows, columns});
+	size_t count = (size_t)(rows * columns);
+	float *values = malloc(count * sizeof *values);
+	ck_assert_ptr_nonnull(values);
+	for (size_t i = 0; i < count && i < PERIOD; i++)
+		values[i] = (float)((double)(conform_mix(conform_seed() + (uint64_t)columns + i) >> 40) / 8388608 - 1);
+	for (size_t i = PERIOD; i < count; i += PERIOD)
+		memcpy(values + i, values, (count - i < PERIOD ? count - i : PERIOD) * sizeof *values);
+	check_ok(ps_buffer_create(&tensor.buffer, ps_queue_device(rig->queue), count * sizeof *values));
+	check_ok(ps_queue_write(rig->queue, tensor, values));
+	check_ok(ps_queue_finish(rig->queue));
+	free(values);
+	return tensor;
+}
+
+static void *bytes_of(struct rig *rig, ps_tensor tensor)
+{
+	void *bytes = malloc((size_t)ps_tensor_count(tensor) * ps_dtype_bytes(tensor.dtype));
+	ck_assert_ptr_nonnull(bytes);
+	rig_bytes(rig, tensor, bytes);
+	return bytes;
+}
+
+/* Rows of a tall product, multiplied m at a time, have the bits that they have in it. */
+static void check_product(struct rig *rig, const struct product *p)
+{
+	int64_t all = whole_m[p->size];
+	ps_tensor a = filled(rig, all, p->k), c = filled(rig, all, p->n);
+	ps_tensor b = p->trans_b ? filled(rig, p->n, p->k) : filled(rig, p->k, p->n), bias = filled(rig, 1, p->n);
+	rig_run(rig, gemm, .a = a, .b = b, .c = c, .bias = bias, .trans_b = p->trans_b);
+	float *want = bytes_of(rig, c);
+	int64_t m;
+	for (size_t i = 0; (m = part_m(p->size, i)) > 0; i++) {
+		/* Rows from the middle, so that a start at row 0 plays no part. */
+		int64_t first = (int64_t)i * 7;
+		ps_tensor part = ps_tensor_slice(c, 0, 0, m);
+		rig_run(rig, gemm, .a = ps_tensor_slice(a, 0, first, m), .b = b, .c = part, .bias = bias,
+		        .trans_b = p->trans_b);
+		float *got = bytes_of(rig, part);
+		ck_assert_msg(!memcmp(got, want + first * p->n, (size_t)(m * p->n) * sizeof *got),
+		              "%s: gemm n %d k %d trans_b %d: rows multiplied %d at a time differ from %d at a time",
+		              ps_queue_label(rig->queue), (int)p->n, (int)p->k, (int)p->trans_b, (int)m, (int)all);
+		free(got);
+	}
+	free(want);
+	ps_buffer_destroy(a.buffer);
+	ps_buffer_destroy(b.buffer);
+	ps_buffer_destroy(c.buffer);
+	ps_buffer_destroy(bias.buffer);
+}
+
+START_TEST(gemm_rows)
+{
+	struct rig rig;
+	rig_open(&rig, device_of(_i));
+	for (size_t i = 0; i < sizeof products / sizeof *products && has(&rig, PS_OP_gemm); i++)
+		if (_i > 0 || products[i].size == SMALL)
+			check_product(&rig, &products[i]);
+	rig_close(&rig);
+}
+END_TEST
+
+/* --- row-wise ops ---------------------------------------------------------------------------------------------- */
+
+enum { ROWS = 7, TIME = 5, HEADS = 3, WIDTH = 33, VOCABULARY = 129, PIECES = 3 };
+static const int64_t starts[PIECES + 1] = {0, 1, 5, ROWS};
+
+/* Rows [starts[i], starts[i + 1]) of a tensor whose first dimension is rows, or rows * TIME. */
+static ps_tensor piece(ps_tensor tensor, int i)
+{
+	int64_t each = tensor.dims[0] / ROWS;
+	return ps_tensor_slice(tensor, 0, starts[i] * each, (starts[i + 1] - starts[i]) * each);
+}
+
+static ps_dropout piece_drop(ps_dropout drop, int i)
+{
+	drop.first_row += (uint32_t)starts[i];
+	return drop;
+}
+
+/* Two tensors for one output: all at once, and in pieces. */
+struct pair {
+	ps_tensor whole, parts;
+};
+
+static struct pair pair(struct rig *rig, ps_dtype dtype, int rank, const int64_t *dims)
+{
+	ps_tensor whole = rig_tensor(rig, dtype, rank, dims, NULL);
+	return (struct pair){whole, rig_tensor(rig, dtype, rank, dims, NULL)};
+}
+
+static void same(struct rig *rig, ps_op op, const char *name, struct pair out)
+{
+	ck_assert_msg(rig_same_bits(rig, out.whole, out.parts), "%s: %s in %s: %s depends on how the rows were split",
+	              ps_queue_label(rig->queue), ps_op_name(op), ps_dtype_name(out.whole.dtype), name);
+}
+
+#define MAKE(...) rig_tensor(&rig, dtype, RIG_DIMS(__VA_ARGS__), NULL)
+#define PAIR(...) pair(&rig, dtype, RIG_DIMS(__VA_ARGS__))
+
+/* Opens the rig for a loop index that counts devices and dtypes. */
+static ps_dtype open_for(struct rig *rig, int index)
+{
+	rig_open(rig, device_of(index / 2));
+	return index % 2 ? PS_F64 : PS_F32;
+}
+
+static ps_dropout usual_drop(void)
+{
+	return conform_dropout(&(struct conform_drop){0.2F, 4, 149, 11});
+}
+
+START_TEST(elementwise_rows)
+{
+	struct rig rig;
+	ps_dtype dtype = open_for(&rig, _i);
+	ps_dropout drop = usual_drop();
+	ps_tensor x = MAKE(ROWS, TIME, WIDTH);
+	struct pair y = PAIR(ROWS, TIME, WIDTH);
+	if (has(&rig, PS_OP_dropout) && TAKEN(&rig, dtype, dropout, .x = x, .y = y.whole, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, dropout, .x = piece(x, i), .y = piece(y.parts, i), .drop = piece_drop(drop, i));
+		same(&rig, PS_OP_dropout, "y", y);
+	}
+	if (has(&rig, PS_OP_relu_dropout_fwd) &&
+	    TAKEN(&rig, dtype, relu_dropout_fwd, .x = x, .y = y.whole, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, relu_dropout_fwd, .x = piece(x, i), .y = piece(y.parts, i),
+			        .drop = piece_drop(drop, i));
+		same(&rig, PS_OP_relu_dropout_fwd, "y", y);
+	}
+	rig_close(&rig);
+}
+END_TEST
+
+START_TEST(norm_rows)
+{
+	struct rig rig;
+	ps_dtype dtype = open_for(&rig, _i);
+	ps_dropout drop = usual_drop();
+	ps_tensor z = MAKE(ROWS, TIME, WIDTH), residual = MAKE(ROWS, TIME, WIDTH), dy = MAKE(ROWS, TIME, WIDTH);
+	ps_tensor gamma = MAKE(WIDTH), beta = MAKE(WIDTH);
+	struct pair sum = PAIR(ROWS, TIME, WIDTH), y = PAIR(ROWS, TIME, WIDTH), mean = PAIR(ROWS * TIME),
+	            rstd = PAIR(ROWS * TIME), dz = PAIR(ROWS, TIME, WIDTH);
+	if (has(&rig, PS_OP_dropout_add_layernorm_fwd) &&
+	    TAKEN(&rig, dtype, dropout_add_layernorm_fwd, .z = z, .residual = residual, .gamma = gamma, .beta = beta,
+	          .sum = sum.whole, .y = y.whole, .mean = mean.whole, .rstd = rstd.whole, .eps = 1e-5F, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, dropout_add_layernorm_fwd, .z = piece(z, i), .residual = piece(residual, i),
+			        .gamma = gamma, .beta = beta, .sum = piece(sum.parts, i), .y = piece(y.parts, i),
+			        .mean = piece(mean.parts, i), .rstd = piece(rstd.parts, i), .eps = 1e-5F,
+			        .drop = piece_drop(drop, i));
+		same(&rig, PS_OP_dropout_add_layernorm_fwd, "sum", sum);
+		same(&rig, PS_OP_dropout_add_layernorm_fwd, "y", y);
+		same(&rig, PS_OP_dropout_add_layernorm_fwd, "mean", mean);
+		same(&rig, PS_OP_dropout_add_layernorm_fwd, "rstd", rstd);
+	}
+	if (has(&rig, PS_OP_dropout_add_layernorm_bwd_input) &&
+	    TAKEN(&rig, dtype, dropout_add_layernorm_bwd_input, .dy = dy, .sum = z, .mean = mean.whole,
+	          .rstd = rstd.whole, .gamma = gamma, .dresidual = y.whole, .dz = dz.whole, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, dropout_add_layernorm_bwd_input, .dy = piece(dy, i), .sum = piece(z, i),
+			        .mean = piece(mean.whole, i), .rstd = piece(rstd.whole, i), .gamma = gamma,
+			        .dresidual = piece(y.parts, i), .dz = piece(dz.parts, i), .drop = piece_drop(drop, i));
+		same(&rig, PS_OP_dropout_add_layernorm_bwd_input, "dresidual", y);
+		same(&rig, PS_OP_dropout_add_layernorm_bwd_input, "dz", dz);
+	}
+	rig_close(&rig);
+}
+END_TEST
+
+START_TEST(attention_rows)
+{
+	struct rig rig;
+	ps_dtype dtype = open_for(&rig, _i);
+	ps_dropout drop = usual_drop();
+	ps_tensor qkv = MAKE(ROWS, TIME, 3 * WIDTH), dout = MAKE(ROWS, TIME, WIDTH);
+	struct pair probs = PAIR(ROWS, HEADS, TIME, TIME), out = PAIR(ROWS, TIME, WIDTH),
+	            dqkv = PAIR(ROWS, TIME, 3 * WIDTH);
+	if (has(&rig, PS_OP_attention_fwd) && TAKEN(&rig, dtype, attention_fwd, .qkv = qkv, .probs = probs.whole,
+	                                            .out = out.whole, .heads = HEADS, .causal = true, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, attention_fwd, .qkv = piece(qkv, i), .probs = piece(probs.parts, i),
+			        .out = piece(out.parts, i), .heads = HEADS, .causal = true,
+			        .drop = piece_drop(drop, i));
+		same(&rig, PS_OP_attention_fwd, "probs", probs);
+		same(&rig, PS_OP_attention_fwd, "out", out);
+	}
+	if (has(&rig, PS_OP_attention_bwd) &&
+	    TAKEN(&rig, dtype, attention_bwd, .qkv = qkv, .probs = probs.whole, .dout = dout, .dqkv = dqkv.whole,
+	          .heads = HEADS, .causal = true, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, attention_bwd, .qkv = piece(qkv, i), .probs = piece(probs.whole, i),
+			        .dout = piece(dout, i), .dqkv = piece(dqkv.parts, i), .heads = HEADS, .causal = true,
+			        .drop = piece_drop(drop, i));
+		same(&rig, PS_OP_attention_bwd, "dqkv", dqkv);
+	}
+	rig_close(&rig);
+}
+END_TEST
+
+START_TEST(embedding_and_loss_rows)
+{
+	struct rig rig;
+	ps_dtype dtype = open_for(&rig, _i);
+	ps_dropout drop = usual_drop();
+	double words[ROWS * TIME];
+	for (int i = 0; i < ROWS * TIME; i++)
+		words[i] = (double)(conform_mix(conform_seed() + (uint64_t)i) % VOCABULARY);
+	ps_tensor tokens = rig_tensor(&rig, PS_I32, RIG_DIMS(ROWS, TIME), words);
+	ps_tensor weight = MAKE(VOCABULARY, WIDTH), positions = MAKE(TIME, WIDTH);
+	struct pair y = PAIR(ROWS, TIME, WIDTH), losses = PAIR(ROWS, TIME), dlogits = PAIR(ROWS, TIME, VOCABULARY);
+	ps_tensor logits = MAKE(ROWS, TIME, VOCABULARY);
+	if (has(&rig, PS_OP_embedding_fwd) && TAKEN(&rig, dtype, embedding_fwd, .tokens = tokens, .weight = weight,
+	                                            .positions = positions, .y = y.whole, .scale = 3, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, embedding_fwd, .tokens = piece(tokens, i), .weight = weight,
+			        .positions = positions, .y = piece(y.parts, i), .scale = 3,
+			        .drop = piece_drop(drop, i));
+		same(&rig, PS_OP_embedding_fwd, "y", y);
+	}
+	if (has(&rig, PS_OP_cross_entropy) &&
+	    TAKEN(&rig, dtype, cross_entropy, .logits = logits, .targets = tokens, .losses = losses.whole,
+	          .dlogits = dlogits.whole, .scale = 1.0F / 35)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, cross_entropy, .logits = piece(logits, i), .targets = piece(tokens, i),
+			        .losses = piece(losses.parts, i), .dlogits = piece(dlogits.parts, i),
+			        .scale = 1.0F / 35);
+		same(&rig, PS_OP_cross_entropy, "losses", losses);
+		same(&rig, PS_OP_cross_entropy, "dlogits", dlogits);
+	}
+	rig_close(&rig);
+}
+END_TEST
+
+/* --- sums over rows -------------------------------------------------------------------------------------------- */
+
+/* Random in double; in float whole numbers, whose sums are exact, so that a row left out or counted twice shows. */
+static ps_tensor addends(struct rig *rig, ps_dtype dtype, int rank, const int64_t *dims)
+{
+	ps_tensor tensor = rig_tensor(rig, dtype, rank, dims, NULL);
+	if (dtype == PS_F64)
+		return tensor;
+	size_t count = (size_t)ps_tensor_count(tensor);
+	double *values = malloc(count * sizeof *values);
+	ck_assert_ptr_nonnull(values);
+	for (size_t i = 0; i < count; i++)
+		values[i] = (double)(conform_mix(i + 77) % 17) - 8;
+	rig_set(rig, tensor, values);
+	free(values);
+	return tensor;
+}
+
+#define ADDENDS(...) addends(&rig, dtype, RIG_DIMS(__VA_ARGS__))
+
+START_TEST(sums_over_rows)
+{
+	struct rig rig;
+	ps_dtype dtype = open_for(&rig, _i);
+	double words[ROWS * TIME], zeros[ROWS * TIME] = {0}, ones[ROWS * TIME];
+	for (int i = 0; i < ROWS * TIME; i++) {
+		words[i] = i % 4;
+		ones[i] = 1;
+	}
+	ps_tensor tokens = rig_tensor(&rig, PS_I32, RIG_DIMS(ROWS, TIME), words);
+	ps_tensor mean = rig_tensor(&rig, dtype, RIG_DIMS(ROWS * TIME), zeros);
+	ps_tensor rstd = rig_tensor(&rig, dtype, RIG_DIMS(ROWS * TIME), ones);
+	ps_tensor dy = ADDENDS(ROWS, TIME, WIDTH), x = ADDENDS(ROWS, TIME, WIDTH);
+	struct pair y = PAIR(WIDTH), dbeta = PAIR(WIDTH), dweight = PAIR(VOCABULARY, WIDTH);
+	if (has(&rig, PS_OP_column_sum) && TAKEN(&rig, dtype, column_sum, .x = dy, .y = y.whole)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, column_sum, .x = piece(dy, i), .y = y.parts, .accumulate = i > 0);
+		same(&rig, PS_OP_column_sum, "y", y);
+	}
+	if (has(&rig, PS_OP_layernorm_bwd_weight) &&
+	    TAKEN(&rig, dtype, layernorm_bwd_weight, .dy = dy, .x = x, .mean = mean, .rstd = rstd, .dgamma = y.whole,
+	          .dbeta = dbeta.whole)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, layernorm_bwd_weight, .dy = piece(dy, i), .x = piece(x, i),
+			        .mean = piece(mean, i), .rstd = piece(rstd, i), .dgamma = y.parts, .dbeta = dbeta.parts,
+			        .accumulate = i > 0);
+		same(&rig, PS_OP_layernorm_bwd_weight, "dgamma", y);
+		same(&rig, PS_OP_layernorm_bwd_weight, "dbeta", dbeta);
+	}
+	ps_dropout drop = conform_dropout(&(struct conform_drop){0.5F, 4, 149, 11});
+	if (has(&rig, PS_OP_embedding_bwd_weight) &&
+	    TAKEN(&rig, dtype, embedding_bwd_weight, .tokens = tokens, .dy = dy, .dweight = dweight.whole, .scale = 3,
+	          .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(&rig, embedding_bwd_weight, .tokens = piece(tokens, i), .dy = piece(dy, i),
+			        .dweight = dweight.parts, .scale = 3, .accumulate = i > 0, .drop = piece_drop(drop, i));
+		same(&rig, PS_OP_embedding_bwd_weight, "dweight", dweight);
+	}
+	rig_close(&rig);
+}
+END_TEST
+
+int main(void)
+{
+	devices = conform_devices(&device_count);
+	int count = (int)device_count + 1;
+	Suite *suite = suite_create("rows");
+	TCase *tests = tcase_create("rows");
+	tcase_add_loop_test(tests, gemm_rows, 0, count);
+	tcase_add_loop_test(tests, elementwise_rows, 0, 2 * count);
+	tcase_add_loop_test(tests, norm_rows, 0, 2 * count);
+	tcase_add_loop_test(tests, attention_rows, 0, 2 * count);
+	tcase_add_loop_test(tests, embedding_and_loss_rows, 0, 2 * count);
+	tcase_add_loop_test(tests, sums_over_rows, 0, 2 * count);
+	suite_add_tcase(suite, tests);
+	return conform_suite_run(suite);
+}
