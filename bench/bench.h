@@ -24,8 +24,8 @@ void bench_free(ps_tensor tensor);
 /* Least seconds that one run of the op took, measured on the queue. */
 double bench_time(struct bench *bench, ps_op op, const void *arguments, size_t bytes);
 
-#define BENCH_TENSOR(bench, dtype, ...)                                                                   \
-	bench_tensor((bench), (dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),         \
+#define BENCH_TENSOR(bench, dtype, ...)                                                           \
+	bench_tensor((bench), (dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
 	             (const int64_t[]){__VA_ARGS__})
 #define BENCH_TIME(bench, op, ...) \
 	bench_time((bench), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op))
