@@ -332,16 +332,21 @@ static ps_status check_sgd(const struct check *check, const ps_args_sgd *x)
 	return vector(check, "scale", x->scale, PS_F64, 1);
 }
 
-ps_status ps__op_check(const ps_device *device, ps_op op, const void *arguments)
+static ps_status check_one(const struct check *check, ps_op op, const void *arguments)
 {
-	const struct check check = {device, op};
 	switch (op) {
 #define PS_OP(name, text)  \
 	case PS_OP_##name: \
-		return check_##name(&check, arguments);
+		return check_##name(check, arguments);
 #include <penstock/ops.def>
 	case PS_OP_COUNT:
 		break;
 	}
 	return ps_fail(PS_EINVAL, "no op has the number %d", (int)op);
+}
+
+ps_status ps__op_check(const ps_device *device, ps_op op, const void *arguments)
+{
+	PS_TRY(check_one(&(const struct check){device, op}, op, arguments));
+	return ps__op_check_aliases(device, op, arguments);
 }

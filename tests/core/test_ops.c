@@ -136,7 +136,7 @@ static void make_good(ps_op op, void *arguments)
 #undef GOOD
 }
 
-enum { OPTIONAL = 1, ANY_SHAPE = 2 };
+enum { OPTIONAL = 1, ANY_SHAPE = 2, OUTPUT = 4 };
 
 /* Every tensor argument of every op. */
 static const struct field {
@@ -151,82 +151,82 @@ static const struct field {
 	}
         FIELD(gemm, a, 0),
         FIELD(gemm, b, 0),
-        FIELD(gemm, c, 0),
+        FIELD(gemm, c, OUTPUT),
         FIELD(gemm, bias, OPTIONAL),
         FIELD(column_sum, x, 0),
-        FIELD(column_sum, y, 0),
+        FIELD(column_sum, y, OUTPUT),
         FIELD(add, a, 0),
         FIELD(add, b, 0),
-        FIELD(add, y, 0),
+        FIELD(add, y, OUTPUT),
         FIELD(relu_fwd, x, 0),
-        FIELD(relu_fwd, y, 0),
+        FIELD(relu_fwd, y, OUTPUT),
         FIELD(relu_bwd, dy, 0),
         FIELD(relu_bwd, y, 0),
-        FIELD(relu_bwd, dx, 0),
+        FIELD(relu_bwd, dx, OUTPUT),
         FIELD(dropout, x, 0),
-        FIELD(dropout, y, 0),
+        FIELD(dropout, y, OUTPUT),
         FIELD(relu_dropout_fwd, x, 0),
-        FIELD(relu_dropout_fwd, y, 0),
+        FIELD(relu_dropout_fwd, y, OUTPUT),
         FIELD(relu_dropout_bwd, dy, 0),
         FIELD(relu_dropout_bwd, y, 0),
-        FIELD(relu_dropout_bwd, dx, 0),
+        FIELD(relu_dropout_bwd, dx, OUTPUT),
         FIELD(embedding_fwd, tokens, 0),
         FIELD(embedding_fwd, weight, 0),
         FIELD(embedding_fwd, positions, 0),
-        FIELD(embedding_fwd, y, 0),
+        FIELD(embedding_fwd, y, OUTPUT),
         FIELD(embedding_bwd_weight, tokens, 0),
         FIELD(embedding_bwd_weight, dy, 0),
-        FIELD(embedding_bwd_weight, dweight, 0),
+        FIELD(embedding_bwd_weight, dweight, OUTPUT),
         FIELD(layernorm_fwd, x, 0),
         FIELD(layernorm_fwd, gamma, 0),
         FIELD(layernorm_fwd, beta, 0),
-        FIELD(layernorm_fwd, y, 0),
-        FIELD(layernorm_fwd, mean, 0),
-        FIELD(layernorm_fwd, rstd, 0),
+        FIELD(layernorm_fwd, y, OUTPUT),
+        FIELD(layernorm_fwd, mean, OUTPUT),
+        FIELD(layernorm_fwd, rstd, OUTPUT),
         FIELD(layernorm_bwd_input, dy, 0),
         FIELD(layernorm_bwd_input, x, 0),
         FIELD(layernorm_bwd_input, mean, 0),
         FIELD(layernorm_bwd_input, rstd, 0),
         FIELD(layernorm_bwd_input, gamma, 0),
-        FIELD(layernorm_bwd_input, dx, 0),
+        FIELD(layernorm_bwd_input, dx, OUTPUT),
         FIELD(layernorm_bwd_weight, dy, 0),
         FIELD(layernorm_bwd_weight, x, 0),
         FIELD(layernorm_bwd_weight, mean, 0),
         FIELD(layernorm_bwd_weight, rstd, 0),
-        FIELD(layernorm_bwd_weight, dgamma, 0),
-        FIELD(layernorm_bwd_weight, dbeta, 0),
+        FIELD(layernorm_bwd_weight, dgamma, OUTPUT),
+        FIELD(layernorm_bwd_weight, dbeta, OUTPUT),
         FIELD(dropout_add_layernorm_fwd, z, 0),
         FIELD(dropout_add_layernorm_fwd, residual, 0),
         FIELD(dropout_add_layernorm_fwd, gamma, 0),
         FIELD(dropout_add_layernorm_fwd, beta, 0),
-        FIELD(dropout_add_layernorm_fwd, sum, 0),
-        FIELD(dropout_add_layernorm_fwd, y, 0),
-        FIELD(dropout_add_layernorm_fwd, mean, 0),
-        FIELD(dropout_add_layernorm_fwd, rstd, 0),
+        FIELD(dropout_add_layernorm_fwd, sum, OUTPUT),
+        FIELD(dropout_add_layernorm_fwd, y, OUTPUT),
+        FIELD(dropout_add_layernorm_fwd, mean, OUTPUT),
+        FIELD(dropout_add_layernorm_fwd, rstd, OUTPUT),
         FIELD(dropout_add_layernorm_bwd_input, dy, 0),
         FIELD(dropout_add_layernorm_bwd_input, sum, 0),
         FIELD(dropout_add_layernorm_bwd_input, mean, 0),
         FIELD(dropout_add_layernorm_bwd_input, rstd, 0),
         FIELD(dropout_add_layernorm_bwd_input, gamma, 0),
-        FIELD(dropout_add_layernorm_bwd_input, dresidual, 0),
-        FIELD(dropout_add_layernorm_bwd_input, dz, 0),
+        FIELD(dropout_add_layernorm_bwd_input, dresidual, OUTPUT),
+        FIELD(dropout_add_layernorm_bwd_input, dz, OUTPUT),
         FIELD(attention_fwd, qkv, 0),
-        FIELD(attention_fwd, probs, 0),
-        FIELD(attention_fwd, out, 0),
+        FIELD(attention_fwd, probs, OUTPUT),
+        FIELD(attention_fwd, out, OUTPUT),
         FIELD(attention_bwd, qkv, 0),
         FIELD(attention_bwd, probs, 0),
         FIELD(attention_bwd, dout, 0),
-        FIELD(attention_bwd, dqkv, 0),
+        FIELD(attention_bwd, dqkv, OUTPUT),
         FIELD(cross_entropy, logits, 0),
         FIELD(cross_entropy, targets, 0),
-        FIELD(cross_entropy, losses, 0),
-        FIELD(cross_entropy, dlogits, OPTIONAL),
+        FIELD(cross_entropy, losses, OUTPUT),
+        FIELD(cross_entropy, dlogits, OPTIONAL | OUTPUT),
         FIELD(sum_squares, x, ANY_SHAPE),
-        FIELD(sum_squares, out, 0),
+        FIELD(sum_squares, out, OUTPUT),
         FIELD(clip_scale, sums, ANY_SHAPE),
-        FIELD(clip_scale, norm, 0),
-        FIELD(clip_scale, scale, 0),
-        FIELD(sgd, w, 0),
+        FIELD(clip_scale, norm, OUTPUT),
+        FIELD(clip_scale, scale, OUTPUT),
+        FIELD(sgd, w, OUTPUT),
         FIELD(sgd, g, 0),
         FIELD(sgd, scale, 0),
 };
@@ -323,6 +323,93 @@ START_TEST(test_wrong_arguments)
 		check_message(ps_op_name(field->op));
 		check_message(" on ref: ");
 	}
+	tear_down();
+}
+END_TEST
+
+/* An output may be the view that these inputs are; all other pairs with an output in them may not overlap. */
+static const struct {
+	ps_op op;
+	const char *output, *input;
+} allowed[] = {
+        {PS_OP_add, "y", "a"},
+        {PS_OP_add, "y", "b"},
+        {PS_OP_relu_fwd, "y", "x"},
+        {PS_OP_relu_bwd, "dx", "dy"},
+        {PS_OP_dropout, "y", "x"},
+        {PS_OP_relu_dropout_fwd, "y", "x"},
+        {PS_OP_relu_dropout_bwd, "dx", "dy"},
+        {PS_OP_layernorm_bwd_input, "dx", "dy"},
+        {PS_OP_dropout_add_layernorm_fwd, "sum", "z"},
+        {PS_OP_dropout_add_layernorm_bwd_input, "dresidual", "dy"},
+        {PS_OP_cross_entropy, "dlogits", "logits"},
+};
+
+static bool may_alias(const struct field *a, const struct field *b)
+{
+	if (!((a->flags | b->flags) & OUTPUT))
+		return true;
+	const struct field *output = a->flags & OUTPUT ? a : b, *input = output == a ? b : a;
+	for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++)
+		if (allowed[i].op == a->op && !strcmp(allowed[i].output, output->name) &&
+		    !strcmp(allowed[i].input, input->name))
+			return true;
+	return false;
+}
+
+/* Good arguments, but for the second field, which starts `shift` bytes after the first one does. */
+static ps_status run_overlapping(const struct field *first, const struct field *second, uint64_t shift)
+{
+	union {
+		max_align_t align;
+		unsigned char bytes[2048];
+	} arguments = {.bytes = {0}};
+	ps_tensor a, b;
+	make_good(first->op, &arguments);
+	memcpy(&a, arguments.bytes + first->offset, sizeof a);
+	memcpy(&b, arguments.bytes + second->offset, sizeof b);
+	b.offset = a.offset + shift;
+	memcpy(arguments.bytes + second->offset, &b, sizeof b);
+	used = 0;
+	return ps_op_run(queue, first->op, &arguments, ps__op_bytes(first->op));
+}
+
+START_TEST(test_overlaps)
+{
+	const struct field *first = &fields[_i];
+	int tried = 0;
+	set_up();
+	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+		const struct field *second = &fields[i];
+		if (second == first || second->op != first->op)
+			continue;
+		tried++;
+		bool inputs = !((first->flags | second->flags) & OUTPUT);
+		ps_status status = run_overlapping(first, second, 0);
+		ck_assert_msg((status == PS_OK) == may_alias(first, second), "%s: %s at the place of %s: %s",
+		              ps_op_name(first->op), second->name, first->name, ps_status_name(status));
+		if (status != PS_OK)
+			check_message(" overlaps ");
+		/* Eight bytes further on it is no longer the same view, but aligned for any dtype. */
+		status = run_overlapping(first, second, 8);
+		if (inputs)
+			ck_assert_int_eq(status, PS_OK);
+		else if (may_alias(first, second))
+			ck_assert_int_eq(status, PS_EINVAL);
+	}
+	ck_assert_int_gt(tried, 0);
+	tear_down();
+}
+END_TEST
+
+START_TEST(test_columns_beside_each_other)
+{
+	set_up();
+	ps_tensor wide = MATRIX(3, 9), b = MATRIX(4, 5);
+	ps_tensor left = ps_tensor_slice(wide, 1, 0, 4), right = ps_tensor_slice(wide, 1, 4, 5);
+	check_ok(ps_run(queue, gemm, .a = left, .b = b, .c = right));
+	check_fails(ps_run(queue, gemm, .a = ps_tensor_slice(wide, 1, 1, 4), .b = b, .c = right), PS_EINVAL);
+	check_message("gemm on ref: c, fp32 (3, 5), overlaps a, fp32 (3, 4), which it may not");
 	tear_down();
 }
 END_TEST
@@ -459,6 +546,8 @@ int main(void)
 	TCase *cases = tcase_create("ops");
 	tcase_add_test(cases, test_good_arguments);
 	tcase_add_loop_test(cases, test_wrong_arguments, 0, (int)(sizeof fields / sizeof *fields));
+	tcase_add_loop_test(cases, test_overlaps, 0, (int)(sizeof fields / sizeof *fields));
+	tcase_add_test(cases, test_columns_beside_each_other);
 	tcase_add_test(cases, test_wrong_calls);
 	tcase_add_test(cases, test_dropout_is_a_probability);
 	tcase_add_test(cases, test_gemm_layouts);
