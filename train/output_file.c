@@ -29,8 +29,7 @@ static ps_status create_temporary(const char *path, char **name, int *descriptor
 		free(folder);
 		return ps_fail(PS_ENOMEM, "%s: no memory for a file name", path);
 	}
-	memcpy(temporary, folder, length);
-	memcpy(temporary + length, temporary_name, sizeof temporary_name);
+	snprintf(temporary, length + sizeof temporary_name, "%s%s", folder, temporary_name);
 	*descriptor = mkstemp(temporary);
 	if (*descriptor < 0) {
 		ps_status status = ps_fail(errno == ENOSPC || errno == EIO ? PS_EIO : PS_EINVAL,

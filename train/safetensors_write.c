@@ -38,9 +38,11 @@ static json_t *describe(const ps_saved_tensor *tensor, uint64_t begin)
 			shape = NULL;
 		}
 	}
-	return shape == NULL ? NULL
-	                     : json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_code(tensor->dtype), "shape", shape,
-	                                 "data_offsets", (json_int_t)begin, (json_int_t)(begin + tensor->bytes));
+	if (shape == NULL)
+		return NULL;
+	json_int_t first = (json_int_t)begin, bytes = (json_int_t)tensor->bytes;
+	return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_code(tensor->dtype), "shape", shape, "data_offsets",
+	                 first, first + bytes);
 }
 
 /* The header's text; NULL: no memory, or a name that is no UTF-8. The caller frees it. */

@@ -45,7 +45,7 @@ ps_status ps__weights_save(ps_pipeline *pipeline, const char *path, const ps_met
 	ps_saved_tensor *tensors = calloc((size_t)all, sizeof *tensors);
 	char(*names)[PS__WEIGHT_NAME_BYTES] = calloc((size_t)all, sizeof *names);
 	ps_metadata *facts = calloc((size_t)metadata_count + 1, sizeof *facts);
-	void *scratch = malloc(ps__weights_largest(pipeline));
+	void *scratch = malloc(ps__weights_largest(pipeline) + 1);
 	ps_safetensors_writer *writer = NULL;
 	ps_status status = PS_OK;
 	if (tensors == NULL || names == NULL || facts == NULL || scratch == NULL) {
@@ -157,7 +157,7 @@ static const void *convert(const ps_saved_tensor *tensor, ps_dtype dtype, void *
 ps_status ps__weights_load(ps_pipeline *pipeline, const ps_safetensors *file, const char *prefix)
 {
 	PS_TRY(check_file(pipeline, file, prefix));
-	void *scratch = malloc(ps__weights_largest(pipeline));
+	void *scratch = malloc(ps__weights_largest(pipeline) + 1);
 	if (scratch == NULL)
 		return ps_fail(PS_ENOMEM, "%s: no memory to load it", ps_safetensors_path(file));
 	ps_status status = PS_OK;

@@ -43,6 +43,8 @@
 	X(sum_partial)                     \
 	X(clip_scale)                      \
 	X(sgd)                             \
+	X(pack_rows)                       \
+	X(pack_columns)                    \
 	X(gemm)                            \
 	X(bias_rows)                       \
 	X(fill_whole)                      \
@@ -82,6 +84,7 @@ struct cl_device {
 	/* 0: not checked yet, 1: CLBlast is right, 2: it is not. By PS_F32 and PS_F64; guarded by the mutex of gemm.c.
 	 */
 	unsigned char gemm[2][CL_GEMM_CLASSES];
+	unsigned char plain_is_faster[2]; /* 0: not measured yet, 1: no, 2: yes */
 	bool gemm_loaded;
 };
 
@@ -104,6 +107,8 @@ ps_status ps__cl_device_open(ps_device *device, const char *spec);
 void ps__cl_device_close(ps_device *device);
 ps_status ps__cl_buffer_create(ps_buffer *buffer);
 void ps__cl_buffer_destroy(ps_buffer *buffer);
+/* Gives memory of the device up. */
+void ps__cl_release(const struct cl_device *device, cl_mem memory);
 bool ps__cl_can_copy_from(const ps_device *to, const ps_device *from);
 
 /* cache.c: small files in the user's cache folder, by a key. False when there is no such file or it is damaged. */
@@ -125,7 +130,7 @@ struct cl_fault {
 
 struct cl_queue;
 typedef ps_status (*cl_runner)(struct cl_queue *q, const void *arguments);
-enum { CL_ARGUMENT_BYTES = 1024, CL_FLIGHT = 64 };
+enum { CL_ARGUMENT_BYTES = 1024, CL_FLIGHT = 64, CL_SCRATCH = 2 };
 
 struct cl_command {
 	cl_runner runner;
@@ -159,8 +164,8 @@ struct cl_queue {
 	int64_t *stamp;
 	struct cl_fault *fault;
 	cl_mem range; /* two ints: what the range check found */
-	cl_mem scratch[2];
-	size_t scratch_bytes[2];
+	cl_mem scratch[CL_SCRATCH];
+	size_t scratch_bytes[CL_SCRATCH];
 };
 
 /* queue.c */
@@ -173,7 +178,7 @@ ps_status ps__cl_submit(ps_queue *queue, cl_runner runner, const void *arguments
 ps_status ps__cl_enqueued(struct cl_queue *q, const char *what, cl_int error, cl_event event);
 /* Waits until OpenCL has done all that was enqueued. */
 ps_status ps__cl_settle(struct cl_queue *q);
-/* The queue's own memory, one of two pieces, of at least `bytes`; what is in it is lost when it grows. */
+/* The queue's own memory, one of CL_SCRATCH pieces, of at least `bytes`; what is in it is lost when it grows. */
 ps_status ps__cl_scratch(struct cl_queue *q, int which, size_t bytes, cl_mem *out);
 
 /* transfer.c */

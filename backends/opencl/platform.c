@@ -257,6 +257,13 @@ void ps__cl_device_close(ps_device *device)
 	(void)device; /* the context and its programs stay for the next one */
 }
 
+void ps__cl_release(const struct cl_device *device, cl_mem memory)
+{
+	/* Oclgrind takes memory in the place of what was released for uninitialised, whatever is written to it. */
+	if (!device->serial)
+		clReleaseMemObject(memory);
+}
+
 static ps_status create_buffer(void *argument)
 {
 	ps_buffer *buffer = argument;
@@ -277,7 +284,7 @@ ps_status ps__cl_buffer_create(ps_buffer *buffer)
 static ps_status release_buffer(void *argument)
 {
 	const ps_buffer *buffer = argument;
-	clReleaseMemObject(buffer->impl);
+	ps__cl_release(buffer->device->impl, buffer->impl);
 	return PS_OK;
 }
 

@@ -231,7 +231,7 @@ ps_status ps__cl_scratch(struct cl_queue *q, int which, size_t bytes, cl_mem *ou
 			               q->queue->device->info.name, bytes, ps__cl_error_name(error));
 		/* OpenCL keeps the old piece until the commands that use it are done. */
 		if (q->scratch[which])
-			clReleaseMemObject(q->scratch[which]);
+			ps__cl_release(q->device, q->scratch[which]);
 		q->scratch[which] = memory;
 		q->scratch_bytes[which] = bytes;
 	}
@@ -246,11 +246,11 @@ static ps_status release_parts(void *argument)
 		for (int k = 0; k < CL_KERNEL_COUNT; k++)
 			if (q->kernels[wide][k])
 				clReleaseKernel(q->kernels[wide][k]);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < CL_SCRATCH; i++)
 		if (q->scratch[i])
-			clReleaseMemObject(q->scratch[i]);
+			ps__cl_release(q->device, q->scratch[i]);
 	if (q->range)
-		clReleaseMemObject(q->range);
+		ps__cl_release(q->device, q->range);
 	if (q->cl)
 		clReleaseCommandQueue(q->cl);
 	return PS_OK;

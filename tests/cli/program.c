@@ -1,11 +1,8 @@
 /* Runs the command as a user does. */
 #include "cli/program.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -96,16 +93,6 @@ void program_wait(pid_t process, struct outcome *out)
 	out->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	read_all("run.out", out->out, sizeof out->out);
 	read_all("run.error", out->error, sizeof out->error);
-}
-
-void program_run(struct outcome *out, const char *format, ...)
-{
-	char text[4096];
-	va_list arguments;
-	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
-	va_end(arguments);
-	program_wait(program_start(text), out);
 }
 
 void file_write(const char *path, const char *text)

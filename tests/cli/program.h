@@ -2,6 +2,8 @@
 #ifndef PS_TESTS_CLI_PROGRAM_H
 #define PS_TESTS_CLI_PROGRAM_H
 
+#include <check.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 /* What one run left. */
@@ -20,8 +22,13 @@ void program_leave(void);
 pid_t program_start(const char *arguments);
 /* Waits for it and reads the files. */
 void program_wait(pid_t process, struct outcome *out);
-/* Both. */
-void program_run(struct outcome *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Both; the arguments are a format and its values. */
+#define program_run(out, ...)                                                                                \
+	do {                                                                                                 \
+		char run_text_[4096];                                                                        \
+		ck_assert_int_lt(snprintf(run_text_, sizeof run_text_, __VA_ARGS__), (int)sizeof run_text_); \
+		program_wait(program_start(run_text_), (out));                                               \
+	} while (0)
 
 void file_write(const char *path, const char *text);
 /* Number of lines in a text. */

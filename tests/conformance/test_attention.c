@@ -33,7 +33,8 @@ static void attention_fwd_body(struct conform *c, const void *data)
 	conform_run(c, attention_fwd, .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width)),
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
 	                                 .tolerance = {1e-5, 1e-13}, .zeros = true),
-	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13}),
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13},
+	                               .terms = 1),
 	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
@@ -53,7 +54,7 @@ static void attention_bwd_body(struct conform *c, const void *data)
 	                                .fill = FILL_POSITIVE, .causal = row->causal),
 	            .dout = conform_in(c, "dout", SHAPE(row->rows, row->time, width)),
 	            .dqkv = conform_out(c, "dqkv", SHAPE(row->rows, row->time, 3 * width),
-	                                .tolerance = conform_sum_tolerance(row->features * row->time)),
+	                                .tolerance = conform_sum_tolerance(row->features * row->time), .terms = 1),
 	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
@@ -87,7 +88,7 @@ static void mask_fwd_body(struct conform *c, const void *data)
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, 1, row->time, row->time),
 	                                 .tolerance = {1e-5, 1e-13}, .zeros = true),
 	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, row->time), .tolerance = {1e-5, 1e-13},
-	                               .zeros = true),
+	                               .terms = 1, .zeros = true),
 	            .heads = 1, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
@@ -131,7 +132,8 @@ static void attention_steep_body(struct conform *c, const void *data)
 	            .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width), .fill = FILL_LARGE),
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
 	                                 .tolerance = {1e-5, 1e-13}),
-	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13}),
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13},
+	                               .terms = 1),
 	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 

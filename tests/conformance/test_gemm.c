@@ -64,10 +64,10 @@ static void product(struct conform *c, const struct row *row, bool trans_a, bool
 		x.bias = conform_in(c, "bias", SHAPE(row->n), .fill = row->fill);
 	if (row->accumulate)
 		x.c = conform_inout(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c, .fill = row->fill,
-		                    .tolerance = tolerance_of(row));
+		                    .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
 	else
 		x.c = conform_out(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c,
-		                  .tolerance = tolerance_of(row));
+		                  .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
 	conform_call(c, PS_OP_gemm, &x, sizeof x);
 }
 
@@ -137,9 +137,10 @@ static void column_sum_body(struct conform *c, const void *data)
 	if (row->fill == FILL_WHOLE)
 		tolerance = (struct conform_tolerance){0, 0};
 	ps_tensor x = conform_in(c, "x", SHAPE(row->rows, row->columns), .fill = row->fill);
-	ps_tensor y = row->accumulate
-	                      ? conform_inout(c, "y", SHAPE(row->columns), .fill = row->fill, .tolerance = tolerance)
-	                      : conform_out(c, "y", SHAPE(row->columns), .tolerance = tolerance);
+	ps_tensor y = row->accumulate ? conform_inout(c, "y", SHAPE(row->columns), .fill = row->fill,
+	                                              .tolerance = tolerance, .terms = row->fill == FILL_UNIT)
+	                              : conform_out(c, "y", SHAPE(row->columns), .tolerance = tolerance,
+	                                            .terms = row->fill == FILL_UNIT);
 	conform_run(c, column_sum, .x = x, .y = y, .accumulate = row->accumulate);
 }
 

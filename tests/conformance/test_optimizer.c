@@ -58,7 +58,8 @@ static void sgd_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
 	conform_run(c, sgd,
-	            .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .tolerance = {3e-7, 1e-15}),
+	            .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .tolerance = {3e-7, 1e-15},
+	                               .terms = row->fill == FILL_UNIT),
 	            .g = conform_in(c, "g", SHAPE(row->count), .fill = row->fill),
 	            .scale = conform_in(c, "scale", SHAPE(1), .wide = true, .fill = FILL_POSITIVE), .lr = 4.75);
 }

@@ -40,8 +40,9 @@ enum conform_fill {
 };
 
 /*
- * How far an output may be off, relative to the larger of the value and the output's root mean square, by dtype. Zero
- * asks for the same value. What is below the smallest normal number counts as zero, since devices may flush it.
+ * How far an output may be off, by dtype, relative to the largest of the value, the output's root mean square and the
+ * spec's `terms`, the size of the terms whose sum it is: small outputs whose terms cancel need that. Zero asks for the
+ * same value. What is below the smallest normal number counts as zero, since devices may flush it.
  */
 struct conform_tolerance {
 	double f32, f64;
@@ -67,6 +68,7 @@ struct conform_spec {
 	bool causal;   /* zeros above the diagonal of the last two dimensions */
 	bool zeros;    /* an output that must be exactly zero exactly where the reference's is */
 	struct conform_tolerance tolerance;
+	double terms;
 };
 
 #define SHAPE(...) .rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), .dims = {__VA_ARGS__}

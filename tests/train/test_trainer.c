@@ -123,7 +123,8 @@ START_TEST(mistakes)
 	ck_assert_double_eq(right.steps[6].loss, fraction.steps[6].loss);
 	size_t count;
 	tiny_tokens(PS_SPLIT_VALID, &count);
-	double rows = (double)(count / TINY_EVAL_ROWS) - 1, batches = ceil(rows / TINY_TIME);
+	int64_t length = (int64_t)count / TINY_EVAL_ROWS;
+	double rows = (double)length - 1, batches = ceil(rows / TINY_TIME);
 	double ratio = fraction.evals[0].loss / right.evals[0].loss;
 	ck_assert_double_eq_tol(ratio, batches * TINY_EVAL_ROWS / rows, 0.05);
 
@@ -294,7 +295,7 @@ START_TEST(init)
 	static const char *const messages[] = {"has no encoder.weight", "shape (12, 37), the model's is (37, 12)",
 	                                       "foreign.weight is no parameter", "is int32; weights must be F32"};
 	for (int fault = 0; fault < 4; fault++) {
-		ps_saved_tensor tensors[64];
+		ps_saved_tensor tensors[64] = {{0}};
 		ps_safetensors_writer *writer;
 		for (int i = 0; i < count; i++)
 			tensors[i] = *ps_safetensors_get(a, i);

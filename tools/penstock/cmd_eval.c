@@ -46,7 +46,7 @@ static int64_t count_layers(const ps_safetensors *file)
 static ps_status read_sizes(run_options *o, const ps_safetensors *file)
 {
 	const char *path = ps_safetensors_path(file), *mask = ps_safetensors_metadata(file, "mask");
-	const ps_saved_tensor *encoder, *linear1;
+	const ps_saved_tensor *encoder = NULL, *linear1 = NULL;
 	PS_TRY(find_matrix(file, "encoder.weight", &encoder));
 	PS_TRY(find_matrix(file, "layers.0.linear1.weight", &linear1));
 	o->emsize = encoder->dims[1];
@@ -122,8 +122,8 @@ static ps_status run(run_options *o)
 		return ps_fail(PS_EINVAL, "--load FILE is missing; give weights that penstock train --save wrote");
 	ps_safetensors *file;
 	struct setup setup = {0};
-	json_t *object = json_object();
 	PS_TRY(ps_safetensors_open(&file, o->load));
+	json_t *object = json_object();
 	ps_status status = read_sizes(o, file);
 	if (status == PS_OK)
 		status = setup_init(&setup, o, true);

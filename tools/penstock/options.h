@@ -27,9 +27,9 @@ typedef enum option_kind {
 typedef struct option_row {
 	const char *name; /* "batch-size"; NULL begins a group: `help` is its heading */
 	option_kind kind;
+	enum { CLOSED, OPEN_LOW, OPEN_HIGH } open;
 	const char *argument; /* "N", "FILE", "even|torch"; "" for a flag */
 	double low, high;
-	enum { CLOSED, OPEN_LOW, OPEN_HIGH } open;
 	size_t offset; /* of the field in the caller's struct */
 	const char *help;
 } option_row;

@@ -1,52 +1,81 @@
 /*
- * The plain matrix product: what CLBlast's results are checked against, and what runs where they are wrong. A
- * work-item makes TILE rows of VEC columns, each element one sum over k in ascending order, so that a row's bits do
- * not depend on m. The first dimension counts tiles of rows and the second vectors of columns, so that neighbours on a
- * CPU share their columns of b.
+ * The plain matrix product: what CLBlast's results are checked against, and what runs where they are wrong or slower.
+ *
+ * Both factors are packed first, so that the product reads memory in order: a in tiles of TILE rows, b in panels of VEC
+ * columns, each running along k, padded with zeros. A work-item multiplies a tile with a panel. Each element of c is
+ * one sum over k in ascending order, so that a row's bits do not depend on m.
  */
 #define TILE 8
 
-static realv load_b(__global const real *b, long p, long column, long n, long stride, int trans)
+/* packed[tile][p][i] = op(a)[tile * TILE + i][p]. The second dimension is the tile. */
+ELEMENT_KERNEL void ps_pack_rows(IN(real, a), __global real *packed, long m, long k, long stride, int trans)
 {
-	if (!trans)
-		return load_some(b + p * stride, column, n, 0);
-	real part[VEC];
-	for (int k = 0; k < VEC; k++)
-		part[k] = column + k < n ? b[(column + k) * stride + p] : (real)0;
-	return LOAD(part, 0);
+	long p = (long)get_global_id(0), tile = (long)get_global_id(1);
+	if (p >= k)
+		return;
+	__global const real *a = a_buffer + a_at;
+	__global real *to = packed + (tile * k + p) * TILE;
+	for (int i = 0; i < TILE; i++) {
+		long row = tile * TILE + i;
+		to[i] = row < m ? a[trans ? p * stride + row : row * stride + p] : (real)0;
+	}
 }
 
-ELEMENT_KERNEL void ps_gemm(IN(real, a), IN(real, b), OUT(real, c), IN(real, bias), long m, long n, long k,
-                            long a_stride, long b_stride, long c_stride, int trans_a, int trans_b, int accumulate,
-                            int with_bias)
+/* packed[panel][p][i] = op(b)[p][first + panel * VEC + i]: VEC steps of p. The second dimension is the panel. */
+ELEMENT_KERNEL void ps_pack_columns(IN(real, b), __global real *packed, long n, long k, long stride, int trans,
+                                    long first)
 {
-	long row = (long)get_global_id(0) * TILE, column = (long)get_global_id(1) * VEC;
+	long start = (long)get_global_id(0) * VEC, panel = (long)get_global_id(1), column = first + panel * VEC;
+	if (start >= k)
+		return;
+	__global const real *b = b_buffer + b_at;
+	__global real *to = packed + (panel * k + start) * VEC;
+	int steps = (int)min((long)VEC, k - start);
+	if (!trans) {
+		for (int p = 0; p < steps; p++)
+			STORE(load_some(b + (start + p) * stride, column, n, 0), to, p * VEC);
+		return;
+	}
+	real block[VEC][VEC];
+	for (int i = 0; i < VEC; i++) {
+		realv v = (realv)(0);
+		if (column + i < n)
+			v = load_some(b + (column + i) * stride, start, k, 0);
+		STORE(v, block[i], 0);
+	}
+	for (int p = 0; p < steps; p++) {
+		real line[VEC];
+		for (int i = 0; i < VEC; i++)
+			line[i] = block[i][p];
+		STORE(LOAD(line, 0), to, p * VEC);
+	}
+}
+
+/* The first dimension counts tiles and the second panels, so that neighbours on a CPU share a panel of b. */
+ELEMENT_KERNEL void ps_gemm(__global const real *tiles, __global const real *panels, OUT(real, c), IN(real, bias),
+                            long m, long n, long k, long c_stride, long first, int accumulate, int with_bias)
+{
+	long row = (long)get_global_id(0) * TILE, column = first + (long)get_global_id(1) * VEC;
 	if (row >= m)
 		return;
-	int rows = (int)min((long)TILE, m - row);
-	__global const real *a = a_buffer + a_at + row * (trans_a ? 1 : a_stride);
-	__global const real *b = b_buffer + b_at;
+	__global const real *a = tiles + row * k;
+	__global const real *b = panels + (long)get_global_id(1) * VEC * k;
 	__global real *c = c_buffer + c_at + row * c_stride;
-	long down = trans_a ? 1 : a_stride, along = trans_a ? a_stride : 1;
 	realv sum[TILE];
 	for (int i = 0; i < TILE; i++)
 		sum[i] = (realv)(0);
-	if (rows == TILE && column + VEC <= n && !trans_b)
-		for (long p = 0; p < k; p++) {
-			realv v = LOAD(b + p * b_stride, column);
-			for (int i = 0; i < TILE; i++)
-				sum[i] = MAD((realv)(a[i * down + p * along]), v, sum[i]);
-		}
-	else
-		for (long p = 0; p < k; p++) {
-			realv v = load_b(b, p, column, n, b_stride, trans_b);
-			for (int i = 0; i < rows; i++)
-				sum[i] = MAD((realv)(a[i * down + p * along]), v, sum[i]);
-		}
+	for (long p = 0; p < k; p++, a += TILE, b += VEC) {
+		realv v = LOAD(b, 0);
+		for (int i = 0; i < TILE; i++)
+			sum[i] = MAD((realv)(a[i]), v, sum[i]);
+	}
 	realv shift = (realv)(0);
 	if (with_bias)
 		shift = load_some(bias_buffer + bias_at, column, n, 0);
-	for (int i = 0; i < rows; i++) {
+	int rows = (int)min((long)TILE, m - row);
+	for (int i = 0; i < TILE; i++) {
+		if (i >= rows)
+			break;
 		realv v = sum[i] + shift;
 		if (accumulate)
 			v += load_some(c + i * c_stride, column, n, 0);
