@@ -23,11 +23,13 @@ static void whole(struct outcome *out, bool mixed, const int64_t (*shapes)[2])
 
 static void set_up(void)
 {
+	trial_keep_devices(true);
 	whole(&expected, false, NULL);
 }
 
 static void tear_down(void)
 {
+	trial_keep_devices(false);
 	outcome_free(&expected);
 }
 

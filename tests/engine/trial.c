@@ -1,11 +1,36 @@
 /* The tiny model of the engine's tests and its runs. */
 #include "tests/engine/trial.h"
 
+#include "core/registry.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum { EMSIZE = 8, HEADS = 2, NHID = 12, ROWS = 6, TIME = 5 };
+
+/* Devices that stay open, by the number behind their name. */
+static bool keeping;
+static ps_device *kept[TRIAL_RANKS];
+
+void trial_keep_devices(bool keep)
+{
+	keeping = keep;
+	for (int i = 0; i < TRIAL_RANKS && !keep; i++) {
+		ps_device_close(kept[i]);
+		kept[i] = NULL;
+	}
+}
+
+static ps_status open_kept(ps_device **out, const char *base, int number)
+{
+	*out = NULL;
+	if (!kept[number])
+		PS_TRY(ps_device_open(&kept[number], base));
+	ps__device_hold(kept[number]);
+	*out = kept[number];
+	return PS_OK;
+}
 
 static ps_status open_device(void *payload, ps_device **out, const char *name)
 {
@@ -14,6 +39,8 @@ static ps_status open_device(void *payload, ps_device **out, const char *name)
 	const char *mark = strchr(name, '#');
 	int number = mark ? atoi(mark + 1) : 0;
 	snprintf(base, sizeof base, "%.*s", mark ? (int)(mark - name) : (int)strlen(name), name);
+	if (keeping && !trial->hooked && !trial->max_buffer_bytes)
+		return open_kept(out, base, number);
 	ps_status status =
 	        trial->hooked ? hook_device_open(out, base, &trial->hooks[number]) : ps_device_open(out, base);
 	if (status == PS_OK && trial->max_buffer_bytes)
@@ -43,6 +70,9 @@ ps_status trial_create(struct trial *trial)
 		config->seed = 42;
 	config->devices = trial->devices;
 	config->links.skip_measure = true;
+	/* The links' start-up test goes by the size of a piece. */
+	if (!config->links.chunk_bytes)
+		config->links.chunk_bytes = 4096;
 	config->open_device = open_device;
 	config->open_device_payload = trial;
 	ps_transformer_config sizes = {.vocabulary = TRIAL_VOCABULARY,

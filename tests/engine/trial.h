@@ -39,6 +39,8 @@ struct trial {
 ps_status trial_create(struct trial *trial) PS_WARN_UNUSED;
 /* The same, or the test fails. */
 void trial_open(struct trial *trial);
+/* Devices without hooks stay open from one trial to the next, which is quicker; false closes them. */
+void trial_keep_devices(bool keep);
 /* Takes a trial whose creation failed too. */
 void trial_close(struct trial *trial);
 /* Writes `text` to a new file in a folder for temporary files, to be deleted by the caller; `path` has 256 bytes. */

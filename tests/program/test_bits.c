@@ -101,6 +101,16 @@ START_TEST(cores)
 }
 END_TEST
 
+START_TEST(opencl)
+{
+	ps_device *device;
+	if (ps_device_open(&device, "opencl:0") != PS_OK)
+		return;
+	ps_device_close(device);
+	check_grid("opencl:0", "opencl:0", 13);
+}
+END_TEST
+
 /* Another seed, and no dropout, do give other bits: the comparison can fail. */
 START_TEST(sensitive)
 {
@@ -128,6 +138,7 @@ int main(void)
 	tcase_add_test(cases, ref);
 	tcase_add_test(cases, cpu);
 	tcase_add_test(cases, cores);
+	tcase_add_test(cases, opencl);
 	tcase_add_test(cases, sensitive);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

@@ -5,8 +5,9 @@
 #include "backends/cpu/fast/fast.h"
 
 enum {
-	GEMM_K = 256,    /* products summed in registers before they are added to c */
-	GEMM_BLOCK = 96, /* columns of c that the transposed form does at once: a multiple of every tile's rows */
+	GEMM_K = 1024,        /* products summed in registers before they are added to c */
+	GEMM_BLOCK = 48,      /* columns of c that the transposed form does at once: a multiple of every tile's rows */
+	GEMM_CACHED = 131072, /* floats that can be counted on to stay in a core's own cache */
 };
 
 /* c (rows, columns) = or += a (rows, k) b (k, columns) + bias; a element (i, k) at i * a_row + k * a_step. */

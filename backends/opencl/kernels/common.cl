@@ -177,8 +177,8 @@ static void words_of(uint *words, long element, uint row, uint key0, uint key1, 
 	uint block = (uint)(element / 4);
 	uint4 w0, w1, w2, w3;
 	philox((uint4)(block, block + 1, block + 2, block + 3), row, key0, key1, step, tag, &w0, &w1, &w2, &w3);
-	uint16 whole = (uint16)(w0.s0, w1.s0, w2.s0, w3.s0, w0.s1, w1.s1, w2.s1, w3.s1, w0.s2, w1.s2, w2.s2, w3.s2, w0.s3,
-	                        w1.s3, w2.s3, w3.s3);
+	uint16 whole = (uint16)(w0.s0, w1.s0, w2.s0, w3.s0, w0.s1, w1.s1, w2.s1, w3.s1, w0.s2, w1.s2, w2.s2, w3.s2,
+	                        w0.s3, w1.s3, w2.s3, w3.s3);
 	int skip = (int)(element % 4);
 	if (skip == 0) {
 		vstore16(whole, 0, words);

@@ -31,8 +31,8 @@ ROW_KERNEL void ps_layernorm_fwd(IN(real, x), IN(real, gamma), IN(real, beta), O
 	__local real scratch[GROUP];
 	long row = (long)get_group_id(0);
 	normalize(x_buffer + x_at + row * columns, gamma_buffer + gamma_at, beta_buffer + beta_at,
-	          y_buffer + y_at + row * columns, mean_buffer + mean_at + row, rstd_buffer + rstd_at + row, columns, eps,
-	          scratch);
+	          y_buffer + y_at + row * columns, mean_buffer + mean_at + row, rstd_buffer + rstd_at + row, columns,
+	          eps, scratch);
 }
 
 /* `time` is the number of rows of a sample. */

@@ -126,11 +126,23 @@ static void attention_fwd_range(const struct fast_range *range)
 			int64_t count = least(FAST_QUERIES, h.time - first), seen = seen_by(&h, first + count - 1);
 			copy_in(&h, qkv + first * stride, stride, count, q);
 			copy_factors(&h, &mask, first, count, factors);
-			multiply(count, seen, (struct tile){q, kt, h.padded, 1, h.padded_time, h.features}, scores,
-			         h.padded_time, false);
+			multiply(count, seen,
+			         (struct tile){.left = q,
+			                       .right = kt,
+			                       .left_row = h.padded,
+			                       .left_step = 1,
+			                       .right_step = h.padded_time,
+			                       .k = h.features},
+			         scores, h.padded_time, false);
 			softmax_rows(&h, scores, factors, first, count, probs);
-			multiply(count, h.features, (struct tile){scores, v, h.padded_time, 1, h.padded, seen}, block,
-			         h.padded, false);
+			multiply(count, h.features,
+			         (struct tile){.left = scores,
+			                       .right = v,
+			                       .left_row = h.padded_time,
+			                       .left_step = 1,
+			                       .right_step = h.padded,
+			                       .k = seen},
+			         block, h.padded, false);
 			copy_out(&h, block, count, out + head_at(&h, 1) + first * h.width, h.width);
 		}
 	}
@@ -187,15 +199,39 @@ static void attention_bwd_range(const struct fast_range *range)
 			copy_in(&h, qkv + first * stride, stride, count, q);
 			copy_in(&h, dout + head_at(&h, 1) + first * h.width, h.width, count, dy);
 			copy_factors(&h, &mask, first, count, factors);
-			multiply(count, seen, (struct tile){dy, vt, h.padded, 1, h.padded_time, h.features}, dscores,
-			         h.padded_time, false);
+			multiply(count, seen,
+			         (struct tile){.left = dy,
+			                       .right = vt,
+			                       .left_row = h.padded,
+			                       .left_step = 1,
+			                       .right_step = h.padded_time,
+			                       .k = h.features},
+			         dscores, h.padded_time, false);
 			softmax_gradient_rows(&h, dscores, kept, factors, first, count, probs);
-			multiply(count, h.features, (struct tile){dscores, k, h.padded_time, 1, h.padded, seen}, dq,
-			         h.padded, false);
-			multiply(seen, h.features, (struct tile){dscores, q, 1, h.padded_time, h.padded, count}, dk,
-			         h.padded, true);
-			multiply(seen, h.features, (struct tile){kept, dy, 1, h.padded_time, h.padded, count}, dv,
-			         h.padded, true);
+			multiply(count, h.features,
+			         (struct tile){.left = dscores,
+			                       .right = k,
+			                       .left_row = h.padded_time,
+			                       .left_step = 1,
+			                       .right_step = h.padded,
+			                       .k = seen},
+			         dq, h.padded, false);
+			multiply(seen, h.features,
+			         (struct tile){.left = dscores,
+			                       .right = q,
+			                       .left_row = 1,
+			                       .left_step = h.padded_time,
+			                       .right_step = h.padded,
+			                       .k = count},
+			         dk, h.padded, true);
+			multiply(seen, h.features,
+			         (struct tile){.left = kept,
+			                       .right = dy,
+			                       .left_row = 1,
+			                       .left_step = h.padded_time,
+			                       .right_step = h.padded,
+			                       .k = count},
+			         dv, h.padded, true);
 			copy_out(&h, dq, count, dqkv + first * stride, stride);
 		}
 		copy_out(&h, dk, h.time, dqkv + h.width, stride);

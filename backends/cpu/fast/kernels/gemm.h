@@ -14,6 +14,8 @@
 #include "backends/cpu/fast/gemm.h"
 #include "backends/cpu/fast/kernels/tile.h"
 
+#include <string.h>
+
 /* Packs rows of a. A unit is a row; ranges start at multiples of the group or panel. */
 static void gemm_pack_range(const struct fast_range *range)
 {
@@ -65,6 +67,15 @@ static inline void store_tile(const float *sums, int done, int64_t columns, floa
 	}
 }
 
+/* Fetches the lines of c (rows, columns) into the cache. */
+static inline void fetch_tile(const float *c, int64_t stride, int64_t rows, int64_t columns)
+{
+	rows = least(rows, TILE_ROWS);
+	for (int64_t r = 0; r < rows; r++, c += stride)
+		for (int64_t j = 0; j < columns; j += LANES)
+			PREFETCH_WRITE(c + j);
+}
+
 /* One panel of columns of the plain form, over one block of k. */
 static void plain_panel(const struct fast_gemm *g, const float *packed, int64_t column, int64_t first_k, int64_t k,
                         float *panel)
@@ -72,14 +83,31 @@ static void plain_panel(const struct fast_gemm *g, const float *packed, int64_t 
 	int64_t columns = least(TILE_COLUMNS, g->columns - column);
 	bool add = g->add || first_k > 0;
 	const float *bias = g->bias && first_k == 0 ? g->bias + column : NULL;
+	const float *b = g->b + first_k * g->b_row + column;
 	float sums[TILE_ROWS * TILE_COLUMNS];
-	pack_panel(g->b + first_k * g->b_row + column, g->b_row, k, columns, panel);
-	struct tile t = {NULL, panel, 1, TILE_ROWS, TILE_COLUMNS, k};
-	for (int64_t row = 0; row < g->rows;) {
-		t.left = packed + row / TILE_ROWS * TILE_ROWS * g->k + first_k * TILE_ROWS + row % TILE_ROWS;
+	pack_panel(b, g->b_row, k, columns, panel);
+	/* The first tiles fetch the panel to the right, a line of its rows each. */
+	struct tile t = {.right = panel,
+	                 .left_row = 1,
+	                 .left_step = TILE_ROWS,
+	                 .right_step = TILE_COLUMNS,
+	                 .k = k,
+	                 .ahead = b + TILE_COLUMNS,
+	                 .ahead_low = g->b_row,
+	                 .ahead_high = g->b_row};
+	for (int64_t row = 0; row < g->rows; row += TILE_ROWS) {
+		float *c = g->c + row * g->c_row + column;
+		if (add)
+			fetch_tile(c, g->c_row, g->rows - row, columns);
+		t.left = packed + row * g->k + first_k * TILE_ROWS;
 		int done = tile_run(&t, g->rows - row, columns <= TILE_HALF, sums);
-		store_tile(sums, done, columns, g->c + row * g->c_row + column, g->c_row, add, bias);
-		row += done;
+		store_tile(sums, done, columns, c, g->c_row, add, bias);
+		if (row < TILE_COLUMNS / LANES * TILE_ROWS)
+			t.ahead += LANES;
+		else {
+			t.ahead = sums;
+			t.ahead_low = t.ahead_high = 0;
+		}
 	}
 }
 
@@ -96,27 +124,42 @@ static void plain_range(const struct fast_range *range)
 	}
 }
 
-/* A block of `count` rows of c^T from `first` on, which is kept as (count, padded rows of c) in `block`. */
+/*
+ * A block of `count` rows of c^T from `first` on, which is kept as (count, padded rows of c) in `block`. Where the
+ * panels of one block of k are more than the second-level cache keeps beside b, the tiles of each fetch the next.
+ */
 static void transposed_block(const struct fast_gemm *g, const float *packed, int64_t first, int64_t count, float *block)
 {
 	int64_t padded = round_up(g->rows, TILE_COLUMNS);
 	float sums[TILE_ROWS * TILE_COLUMNS];
-	for (int64_t k = 0; k < g->k; k += GEMM_K)
+	for (int64_t k = 0; k < g->k; k += GEMM_K) {
+		int64_t depth = least(GEMM_K, g->k - k);
+		bool many = g->rows * depth > GEMM_CACHED;
 		for (int64_t row = 0; row < g->rows; row += TILE_COLUMNS) {
 			bool half = g->rows - row <= TILE_HALF;
 			struct tile t = {.right = packed + row * g->k + k * TILE_COLUMNS,
 			                 .left_row = g->b_row,
 			                 .left_step = 1,
 			                 .right_step = TILE_COLUMNS,
-			                 .k = least(GEMM_K, g->k - k)};
+			                 .k = depth,
+			                 .ahead = sums};
+			bool fetch = many && row + TILE_COLUMNS < g->rows;
 			for (int64_t at = 0; at < count;) {
 				t.left = g->b + (first + at) * g->b_row + k;
+				if (fetch && at < 2 * TILE_ROWS) {
+					t.ahead = t.right + g->k * TILE_COLUMNS + at / TILE_ROWS * depth * LANES;
+					t.ahead_low = t.ahead_high = LANES;
+				} else {
+					t.ahead = sums;
+					t.ahead_low = t.ahead_high = 0;
+				}
 				int done = tile_run(&t, count - at, half, sums);
 				store_tile(sums, done, half ? TILE_HALF : TILE_COLUMNS, block + at * padded + row,
 				           padded, k > 0, NULL);
 				at += done;
 			}
 		}
+	}
 	for (int64_t row = 0; row < g->rows; row++) {
 		float *c = g->c + row * g->c_row + first;
 		for (int64_t j = 0; j < count; j++)

@@ -8,62 +8,96 @@
 #include "backends/cpu/fast/fast.h"
 #include "backends/cpu/fast/kernels/lanes.h"
 
+/* Registers for sums: rows times vectors of columns, and a few left over. */
 #if defined(__AVX512F__)
-enum { TILE_ROWS = 12, TILE_COLUMNS = 32 };
+#define TILE_ROWS 12
+#define TILE_COLUMNS 32
 #elif defined(__AVX__)
-enum { TILE_ROWS = 6, TILE_COLUMNS = 16 };
+#define TILE_ROWS 6
+#define TILE_COLUMNS 16
 #else
-enum { TILE_ROWS = 4, TILE_COLUMNS = 8 };
+#define TILE_ROWS 4
+#define TILE_COLUMNS 8
 #endif
-enum { TILE_HALF = TILE_COLUMNS / 2 };
+#define TILE_HALF (TILE_COLUMNS / 2)
 
-/* The factors of one tile: left (rows, k) by its strides, right (k, columns) by rows. */
+#if defined(__GNUC__)
+#define PREFETCH(address) __builtin_prefetch((address), 0, 2)
+#define PREFETCH_WRITE(address) __builtin_prefetch((address), 1, 3)
+#else
+#define PREFETCH(address) ((void)(address))
+#define PREFETCH_WRITE(address) ((void)(address))
+#endif
+
+/*
+ * The factors of one tile: left (rows, k) by its strides, right (k, columns) by rows. Each step also fetches a line of
+ * what will be needed next into the cache: step k that at ahead + k % 16 * ahead_low + k / 16 * 16 * ahead_high.
+ */
 struct tile {
 	const float *left, *right;
 	int64_t left_row, left_step, right_step;
 	int64_t k;
+	const float *ahead;
+	int64_t ahead_low, ahead_high;
 };
 
-#define TILE(ROWS, COLUMNS, NAME)                                                     \
-	static void NAME(const struct tile *t, float *restrict out)                   \
-	{                                                                             \
-		float sum[ROWS][COLUMNS];                                             \
-		const float *restrict left = t->left, *restrict right = t->right;     \
-		int64_t row = t->left_row, step = t->left_step, next = t->right_step; \
-		for (int r = 0; r < (ROWS); r++)                                      \
-			for (int j = 0; j < (COLUMNS); j++)                           \
-				sum[r][j] = 0;                                        \
-		for (int64_t k = t->k; k > 0; k--, left += step, right += next)       \
-			for (int r = 0; r < (ROWS); r++) {                            \
-				float factor = left[r * row];                         \
-				for (int j = 0; j < (COLUMNS); j++)                   \
-					sum[r][j] += factor * right[j];               \
-			}                                                             \
-		for (int r = 0; r < (ROWS); r++)                                      \
-			for (int j = 0; j < (COLUMNS); j++)                           \
-				out[r * TILE_COLUMNS + j] = sum[r][j];                \
+#define TILE_ONE(ROWS, COLUMNS, NAME)                                                                                  \
+	static void NAME(const struct tile *t, float *restrict out)                                                    \
+	{                                                                                                              \
+		float sum[ROWS][COLUMNS] = {{0}};                                                                      \
+		const float *restrict left = t->left, *restrict right = t->right, *ahead = t->ahead;                   \
+		int64_t row = t->left_row, step = t->left_step, next = t->right_step;                                  \
+		int64_t low = t->ahead_low, high = t->ahead_high;                                                      \
+		for (int64_t k = 0; k < t->k; k++, left += step, right += next) {                                      \
+			PREFETCH(ahead + (k & 15) * low + (k & ~(int64_t)15) * high);                                  \
+			for (int r = 0; r < (ROWS); r++) {                                                             \
+				float factor = left[r * row];                                                          \
+				_Pragma("omp simd") for (int j = 0; j < (COLUMNS); j++) sum[r][j] +=                   \
+				        factor * right[j];                                                             \
+			}                                                                                              \
+		}                                                                                                      \
+		for (int r = 0; r < (ROWS); r++)                                                                       \
+			_Pragma("omp simd") for (int j = 0; j < (COLUMNS); j++) out[r * TILE_COLUMNS + j] = sum[r][j]; \
 	}
+#define TILE(ROWS) TILE_ONE(ROWS, TILE_COLUMNS, tile_##ROWS) TILE_ONE(ROWS, TILE_HALF, tile_half_##ROWS)
 
-TILE(TILE_ROWS, TILE_COLUMNS, tile_full)
-TILE(TILE_ROWS, TILE_HALF, tile_full_half)
-TILE(TILE_ROWS / 2, TILE_COLUMNS, tile_some)
-TILE(TILE_ROWS / 2, TILE_HALF, tile_some_half)
-TILE(1, TILE_COLUMNS, tile_one)
-TILE(1, TILE_HALF, tile_one_half)
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+#if TILE_ROWS >= 6
+TILE(5)
+TILE(6)
+#endif
+#if TILE_ROWS >= 12
+TILE(7)
+TILE(8)
+TILE(9)
+TILE(10)
+TILE(11)
+TILE(12)
+#endif
+
+typedef void (*tile_function)(const struct tile *tile, float *restrict out);
+
+/* By the number of rows, less one, and whether half the columns will do. */
+static const tile_function tiles[TILE_ROWS][2] = {
+        {tile_1, tile_half_1},   {tile_2, tile_half_2},   {tile_3, tile_half_3}, {tile_4, tile_half_4},
+#if TILE_ROWS >= 6
+        {tile_5, tile_half_5},   {tile_6, tile_half_6},
+#endif
+#if TILE_ROWS >= 12
+        {tile_7, tile_half_7},   {tile_8, tile_half_8},   {tile_9, tile_half_9}, {tile_10, tile_half_10},
+        {tile_11, tile_half_11}, {tile_12, tile_half_12},
+#endif
+};
 
 /* Computes up to `rows` rows of a tile of one panel, or half of one, into `out`; returns how many. */
 static inline int tile_run(const struct tile *t, int64_t rows, bool half, float out[TILE_ROWS * TILE_COLUMNS])
 {
-	if (rows >= TILE_ROWS) {
-		(half ? tile_full_half : tile_full)(t, out);
-		return TILE_ROWS;
-	}
-	if (rows >= TILE_ROWS / 2) {
-		(half ? tile_some_half : tile_some)(t, out);
-		return TILE_ROWS / 2;
-	}
-	(half ? tile_one_half : tile_one)(t, out);
-	return 1;
+	int count = (int)least(rows, TILE_ROWS);
+	tiles[count - 1][half](t, out);
+	return count;
 }
 
 static inline int64_t round_up(int64_t value, int64_t multiple)
@@ -78,6 +112,7 @@ static inline int64_t round_up(int64_t value, int64_t multiple)
 static inline void multiply(int64_t rows, int64_t columns, struct tile t, float *out, int64_t out_row, bool add)
 {
 	const float *left = t.left, *right = t.right;
+	t.ahead = left;
 	float sum[TILE_ROWS * TILE_COLUMNS];
 	int64_t width;
 	for (int64_t column = 0; column < columns; column += width) {
