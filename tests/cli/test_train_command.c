@@ -62,7 +62,7 @@ START_TEST(lines)
 	program_run(&run, "train " SMALL "--log log.jsonl --trace trace.json --dropout 0.1 --seed 3");
 	ck_assert_msg(run.status == 0, "%s", run.error);
 	check_matches(run.out, "^Total parameters in model: 7,264$");
-	check_matches(run.out, "^\\| epoch   1 \\|     2/    3 batches \\| lr 2.00 \\| ms/batch +[0-9.]+ \\| loss  "
+	check_matches(run.out, "^\\| epoch   1 \\|     2/    3 batches \\| lr 4.00 \\| ms/batch +[0-9.]+ \\| loss  "
 	                       "[0-9.]{4} \\| ppl +[0-9.]+$");
 	check_matches(run.out, "^\\| epoch   1 \\|     3/    3 batches \\|");
 	check_matches(run.out, "^-{89}$");

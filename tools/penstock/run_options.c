@@ -19,14 +19,14 @@ static const run_options presets[] = {
                             .batch_size = 32,
                             .eval_batch_size = 32,
                             .bptt = 32,
-                            .epochs = 2,
-                            .steps_per_epoch = 250,
+                            .epochs = 4,
+                            .steps_per_epoch = 400,
                             .eval_steps = 20,
-                            .lr = 2.0,
-                            .lr_decay = 0.25,
+                            .lr = 4.0,
+                            .lr_decay = 0.4,
                             .clip = 0.5,
                             .seed = 1,
-                            .log_interval = 50},
+                            .log_interval = 100},
         [PRESET_SMALL] = {.preset = PRESET_SMALL,
                           .data = "sample",
                           .schedule = "1f1b",
@@ -168,7 +168,7 @@ const option_table train_table = {
         .command = "train",
         .usage = "[OPTION]…",
         .text = "Trains a Transformer language model as a pipeline of stages. Without options: a small model on the\n"
-                "built-in corpus, over two halves of the CPU, in about a minute. [Defaults are those of the preset\n"
+                "built-in corpus, over two halves of the CPU, within a minute. [Defaults are those of the preset\n"
                 "'default'.]",
         .examples = "  penstock train\n"
                     "      The small model; the last line says how close it came to the entropy of its text.\n"
