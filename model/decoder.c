@@ -4,6 +4,8 @@
  */
 #include <penstock/model.h>
 
+#include "model/sizes.h"
+
 #include <stdlib.h>
 
 enum { WEIGHT, BIAS, PARAMETERS };
@@ -74,6 +76,8 @@ static const ps_layer_impl impl = {
 ps_status ps_decoder_create(ps_layer **out, uint32_t index, int64_t vocabulary, int64_t emsize)
 {
 	*out = NULL;
+	PS_TRY(ps__check_vocabulary(vocabulary));
+	PS_TRY(ps__check_emsize(emsize));
 	struct decoder *self = calloc(1, sizeof *self);
 	if (!self)
 		return ps_fail(PS_ENOMEM, "out of memory for a layer");

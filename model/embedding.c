@@ -4,8 +4,9 @@
  */
 #include <penstock/model.h>
 
+#include "model/sizes.h"
+
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { WEIGHT, PARAMETERS };
@@ -94,6 +95,11 @@ ps_status ps_embedding_create(ps_layer **out, uint32_t index, int64_t vocabulary
                               double dropout)
 {
 	*out = NULL;
+	PS_TRY(ps__check_vocabulary(vocabulary));
+	PS_TRY(ps__check_emsize(emsize));
+	PS_TRY(ps__check_dropout(dropout));
+	if (max_time < 1 || max_time > 1 << 20)
+		return ps_fail(PS_EINVAL, "%lld time steps; there should be 1 to 2^20", (long long)max_time);
 	struct embedding *self = calloc(1, sizeof *self);
 	if (!self)
 		return ps_fail(PS_ENOMEM, "out of memory for a layer");

@@ -6,6 +6,8 @@
  */
 #include <penstock/model.h>
 
+#include "model/sizes.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,6 +237,15 @@ ps_status ps_encoder_layer_create(ps_layer **out, uint32_t index, const char *na
                                   int64_t nhid, double dropout, bool causal)
 {
 	*out = NULL;
+	PS_TRY(ps__check_emsize(emsize));
+	PS_TRY(ps__check_dropout(dropout));
+	if (nhead < 1 || emsize % nhead)
+		return ps_fail(PS_EINVAL, "nhead %d does not divide emsize %lld", nhead, (long long)emsize);
+	if (nhid < 1 || nhid > 1 << 24)
+		return ps_fail(PS_EINVAL, "nhid %lld; it should be 1 to 2^24", (long long)nhid);
+	if (strlen(name) >= sizeof(((ps_layer *)NULL)->name))
+		return ps_fail(PS_EINVAL, "the name \"%.60s\" of a layer is too long; it may have %zu bytes", name,
+		               sizeof(((ps_layer *)NULL)->name) - 1);
 	struct encoder_layer *self = calloc(1, sizeof *self);
 	if (!self)
 		return ps_fail(PS_ENOMEM, "out of memory for a layer");

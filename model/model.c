@@ -1,29 +1,29 @@
 /* The Transformer language model as a list of layers. */
 #include <penstock/model.h>
 
-#include <math.h>
+#include "model/sizes.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
-static ps_status check(const ps_transformer_config *config)
+ps_status ps__check_vocabulary(int64_t vocabulary)
 {
-	if (config->vocabulary < 2 || config->vocabulary > INT32_MAX)
-		return ps_fail(PS_EINVAL, "a vocabulary of %lld; it should be 2 to 2^31 - 1",
-		               (long long)config->vocabulary);
-	if (config->emsize < 2 || config->emsize % 2 || config->emsize > 1 << 20)
-		return ps_fail(PS_EINVAL, "emsize %lld; it should be an even number from 2 to 2^20",
-		               (long long)config->emsize);
-	if (config->nhead < 1 || config->emsize % config->nhead)
-		return ps_fail(PS_EINVAL, "nhead %d does not divide emsize %lld", config->nhead,
-		               (long long)config->emsize);
-	if (config->nhid < 1 || config->nhid > 1 << 24)
-		return ps_fail(PS_EINVAL, "nhid %lld; it should be 1 to 2^24", (long long)config->nhid);
-	if (config->nlayers < 1 || config->nlayers > 100000)
-		return ps_fail(PS_EINVAL, "nlayers %d; it should be 1 to 100000", config->nlayers);
-	if (!(config->dropout >= 0 && config->dropout < 1))
-		return ps_fail(PS_EINVAL, "dropout %g; it should be at least 0 and below 1", config->dropout);
-	if (config->max_time < 1 || config->max_time > 1 << 20)
-		return ps_fail(PS_EINVAL, "%lld time steps; there should be 1 to 2^20", (long long)config->max_time);
+	if (vocabulary < 2 || vocabulary > INT32_MAX)
+		return ps_fail(PS_EINVAL, "a vocabulary of %lld; it should be 2 to 2^31 - 1", (long long)vocabulary);
+	return PS_OK;
+}
+
+ps_status ps__check_emsize(int64_t emsize)
+{
+	if (emsize < 2 || emsize % 2 || emsize > 1 << 20)
+		return ps_fail(PS_EINVAL, "emsize %lld; it should be an even number from 2 to 2^20", (long long)emsize);
+	return PS_OK;
+}
+
+ps_status ps__check_dropout(double dropout)
+{
+	if (!(dropout >= 0 && dropout < 1))
+		return ps_fail(PS_EINVAL, "dropout %g; it should be at least 0 and below 1", dropout);
 	return PS_OK;
 }
 
@@ -50,7 +50,8 @@ static ps_status build(ps_model *model, const ps_transformer_config *c)
 ps_status ps_transformer_create(ps_model *out, const ps_transformer_config *config)
 {
 	*out = (ps_model){0};
-	PS_TRY(check(config));
+	if (config->nlayers < 1 || config->nlayers > 100000)
+		return ps_fail(PS_EINVAL, "nlayers %d; it should be 1 to 100000", config->nlayers);
 	ps_status status = build(out, config);
 	if (status != PS_OK)
 		ps_model_finish(out);

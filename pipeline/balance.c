@@ -1,13 +1,39 @@
-/* The exact minimax cut of a row of costs: dynamic programming over the number of parts. */
+/* The exact minimax cut of a row of costs: dynamic programming over the number of parts, in parts * count steps. */
 #include <penstock/pipeline.h>
 
-#include <float.h>
+#include <math.h>
 #include <stdlib.h>
 
 /*
- * best[k][n]: the least possible largest sum when the first n costs are cut into k + 1 runs. Without memory for the
- * table the cut is even by number, which is still a valid one.
+ * best[k * width + n]: the least possible largest sum when the first n costs are cut into k + 1 runs; cut: where the
+ * last of them begins. With the place c of the last cut, the best of what is before it rises and the sum behind it
+ * falls, so that the best c is where they cross, and the crossing moves up with n.
  */
+static void fill(const double *prefix, int count, int parts, double *best, int *cut)
+{
+	size_t width = (size_t)count + 1;
+	for (int n = 1; n <= count; n++) {
+		best[n] = prefix[n];
+		cut[n] = 0;
+	}
+	for (int k = 1; k < parts; k++) {
+		const double *before = best + (size_t)(k - 1) * width;
+		int c = k;
+		for (int n = k + 1; n <= count; n++) {
+			while (c < n - 1 && before[c] < prefix[n] - prefix[c])
+				c++;
+			int at = c;
+			double largest = fmax(before[c], prefix[n] - prefix[c]);
+			if (c > k && prefix[n] - prefix[c - 1] <= largest) {
+				at = c - 1;
+				largest = prefix[n] - prefix[c - 1];
+			}
+			best[(size_t)k * width + (size_t)n] = largest;
+			cut[(size_t)k * width + (size_t)n] = at;
+		}
+	}
+}
+
 void ps_balance(const double *costs, int count, int parts, int *sizes)
 {
 	size_t width = (size_t)count + 1;
@@ -15,6 +41,7 @@ void ps_balance(const double *costs, int count, int parts, int *sizes)
 	int *cut = malloc((size_t)parts * width * sizeof *cut);
 	double *prefix = malloc(width * sizeof *prefix);
 	if (!best || !cut || !prefix) {
+		/* Without memory for the table the cut is even by number, which is still a valid one. */
 		for (int k = 0; k < parts; k++)
 			sizes[k] = count / parts + (k < count % parts);
 		goto out;
@@ -22,25 +49,9 @@ void ps_balance(const double *costs, int count, int parts, int *sizes)
 	prefix[0] = 0;
 	for (int n = 0; n < count; n++)
 		prefix[n + 1] = prefix[n] + costs[n];
-	for (int k = 0; k < parts; k++) {
-		for (int n = k + 1; n <= count; n++) {
-			double least = k == 0 ? prefix[n] : DBL_MAX;
-			int where = 0;
-			for (int c = k; k > 0 && c < n; c++) {
-				double before = best[(size_t)(k - 1) * width + (size_t)c];
-				double last = prefix[n] - prefix[c];
-				double largest = before > last ? before : last;
-				if (largest < least) {
-					least = largest;
-					where = c;
-				}
-			}
-			best[(size_t)k * width + (size_t)n] = least;
-			cut[(size_t)k * width + (size_t)n] = where;
-		}
-	}
+	fill(prefix, count, parts, best, cut);
 	for (int k = parts - 1, n = count; k >= 0; k--) {
-		int from = k ? cut[(size_t)k * width + (size_t)n] : 0;
+		int from = cut[(size_t)k * width + (size_t)n];
 		sizes[k] = n - from;
 		n = from;
 	}

@@ -35,7 +35,10 @@ void ps_model_finish(ps_model *model);
 /* The sum of all parameters' elements: 1,444,261,998 for the tutorial's sizes. */
 int64_t ps_model_parameter_elements(const ps_model *model);
 
-/* The three kinds of layer, for models of one's own. `index` places the random numbers. The caller owns *out. */
+/*
+ * The three kinds of layer, for models of one's own. `index` (below 2^24) places the random numbers. Sizes are checked.
+ * The caller owns *out.
+ */
 ps_status ps_embedding_create(ps_layer **out, uint32_t index, int64_t vocabulary, int64_t emsize, int64_t max_time,
                               double dropout) PS_WARN_UNUSED;
 ps_status ps_encoder_layer_create(ps_layer **out, uint32_t index, const char *name, int64_t emsize, int nhead,

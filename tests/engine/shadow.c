@@ -6,6 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Check writes every assertion down, which takes too long for as many as there are here. */
+#define require(condition, ...)                    \
+	do {                                       \
+		if (!(condition))                  \
+			ck_abort_msg(__VA_ARGS__); \
+	} while (0)
+
 enum { THREADS = 32, BLOCK = PS_TENSOR_ALIGNMENT, SCRATCH_TAG = -1, FREE_TAG = 0 };
 
 /* One block of an arena. */
@@ -31,7 +38,7 @@ static int thread_of(const struct shadow *shadow, int index)
 	bool backward = instruction->action.kind != PS_ACTION_F;
 	int boundary = instruction->action.stage - backward;
 	int thread = shadow->pipeline->rank_count + 2 * boundary + backward;
-	ck_assert_int_lt(thread, THREADS);
+	require(thread < THREADS, "too many ranks and links");
 	return thread;
 }
 
@@ -51,9 +58,8 @@ static void tick(struct shadow *shadow, int *last_of_thread)
 		sources[count++] = last_of_thread[thread] - 1;
 	for (int i = 0; i < instruction->wait_count; i++) {
 		int on = shadow->program->waits[instruction->wait_first + i];
-		ck_assert_msg(on < shadow->now, "instruction %d waits for %d, which is enqueued later", shadow->now,
-		              on);
-		ck_assert_int_lt(count, 64);
+		require(on < shadow->now, "instruction %d waits for %d, which is enqueued later", shadow->now, on);
+		require(count < 64, "too many waits");
 		sources[count++] = on;
 	}
 	for (int i = 0; i < count; i++)
@@ -67,21 +73,21 @@ static void tick(struct shadow *shadow, int *last_of_thread)
 /* The current instruction uses blocks for the unit `tag`; a new tag takes them over. */
 static void use(struct shadow *shadow, int rank, uint64_t at, uint64_t bytes, int tag, bool write)
 {
-	ck_assert_uint_le(at + bytes, shadow->pipeline->ranks[rank].arena.bytes);
-	ck_assert_uint_eq(at % BLOCK, 0);
+	require(at + bytes <= shadow->pipeline->ranks[rank].arena.bytes, "unit %d ends behind the arena", tag);
+	require(at % BLOCK == 0, "unit %d is not aligned", tag);
 	for (uint64_t b = at / BLOCK; b < (at + bytes + BLOCK - 1) / BLOCK; b++) {
 		struct block *block = &shadow->blocks[rank][b];
 		if (block->tag != tag) {
-			ck_assert_msg(write, "instruction %d reads unit %d at %llu of rank %d, where unit %d is",
-			              shadow->now, tag, (unsigned long long)b * BLOCK, rank, block->tag);
+			require(write, "instruction %d reads unit %d at %llu of rank %d, where unit %d is", shadow->now,
+			        tag, (unsigned long long)b * BLOCK, rank, block->tag);
 			/* Scratch has its place to itself, so that nothing else may ever be there. */
-			ck_assert_msg(block->tag == FREE_TAG || (tag != SCRATCH_TAG && block->tag != SCRATCH_TAG),
-			              "scratch of rank %d overlaps unit %d", rank, tag);
+			require(block->tag == FREE_TAG || (tag != SCRATCH_TAG && block->tag != SCRATCH_TAG),
+			        "scratch of rank %d overlaps unit %d", rank, tag);
 			for (int t = 0; t < THREADS; t++)
-				ck_assert_msg(!block->users[t] || before(shadow, block->users[t] - 1),
-				              "instruction %d writes unit %d over unit %d, which instruction %d may "
-				              "still use",
-				              shadow->now, tag, block->tag, block->users[t] - 1);
+				require(!block->users[t] || before(shadow, block->users[t] - 1),
+				        "instruction %d writes unit %d over unit %d, which instruction %d may "
+				        "still use",
+				        shadow->now, tag, block->tag, block->users[t] - 1);
 			*block = (struct block){.tag = tag};
 		}
 		block->users[thread_of(shadow, shadow->now)] = shadow->now + 1;
@@ -101,9 +107,9 @@ static void touch(struct shadow *shadow, int s, enum region_kind kind, int i, bo
 	int *written = &shadow->written[number * program->micro_batches + i];
 	if (write)
 		*written = shadow->now + 1;
-	ck_assert_msg(*written > 0 && (write || before(shadow, *written - 1)),
-	              "instruction %d reads region %d of stage %d, micro-batch %d, which is not sure to be written",
-	              shadow->now, (int)kind, s, i);
+	require(*written > 0 && (write || before(shadow, *written - 1)),
+	        "instruction %d reads region %d of stage %d, micro-batch %d, which is not sure to be written",
+	        shadow->now, (int)kind, s, i);
 }
 
 /* The output of F, or of B, of a stage: where it makes it or, over a direct boundary, where the next stage reads it. */
