@@ -176,8 +176,8 @@ static bool grow(struct cl_queue *q)
 	struct cl_command *ring = malloc(capacity * sizeof *ring);
 	if (!ring)
 		return false;
-	for (size_t i = 0; i < q->count; i++)
-		ring[i] = q->ring[(q->head + i) % q->capacity];
+	for (size_t i = 0; i < q->count; i++)                   /* There are commands only where there is a ring. */
+		ring[i] = q->ring[(q->head + i) % q->capacity]; /* NOLINT(clang-analyzer-core.DivideZero) */
 	free(q->ring);
 	q->ring = ring;
 	q->capacity = capacity;

@@ -125,7 +125,7 @@ static const struct field fields[] = {
         FIELD(sgd, scale, DOUBLE, 0, 1),
 };
 
-enum { FIELDS = sizeof fields / sizeof *fields, BUFFER_BYTES = 16384 };
+enum { FIELDS = sizeof fields / sizeof *fields, SLOT_BYTES = 4096, BUFFER_BYTES = 16 * SLOT_BYTES };
 
 static struct rig rig, other;
 static ps_buffer *buffer, *foreign;
@@ -146,10 +146,14 @@ static void teardown(void)
 	rig_close(&other);
 }
 
+/* Each tensor of an op has a slot of the buffer to itself. */
 static ps_tensor valid(const struct field *field, ps_dtype floating)
 {
+	uint64_t slot = 0;
+	for (const struct field *before = fields; before < field; before++)
+		slot += before->op == field->op;
 	ps_dtype dtype = field->kind == FLOATING ? floating : field->kind == DOUBLE ? PS_F64 : PS_I32;
-	return ps_tensor_make(buffer, 64, dtype, field->rank, field->dims);
+	return ps_tensor_make(buffer, slot * SLOT_BYTES + 64, dtype, field->rank, field->dims);
 }
 
 static ps_tensor *tensor_in(union arguments *arguments, const struct field *field)
@@ -157,7 +161,7 @@ static ps_tensor *tensor_in(union arguments *arguments, const struct field *fiel
 	return (ps_tensor *)(void *)((char *)arguments + field->offset);
 }
 
-/* Valid arguments of an op. All tensors share bytes: the check looks at no data. */
+/* Valid arguments of an op. The check looks at no data. */
 static union arguments arguments_of(ps_op op, ps_dtype floating)
 {
 	union arguments arguments;

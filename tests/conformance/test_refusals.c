@@ -69,7 +69,10 @@ START_TEST(words_out_of_range)
 		ps_queue_reset(rig.queue);
 		double value;
 		rig_get(&rig, sum, &value);
-		ck_assert_double_eq(value, 3);
+		/* A device that learns of the failure after the fact may have run what it had been given. */
+		if (ps_device_get_info(ps_queue_device(rig.queue))->host_addressable)
+			ck_assert_double_eq(value, 3);
+		rig_set(&rig, sum, (double[]){3});
 		rig_run(&rig, add, .a = sum, .b = sum, .y = sum);
 		rig_get(&rig, sum, &value);
 		ck_assert_double_eq(value, 6);

@@ -38,7 +38,7 @@ const struct fast_kernels *ps__fast_kernels_choose(void);
 /* onednn.c, present in builds with oneDNN. */
 struct ps__onednn;
 ps_status ps__onednn_create(struct ps__onednn **out);
-void ps__onednn_destroy(struct ps__onednn *onednn);
+void ps__onednn_destroy(struct ps__onednn *self);
 
 /* What the device has of this backend: cpu_device's `fast`. */
 struct fast {
