@@ -23,6 +23,12 @@ size_t ps__op_bytes(ps_op op);
 int ps__op_dropout_offset(ps_op op);
 
 /*
+ * The entry of a list whose op enqueued the command with `value`, which is of the list's last submission or later; the
+ * number of entries when it is later. An op that refused to be enqueued counts as the one with all values from there.
+ */
+size_t ps__list_find(const ps_list *list, uint64_t value);
+
+/*
  * Is the tensor sound in itself (dtype, rank, dims and strides in range, aligned, within its buffer)? False otherwise;
  * a tensor may be empty. No value of the fields makes it overflow.
  */

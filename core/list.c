@@ -8,6 +8,7 @@ struct entry {
 	ps_op op;
 	size_t at; /* of the arguments, in `arguments` */
 	const char *scope;
+	uint64_t end; /* the queue's timeline after the op in the last submission */
 };
 
 struct ps_list {
@@ -75,7 +76,7 @@ ps_status ps_list_record(ps_list *list, ps_op op, const void *arguments, size_t 
 	size_t padded = (bytes + 15) / 16 * 16;
 	PS_TRY(reserve(list, padded));
 	memcpy(list->arguments + list->used, arguments, bytes);
-	list->entries[list->count++] = (struct entry){op, list->used, list->scope};
+	list->entries[list->count++] = (struct entry){.op = op, .at = list->used, .scope = list->scope};
 	list->used += padded;
 	return PS_OK;
 }
@@ -89,9 +90,19 @@ ps_status ps_list_submit(ps_list *list, uint32_t step)
 		int offset = ps__op_dropout_offset(op);
 		if (offset >= 0)
 			((ps_dropout *)(void *)(arguments + offset))->place.step = step;
-		PS_TRY(ops[op](list->queue, arguments));
+		ps_status status = ops[op](list->queue, arguments);
+		list->entries[i].end = status == PS_OK ? list->queue->timeline.submitted : UINT64_MAX;
+		PS_TRY(status);
 	}
 	return PS_OK;
+}
+
+size_t ps__list_find(const ps_list *list, uint64_t value)
+{
+	size_t i = 0;
+	while (i < list->count && list->entries[i].end < value)
+		i++;
+	return i;
 }
 
 size_t ps_list_count(const ps_list *list)

@@ -14,6 +14,8 @@ bool ps__condition_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, int64
 
 /* Physical memory that this process may use, in bytes, cgroup limits counted; 0 when unknown. */
 uint64_t ps__memory_limit(void);
+/* As much of it as is free now, or could be freed at once, in bytes; 0 when unknown. */
+uint64_t ps__memory_available(void);
 /* The process's largest resident size so far, in bytes; 0 when unknown. */
 uint64_t ps__memory_peak(void);
 
@@ -23,6 +25,7 @@ int ps__cpu_quota(void);
 /* What control groups leave a process; 0: no limit. */
 struct ps__cgroup_limits {
 	uint64_t memory_bytes;
+	uint64_t memory_free; /* what is left of the tightest; only where there is a limit */
 	int cpus;
 };
 /*

@@ -6,17 +6,14 @@
 static ps_status bind_action(ps_pipeline *pipeline, struct program *program, struct instruction *instruction)
 {
 	const struct rank *rank = &pipeline->ranks[instruction->rank];
+	char label[48];
 	PS_TRY(ps_list_create(&instruction->list, rank->queue));
 	ps_status status = ps__record_action(pipeline, program, instruction->action, instruction->list);
-	if (status != PS_OK) {
-		const char *scope;
-		size_t recorded = ps_list_count(instruction->list);
-		if (recorded)
-			ps_list_op(instruction->list, recorded - 1, &scope);
-		return ps_fail_context(status, "stage %d on %s", instruction->action.stage,
-		                       ps_device_get_info(rank->device)->name);
-	}
-	return PS_OK;
+	if (status == PS_OK)
+		return PS_OK;
+	ps_action_label(label, sizeof label, instruction->action);
+	return ps_fail_context(status, "stage %d on %s, %s", instruction->action.stage,
+	                       ps_device_get_info(rank->device)->name, label);
 }
 
 static void bind_transfer(ps_pipeline *pipeline, const struct program *program, struct instruction *instruction)
@@ -30,6 +27,22 @@ static void bind_transfer(ps_pipeline *pipeline, const struct program *program, 
 	instruction->to = ps__input_tensor(pipeline, program, to, action.micro_batch, backward);
 }
 
+static ps_status allocate(struct program *program)
+{
+	size_t count = (size_t)program->instruction_count;
+	program->events = calloc(count, sizeof *program->events);
+	program->begun = calloc(count, sizeof *program->begun);
+	program->started = calloc(count, sizeof *program->started);
+	program->times = calloc(2 * count, sizeof *program->times);
+	program->transfers = calloc(count, sizeof *program->transfers);
+	program->transfer_waits = calloc((size_t)program->most_waits + 1, sizeof *program->transfer_waits);
+	program->spans = calloc(count, sizeof *program->spans);
+	if (!program->events || !program->begun || !program->started || !program->times || !program->transfers ||
+	    !program->transfer_waits || !program->spans)
+		return ps_fail(PS_ENOMEM, "out of memory for a program");
+	return PS_OK;
+}
+
 ps_status ps__program_bind(ps_pipeline *pipeline, struct program *program)
 {
 	for (int r = 0; r < pipeline->rank_count; r++)
@@ -38,22 +51,12 @@ ps_status ps__program_bind(ps_pipeline *pipeline, struct program *program)
 			               "a batch of %lld rows and %lld time steps does not fit into the memory that was "
 			               "planned for rank %d",
 			               (long long)program->rows, (long long)program->time, r);
-	size_t count = (size_t)program->instruction_count;
-	program->events = calloc(count, sizeof *program->events);
-	program->started = calloc(count, sizeof *program->started);
-	program->times = calloc(2 * count, sizeof *program->times);
-	program->transfers = calloc(count, sizeof *program->transfers);
-	program->transfer_waits = calloc((size_t)program->most_waits + 1, sizeof *program->transfer_waits);
-	program->spans = calloc(count, sizeof *program->spans);
-	if (!program->events || !program->started || !program->times || !program->transfers ||
-	    !program->transfer_waits || !program->spans)
-		return ps_fail(PS_ENOMEM, "out of memory for a program");
+	PS_TRY(allocate(program));
 	for (int i = 0; i < program->instruction_count; i++) {
 		if (program->instructions[i].kind == INSTRUCTION_ACTION)
 			PS_TRY(bind_action(pipeline, program, &program->instructions[i]));
 		else
 			bind_transfer(pipeline, program, &program->instructions[i]);
 	}
-	program->bound = true;
 	return PS_OK;
 }

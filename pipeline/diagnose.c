@@ -1,16 +1,17 @@
-/* What to say when a step fails, stalls or loses its numbers: stage, device, action, layer and op. */
+/* What to say when a step fails or stalls: stage, device, action, layer and op. */
 #include "pipeline/internal.h"
 
 #include "core/backend.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
-static const char *const action_letters[] = {
-#define LETTERS(name, letters, text) letters,
-        PS_ACTION_MAP(LETTERS)
-#undef LETTERS
+enum { TEXT = 512 };
+
+/* What a command of a rank's queue belongs to. */
+struct place {
+	const struct instruction *instruction; /* NULL: none */
+	int op;                                /* in the action's list; -1: its waits or times */
+	int edge;                              /* enum edge; -1: none */
 };
 
 static const char *device_name(const ps_pipeline *pipeline, int rank)
@@ -18,168 +19,186 @@ static const char *device_name(const ps_pipeline *pipeline, int rank)
 	return ps_device_get_info(pipeline->ranks[rank].device)->name;
 }
 
-/* "stage 1 on cpu:1, F3" or, with the command's place in the list, ", layer layers.7, gelu_fwd". */
-static void describe(const ps_pipeline *pipeline, const struct instruction *instruction, int64_t op, char *text,
-                     size_t bytes)
+static void describe_edge(const ps_pipeline *pipeline, enum edge edge, char text[TEXT])
+{
+	static const char *const copies[] = {"copying the tokens in", "copying the targets in",
+	                                     "copying the losses out"};
+	int stage = edge == EDGE_TOKENS ? 0 : pipeline->stage_count - 1;
+	snprintf(text, TEXT, "stage %d on %s, %s", stage, device_name(pipeline, pipeline->stages[stage].rank),
+	         copies[edge]);
+}
+
+static void describe_transfer(const ps_pipeline *pipeline, const struct instruction *instruction, char text[TEXT])
 {
 	ps_action action = instruction->action;
-	const char *letters = action_letters[action.kind];
-	if (instruction->kind == INSTRUCTION_TRANSFER) {
-		int to = action.kind == PS_ACTION_F ? action.stage + 1 : action.stage - 1;
-		snprintf(text, bytes, "transfer of %s%d from stage %d on %s to stage %d on %s", letters,
-		         action.micro_batch, action.stage, device_name(pipeline, instruction->rank), to,
-		         device_name(pipeline, pipeline->stages[to].rank));
-		return;
-	}
-	int length = snprintf(text, bytes, "stage %d on %s, %s%d", action.stage,
-	                      device_name(pipeline, instruction->rank), letters, action.micro_batch);
-	if (length < 0 || (size_t)length >= bytes || op < 0 || op >= (int64_t)ps_list_count(instruction->list))
-		return;
-	const char *scope;
-	ps_op id = ps_list_op(instruction->list, (size_t)op, &scope);
-	snprintf(text + length, bytes - (size_t)length, ", layer %s, %s", scope, ps_op_name(id));
+	int to = action.kind == PS_ACTION_F ? action.stage + 1 : action.stage - 1;
+	char label[48];
+	ps_action_label(label, sizeof label, action);
+	snprintf(text, TEXT, "transfer of %s from stage %d on %s to stage %d on %s", label, action.stage,
+	         device_name(pipeline, instruction->rank), to, device_name(pipeline, pipeline->stages[to].rank));
 }
 
-/* The action of a rank whose ops span timeline value `value`; *op is the op's place in its list. */
-static const struct instruction *find_command(const struct program *program, const ps_timeline *timeline,
-                                              uint64_t value, int64_t *op)
+/* "stage 1 on cpu:1, F3" and, with the op's place in the list, ", layer layers.7, gelu_fwd". */
+static void describe_action(const ps_pipeline *pipeline, const struct instruction *instruction, int op, char text[TEXT])
 {
+	char label[48];
+	const char *device = device_name(pipeline, instruction->rank);
+	ps_action_label(label, sizeof label, instruction->action);
+	if (op < 0) {
+		snprintf(text, TEXT, "stage %d on %s, %s", instruction->action.stage, device, label);
+		return;
+	}
+	const char *layer;
+	ps_op id = ps_list_op(instruction->list, (size_t)op, &layer);
+	snprintf(text, TEXT, "stage %d on %s, %s, layer %s, %s", instruction->action.stage, device, label, layer,
+	         ps_op_name(id));
+}
+
+static void describe(const ps_pipeline *pipeline, const struct place *place, char text[TEXT])
+{
+	if (place->edge >= 0)
+		describe_edge(pipeline, (enum edge)place->edge, text);
+	else
+		describe_action(pipeline, place->instruction, place->op, text);
+}
+
+/* Finds what the command with `value` on a rank's timeline is part of; false when it is nothing of the step. */
+static bool find_place(const ps_pipeline *pipeline, const struct program *program, const ps_timeline *timeline,
+                       uint64_t value, struct place *out)
+{
+	*out = (struct place){.op = -1, .edge = -1};
+	for (int e = 0; e < EDGE_COUNT; e++) {
+		ps_event done = pipeline->edge_done[e];
+		if (done.timeline == timeline && value > pipeline->edge_begun[e] && value <= done.value)
+			out->edge = e;
+	}
+	if (out->edge >= 0)
+		return true;
 	for (int i = 0; i < program->instruction_count; i++) {
 		const struct instruction *instruction = &program->instructions[i];
-		if (instruction->kind == INSTRUCTION_TRANSFER || program->events[i].timeline != timeline)
+		if (instruction->kind == INSTRUCTION_TRANSFER || program->events[i].timeline != timeline ||
+		    value <= program->begun[i] || value > program->events[i].value)
 			continue;
-		if (value > program->started[i] && value <= program->events[i].value) {
-			*op = (int64_t)(value - program->started[i]) - 1;
-			return *op < (int64_t)ps_list_count(instruction->list) ? instruction : NULL;
+		out->instruction = instruction;
+		if (value > program->started[i]) {
+			size_t op = ps__list_find(instruction->list, value);
+			out->op = op < ps_list_count(instruction->list) ? (int)op : -1;
 		}
+		return true;
 	}
-	return NULL;
+	return false;
 }
 
-ps_status ps__program_explain(ps_pipeline *pipeline, struct program *program, ps_status status)
+static const ps_timeline *timeline_of(const ps_pipeline *pipeline, int rank)
 {
-	char text[256];
-	/* The rank whose own op failed is the origin; the others only waited for it. */
+	return ps_queue_record(pipeline->ranks[rank].queue).timeline;
+}
+
+static ps_status fail_at(const char *text, const ps_timeline *timeline)
+{
+	return ps_fail(ps__timeline_status(timeline), "%s: %s", text, timeline->message);
+}
+
+static bool failed(ps_event event)
+{
+	const ps_timeline *timeline = event.timeline;
+	return timeline && ps__timeline_status(timeline) != PS_OK && timeline->failed_from <= event.value;
+}
+
+/* Did something that the instruction waits for fail? */
+static bool passed_on(const struct program *program, const struct instruction *instruction)
+{
+	for (int i = 0; i < instruction->wait_count; i++)
+		if (failed(program->events[program->waits[instruction->wait_first + i]]))
+			return true;
+	return false;
+}
+
+/* The failed rank that is the origin, or with `any` the first one: it did not fail for waiting for somebody else. */
+static ps_status explain_ranks(const ps_pipeline *pipeline, const struct program *program, bool any)
+{
+	char text[TEXT];
 	for (int r = 0; r < pipeline->rank_count; r++) {
-		const ps_timeline *timeline = ps_queue_record(pipeline->ranks[r].queue).timeline;
-		int64_t op = -1;
+		const ps_timeline *timeline = timeline_of(pipeline, r);
+		struct place place;
 		if (ps__timeline_status(timeline) == PS_OK)
 			continue;
-		const struct instruction *origin = find_command(program, timeline, timeline->failed_from, &op);
-		if (origin) {
-			describe(pipeline, origin, op, text, sizeof text);
-			return ps_fail(ps__timeline_status(timeline), "%s: %s", text, timeline->message);
-		}
-	}
-	for (int i = 0; i < program->instruction_count; i++) {
-		const struct instruction *instruction = &program->instructions[i];
-		if (instruction->kind != INSTRUCTION_TRANSFER || !program->events[i].timeline)
+		bool found = find_place(pipeline, program, timeline, timeline->failed_from, &place);
+		if (found && place.edge < 0 && place.op < 0 && !any && passed_on(program, place.instruction))
 			continue;
-		const ps_timeline *timeline = program->events[i].timeline;
-		if (ps__timeline_status(timeline) != PS_OK && timeline->failed_from <= program->events[i].value) {
-			describe(pipeline, instruction, -1, text, sizeof text);
-			return ps_fail(ps__timeline_status(timeline), "%s: %s", text, timeline->message);
-		}
+		if (found)
+			describe(pipeline, &place, text);
+		else
+			snprintf(text, TEXT, "rank %d on %s", r, device_name(pipeline, r));
+		return fail_at(text, timeline);
 	}
-	for (int r = 0; r < pipeline->rank_count; r++) {
-		const ps_timeline *timeline = ps_queue_record(pipeline->ranks[r].queue).timeline;
-		if (ps__timeline_status(timeline) != PS_OK)
-			return ps_fail(ps__timeline_status(timeline), "rank %d on %s: %s", r, device_name(pipeline, r),
-			               timeline->message);
-	}
-	return status;
+	return PS_OK;
 }
 
-ps_status ps__program_explain_stall(ps_pipeline *pipeline, struct program *program, double seconds)
+static ps_status explain_transfers(const ps_pipeline *pipeline, const struct program *program)
 {
-	char text[256];
+	char text[TEXT];
+	for (int i = 0; i < program->instruction_count; i++) {
+		const struct instruction *instruction = &program->instructions[i];
+		if (instruction->kind != INSTRUCTION_TRANSFER || !failed(program->events[i]) ||
+		    passed_on(program, instruction))
+			continue;
+		describe_transfer(pipeline, instruction, text);
+		return fail_at(text, program->events[i].timeline);
+	}
+	return PS_OK;
+}
+
+ps_status ps__explain_failure(const ps_pipeline *pipeline, const struct program *program, ps_status status)
+{
+	ps_status found = explain_ranks(pipeline, program, false);
+	if (found == PS_OK)
+		found = explain_transfers(pipeline, program);
+	if (found == PS_OK)
+		found = explain_ranks(pipeline, program, true);
+	return found == PS_OK ? status : found;
+}
+
+ps_status ps__explain_refusal(const ps_pipeline *pipeline, const struct program *program, int index, ps_status status)
+{
+	const struct instruction *instruction = &program->instructions[index];
+	char text[TEXT];
+	if (instruction->kind == INSTRUCTION_TRANSFER) {
+		describe_transfer(pipeline, instruction, text);
+		return ps_fail_context(status, "%s", text);
+	}
+	size_t op =
+	        ps__list_find(instruction->list, ps_queue_record(pipeline->ranks[instruction->rank].queue).value + 1);
+	describe_action(pipeline, instruction, op < ps_list_count(instruction->list) ? (int)op : -1, text);
+	return ps_fail_context(status, "%s", text);
+}
+
+ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_status status)
+{
+	char text[TEXT];
+	describe_edge(pipeline, edge, text);
+	return ps_fail_context(status, "%s", text);
+}
+
+ps_status ps__explain_stall(const ps_pipeline *pipeline, const struct program *program, double seconds)
+{
+	char text[TEXT];
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		ps_event end = ps_queue_record(pipeline->ranks[r].queue);
 		uint64_t completed = atomic_load(&end.timeline->completed);
-		int64_t op = -1;
-		const struct instruction *at = find_command(program, end.timeline, completed + 1, &op);
-		if (completed < end.value && at) {
-			describe(pipeline, at, op, text, sizeof text);
-			return ps_fail(PS_ESTALL, "no progress for %g s; %s is not done", seconds, text);
-		}
+		struct place place;
+		/* A rank at a wait is where it is because of another one. */
+		if (completed >= end.value || !find_place(pipeline, program, end.timeline, completed + 1, &place) ||
+		    (place.op < 0 && place.edge < 0))
+			continue;
+		describe(pipeline, &place, text);
+		return ps_fail(PS_ESTALL, "no progress for %g s; %s is not done", seconds, text);
 	}
 	for (int i = 0; i < program->instruction_count; i++) {
-		if (program->instructions[i].kind == INSTRUCTION_TRANSFER && !ps_event_done(program->events[i])) {
-			describe(pipeline, &program->instructions[i], -1, text, sizeof text);
-			return ps_fail(PS_ESTALL, "no progress for %g s; the %s is not done", seconds, text);
-		}
+		if (program->instructions[i].kind != INSTRUCTION_TRANSFER || ps_event_done(program->events[i]))
+			continue;
+		describe_transfer(pipeline, &program->instructions[i], text);
+		return ps_fail(PS_ESTALL, "no progress for %g s; the %s is not done", seconds, text);
 	}
 	return ps_fail(PS_ESTALL, "no progress for %g s", seconds);
-}
-
-/* True when all elements of a floating-point tensor, read back, are finite. */
-static ps_status all_finite(ps_queue *queue, ps_tensor tensor, bool *finite)
-{
-	int64_t count = ps_tensor_count(tensor);
-	*finite = true;
-	void *values = malloc((size_t)count * ps_dtype_bytes(tensor.dtype));
-	if (!values)
-		return ps_fail(PS_ENOMEM, "out of memory to look for values that are not finite");
-	ps_status status = ps_queue_read(queue, values, tensor);
-	if (status == PS_OK)
-		status = ps_queue_finish(queue);
-	for (int64_t i = 0; i < count && status == PS_OK && *finite; i++)
-		*finite = tensor.dtype == PS_F64 ? isfinite(((double *)values)[i]) : isfinite(((float *)values)[i]);
-	free(values);
-	return status;
-}
-
-/* Is some parameter of layer l not finite? *name is its name, or NULL. */
-static ps_status bad_parameter(ps_pipeline *pipeline, int l, ps_queue *queue, const char **name)
-{
-	const ps_layer *layer = pipeline->config.layers[l];
-	*name = NULL;
-	for (int i = 0; i < layer->parameter_count && !*name; i++) {
-		bool finite;
-		PS_TRY(all_finite(queue, pipeline->memory[l].parameters[i], &finite));
-		if (!finite)
-			*name = layer->parameters[i].name;
-	}
-	return PS_OK;
-}
-
-/* Is the output of layer l, which is the input of layer l + 1, finite in all micro-batches that were kept? */
-static ps_status output_finite(ps_pipeline *pipeline, int stage, int l, bool *finite)
-{
-	struct program *program = pipeline->last;
-	*finite = true;
-	for (int i = 0; i < program->micro_batches && *finite; i++) {
-		ps_tensor tensor = ps__kept_input(pipeline, program, stage, l + 1, i);
-		if (ps_tensor_present(tensor))
-			PS_TRY(all_finite(pipeline->ranks[pipeline->stages[stage].rank].queue, tensor, finite));
-	}
-	return PS_OK;
-}
-
-ps_status ps__explain_nonfinite(ps_pipeline *pipeline, const ps_batch *batch, double loss)
-{
-	for (int s = 0; s < pipeline->stage_count; s++) {
-		const struct stage *stage = &pipeline->stages[s];
-		for (int l = stage->first; l < stage->first + stage->count; l++) {
-			const ps_layer *layer = pipeline->config.layers[l];
-			const char *device = device_name(pipeline, stage->rank), *parameter;
-			PS_TRY(bad_parameter(pipeline, l, pipeline->ranks[stage->rank].queue, &parameter));
-			if (parameter)
-				return ps_fail(
-				        PS_ENUMERIC,
-				        "the loss of step %u is %g: parameter %s.%s of stage %d on %s is not finite",
-				        batch->step, loss, layer->name, parameter, s, device);
-			int reader = l + 1 < stage->first + stage->count ? s : s + 1;
-			bool finite = false;
-			if (reader < pipeline->stage_count)
-				PS_TRY(output_finite(pipeline, reader, l, &finite));
-			if (!finite)
-				return ps_fail(
-				        PS_ENUMERIC,
-				        "the loss of step %u is %g: the output of layer %s, stage %d on %s, is the "
-				        "first that is not finite",
-				        batch->step, loss, layer->name, s, device);
-		}
-	}
-	return ps_fail(PS_ENUMERIC, "the loss of step %u is %g", batch->step, loss);
 }

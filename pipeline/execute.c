@@ -7,14 +7,19 @@
 #include "core/backend.h"
 
 #include <math.h>
+#include <string.h>
+#include <time.h>
 
 /* How often the host looks for progress. */
 #define WATCH_NS INT64_C(20000000)
+/* And how often, after a failure, whether all have stopped. */
+#define DRAIN_NS 100000L
 
 static ps_status enqueue_action(ps_pipeline *pipeline, struct program *program, int index, uint32_t step)
 {
 	const struct instruction *instruction = &program->instructions[index];
 	ps_queue *queue = pipeline->ranks[instruction->rank].queue;
+	program->begun[index] = ps_queue_record(queue).value;
 	for (int i = 0; i < instruction->wait_count; i++)
 		PS_TRY(ps_queue_wait(queue, program->events[program->waits[instruction->wait_first + i]]));
 	bool trace = pipeline->config.trace;
@@ -38,6 +43,14 @@ static ps_status enqueue_transfer(ps_pipeline *pipeline, struct program *program
 	                    &program->events[index]);
 }
 
+static ps_status enqueue_instruction(ps_pipeline *pipeline, struct program *program, int index, uint32_t step)
+{
+	ps_status status = program->instructions[index].kind == INSTRUCTION_ACTION
+	                           ? enqueue_action(pipeline, program, index, step)
+	                           : enqueue_transfer(pipeline, program, index);
+	return status == PS_OK ? PS_OK : ps__explain_refusal(pipeline, program, index, status);
+}
+
 static ps_queue *queue_of_stage(const ps_pipeline *pipeline, int stage)
 {
 	return pipeline->ranks[pipeline->stages[stage].rank].queue;
@@ -48,19 +61,38 @@ static ps_tensor flat(ps_tensor whole, int64_t count)
 	return ps_tensor_slice(whole, 0, 0, count);
 }
 
+/* Copies the batch to the devices, or its losses from them. */
+static ps_status enqueue_edge(ps_pipeline *pipeline, enum edge edge, const ps_batch *batch)
+{
+	int stage = edge == EDGE_TOKENS ? 0 : pipeline->stage_count - 1;
+	int64_t count = batch->rows * batch->time;
+	ps_queue *queue = queue_of_stage(pipeline, stage);
+	ps_status status;
+	pipeline->edge_begun[edge] = ps_queue_record(queue).value;
+	if (edge == EDGE_TOKENS)
+		status = ps_queue_write(queue, flat(pipeline->tokens, count), batch->inputs);
+	else if (edge == EDGE_TARGETS)
+		status = ps_queue_write(queue, flat(pipeline->targets, count), batch->targets);
+	else
+		status = ps_queue_read(queue, pipeline->host_losses, flat(pipeline->losses, count));
+	pipeline->edge_done[edge] = ps_queue_record(queue);
+	return status == PS_OK ? PS_OK : ps__explain_edge(pipeline, edge, status);
+}
+
 static ps_status enqueue(ps_pipeline *pipeline, struct program *program, const ps_batch *batch)
 {
-	int64_t count = batch->rows * batch->time;
-	ps_queue *first = queue_of_stage(pipeline, 0), *last = queue_of_stage(pipeline, pipeline->stage_count - 1);
+	size_t count = (size_t)program->instruction_count;
+	memset(program->events, 0, count * sizeof *program->events);
+	memset(pipeline->edge_done, 0, sizeof pipeline->edge_done);
+	if (pipeline->config.trace) {
+		memset(program->times, 0, 2 * count * sizeof *program->times);
+		memset(program->transfers, 0, count * sizeof *program->transfers);
+	}
+	PS_TRY(enqueue_edge(pipeline, EDGE_TOKENS, batch));
+	PS_TRY(enqueue_edge(pipeline, EDGE_TARGETS, batch));
 	for (int i = 0; i < program->instruction_count; i++)
-		program->events[i] = (ps_event){0};
-	PS_TRY(ps_queue_write(first, flat(pipeline->tokens, count), batch->inputs));
-	PS_TRY(ps_queue_write(last, flat(pipeline->targets, count), batch->targets));
-	for (int i = 0; i < program->instruction_count; i++)
-		PS_TRY(program->instructions[i].kind == INSTRUCTION_ACTION
-		               ? enqueue_action(pipeline, program, i, batch->step)
-		               : enqueue_transfer(pipeline, program, i));
-	return ps_queue_read(last, pipeline->host_losses, flat(pipeline->losses, count));
+		PS_TRY(enqueue_instruction(pipeline, program, i, batch->step));
+	return enqueue_edge(pipeline, EDGE_LOSSES, batch);
 }
 
 /* A number that grows as long as anything gets done. */
@@ -103,17 +135,41 @@ static ps_status watch(ps_pipeline *pipeline, const struct program *program)
 	return PS_OK;
 }
 
-/* Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again. */
-static void recover(ps_pipeline *pipeline, ps_status status)
+/* Has everything that was enqueued come to its end, one way or the other? */
+static bool idle(const ps_pipeline *pipeline, const struct program *program)
+{
+	for (int r = 0; r < pipeline->rank_count; r++) {
+		ps_event end = ps_queue_record(pipeline->ranks[r].queue);
+		if (atomic_load(&end.timeline->completed) < end.value)
+			return false;
+	}
+	for (int i = 0; i < program->instruction_count; i++) {
+		ps_event event = program->events[i];
+		if (program->instructions[i].kind == INSTRUCTION_TRANSFER && event.timeline &&
+		    atomic_load(&event.timeline->completed) < event.value)
+			return false;
+	}
+	return true;
+}
+
+void ps__recover(ps_pipeline *pipeline, const struct program *program, ps_status status)
 {
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		ps_timeline *timeline = ps_queue_record(pipeline->ranks[r].queue).timeline;
 		ps__timeline_fail(timeline, atomic_load(&timeline->completed) + 1, status);
 	}
+	int64_t limit = (int64_t)(pipeline->config.stall_timeout_s * 1e9), since = ps_clock_ns();
+	while (!idle(pipeline, program)) {
+		if (ps_clock_ns() - since > limit) {
+			pipeline->stalled = true;
+			return;
+		}
+		nanosleep(&(const struct timespec){.tv_nsec = DRAIN_NS}, NULL);
+	}
 	for (int r = 0; r < pipeline->rank_count; r++)
 		ps_queue_reset(pipeline->ranks[r].queue);
 	for (int s = 0; s + 1 < pipeline->stage_count; s++) {
-		struct boundary *boundary = &pipeline->boundaries[s];
+		const struct boundary *boundary = &pipeline->boundaries[s];
 		if (boundary->forward)
 			ps_link_reset(boundary->forward);
 		if (boundary->backward)
@@ -126,26 +182,25 @@ ps_status ps__program_run(ps_pipeline *pipeline, struct program *program, const 
 	if (pipeline->stalled)
 		return ps_fail(PS_ESTALL, "the pipeline has stalled before and cannot be used any more");
 	pipeline->last = program;
-	ps_status enqueued = enqueue(pipeline, program, batch);
-	if (enqueued == PS_OK) {
-		ps_status status = watch(pipeline, program);
+	ps_status status = enqueue(pipeline, program, batch);
+	if (status == PS_OK) {
+		status = watch(pipeline, program);
 		if (status == PS_OK)
 			return PS_OK;
 		if (status == PS_ESTALL) {
 			pipeline->stalled = true;
-			return ps__program_explain_stall(pipeline, program, pipeline->config.stall_timeout_s);
+			return ps__explain_stall(pipeline, program, pipeline->config.stall_timeout_s);
 		}
-		status = ps__program_explain(pipeline, program, status);
-		recover(pipeline, status);
-		return status;
+		status = ps__explain_failure(pipeline, program, status);
 	}
-	/* Nothing more will be enqueued: what was, runs to its end or is skipped. */
-	recover(pipeline, enqueued);
-	return enqueued;
+	ps__recover(pipeline, program, status);
+	return status;
 }
 
 static ps_status check_batch(const ps_pipeline *pipeline, const ps_batch *batch, int64_t rows)
 {
+	if (!rows)
+		return ps_fail(PS_EINVAL, "this pipeline was made without evaluation");
 	if (batch->rows < 1 || batch->rows > rows || batch->time < 1 || batch->time > pipeline->config.time)
 		return ps_fail(PS_EINVAL,
 		               "a batch of %lld rows and %lld time steps; this pipeline takes 1 to %lld and 1 to %lld",
@@ -169,11 +224,9 @@ static ps_status run_batch(ps_pipeline *pipeline, bool training, const ps_batch 
 	struct program *program;
 	PS_TRY(check_batch(pipeline, batch, training ? pipeline->config.rows : pipeline->config.eval_rows));
 	PS_TRY(ps__program_get(&program, pipeline, training, batch->rows, batch->time));
-	if (!program->bound)
-		PS_TRY(ps__program_bind(pipeline, program));
 	PS_TRY(ps__program_run(pipeline, program, batch));
 	*sum = sum_losses(pipeline, batch->rows * batch->time);
-	return isfinite(*sum) ? PS_OK : ps__explain_nonfinite(pipeline, batch, *sum);
+	return isfinite(*sum) ? PS_OK : ps__explain_nonfinite(pipeline, program, batch, *sum);
 }
 
 ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double *loss)
@@ -193,19 +246,22 @@ const ps_trace_span *ps_pipeline_spans(const ps_pipeline *pipeline, size_t *coun
 {
 	struct program *program = pipeline->last;
 	*count = 0;
-	if (!program || !pipeline->config.trace)
+	/* Where something still runs, times may be written at any moment. */
+	if (!program || !pipeline->config.trace || pipeline->stalled)
 		return NULL;
 	for (int i = 0; i < program->instruction_count; i++) {
 		const struct instruction *instruction = &program->instructions[i];
 		bool transfer = instruction->kind == INSTRUCTION_TRANSFER;
-		program->spans[i] = (ps_trace_span){
+		ps_trace_span span = {
 		        .transfer = transfer,
 		        .rank = instruction->rank,
 		        .action = instruction->action,
 		        .begin_ns = transfer ? program->transfers[i].begin : program->times[2 * i],
 		        .end_ns = transfer ? program->transfers[i].end : program->times[2 * i + 1],
 		};
+		/* After a failure there are some that did not end. */
+		if (span.end_ns)
+			program->spans[(*count)++] = span;
 	}
-	*count = (size_t)program->instruction_count;
 	return program->spans;
 }

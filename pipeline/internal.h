@@ -14,7 +14,7 @@
 
 /* Memory of one rank for tensors that live within a step: a row of buffers no larger than the device allows. */
 struct arena {
-	uint64_t segment_bytes; /* no tensor crosses a multiple of it */
+	uint64_t segment_bytes; /* no tensor crosses a multiple of it; a multiple of the alignment, 0: no limit */
 	uint64_t bytes;         /* needed by the largest program */
 	ps_buffer **segments;
 	int segment_count;
@@ -65,9 +65,8 @@ struct interval {
 
 /* One kind of memory of one stage: as many equal slots as units overlap in time. */
 struct region {
-	uint64_t row_bytes; /* of one sample row, all tensors together, before alignment */
-	bool grouped;       /* units are groups of micro-batches rather than single ones */
-	int64_t rows;       /* the most that a unit has */
+	bool grouped; /* units are groups of micro-batches rather than single ones */
+	int64_t rows; /* the most that a unit has */
 	uint64_t slot_bytes;
 	int slots;
 	uint64_t *slot_at; /* arena offsets */
@@ -85,6 +84,13 @@ struct instruction {
 	ps_link *link;
 	ps_tensor to, from;
 	int wait_first, wait_count; /* into program.waits: the instructions whose events come first */
+};
+
+/* What one action of a rank uses and leaves: places from `at` on in the rank's arena. */
+struct scratch {
+	uint64_t at;
+	uint64_t between[2]; /* two buffers between layers, taken in turn */
+	uint64_t slots;      /* where a layer's slots begin */
 };
 
 struct program {
@@ -107,23 +113,26 @@ struct program {
 	int *group_first; /* [stage * micro_batches + group]: its first micro-batch; group_count groups */
 	int *group_count; /* [stage] */
 
-	struct region *regions; /* [stage * REGION_COUNT + kind] */
-	uint64_t *rank_bytes;   /* arena bytes for each rank */
-	uint64_t *scratch_at;   /* [rank]: arena offset */
-	uint64_t *scratch_pair; /* [rank]: bytes of each of the two buffers between layers, at the scratch's start */
+	struct region *regions;  /* [stage * REGION_COUNT + kind] */
+	uint64_t *rank_bytes;    /* arena bytes for each rank */
+	uint64_t *largest;       /* [rank]: bytes of its largest tensor */
+	struct scratch *scratch; /* [rank] */
 
-	bool bound; /* the lists are recorded */
 	struct instruction *instructions;
 	int instruction_count;
 	int *waits, wait_count, wait_capacity;
 	int most_waits;           /* of one instruction */
 	ps_event *events;         /* one for each instruction, anew in each step */
-	uint64_t *started;        /* timeline value before the action's first command */
+	uint64_t *begun;          /* timeline value before the action's waits */
+	uint64_t *started;        /* and before its first op */
 	int64_t *times;           /* [2 * instruction]: begin and end, when tracing */
 	ps_link_times *transfers; /* [instruction] */
 	ps_event *transfer_waits; /* room for one transfer's events */
 	ps_trace_span *spans;
 };
+
+/* What is copied between the host and the devices in a step. */
+enum edge { EDGE_TOKENS, EDGE_TARGETS, EDGE_LOSSES, EDGE_COUNT };
 
 struct ps_pipeline {
 	ps_pipeline_config config;
@@ -143,11 +152,14 @@ struct ps_pipeline {
 	ps_buffer *token_buffer, *target_buffer, *loss_buffer;
 	ps_tensor tokens, targets, losses; /* of the largest batch, one-dimensional */
 	void *host_losses;
+	uint64_t edge_begun[EDGE_COUNT]; /* timeline value before the copy's command */
+	ps_event edge_done[EDGE_COUNT];  /* and the event after it; zero before it is enqueued */
 
 	struct program **programs;
 	int program_count, program_capacity;
 	struct program *train, *last; /* last: the one that ran last */
 	bool placed;                  /* the stages know their ranks */
+	bool allocated;               /* the arenas exist, and all programs are bound */
 	bool stalled;
 };
 
@@ -166,13 +178,16 @@ static inline uint64_t shape_bytes(const ps_shape *shape)
 
 /* A tensor of `rows` sample rows at an arena offset. */
 ps_tensor ps__arena_tensor(const struct arena *arena, uint64_t at, const ps_shape *shape, int64_t rows);
-/* Finds room for `bytes` after *used, without crossing a segment; raises *used past it and returns where it is. */
+/*
+ * Finds room for `bytes` after *used that does not cross a segment, or starts on one if it is larger; raises *used past
+ * it and returns where it is.
+ */
 uint64_t ps__arena_place(const struct arena *arena, uint64_t *used, uint64_t bytes);
 
 /* program.c */
 ps_status ps__program_create(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time);
 void ps__program_destroy(struct program *program);
-/* The program for a batch, planned and recorded when it is the first of its kind. */
+/* The program for a batch, made when it is the first of its kind: planned, and bound once the arenas exist. */
 ps_status ps__program_get(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time);
 static inline int ps__at(const struct program *program, int stage, int micro_batch)
 {
@@ -195,11 +210,9 @@ ps_tensor ps__output_tensor(ps_pipeline *pipeline, const struct program *program
 /* Where a stage finds its input (or the gradient of its output). */
 ps_tensor ps__input_tensor(ps_pipeline *pipeline, const struct program *program, int stage, int micro_batch,
                            bool backward);
-/*
- * The input of layer l (for l > 0 the output of layer l - 1) of one micro-batch after a training step, as far as the
- * layout kept it; absent otherwise.
- */
-ps_tensor ps__kept_input(ps_pipeline *pipeline, struct program *program, int stage, int l, int micro_batch);
+/* Records the forward of one layer alone; *output is the tensor that it writes, the losses of the last layer. */
+ps_status ps__record_forward(ps_pipeline *pipeline, struct program *program, int stage, int l, int micro_batch,
+                             ps_list *list, ps_tensor *output);
 /* True when the boundary after `stage` needs no transfer: the producer writes where the consumer reads. */
 bool ps__boundary_direct(const ps_pipeline *pipeline, int stage);
 
@@ -208,16 +221,29 @@ bool ps__boundary_direct(const ps_pipeline *pipeline, int stage);
  * it waits for. *stuck: there is none, since two tensors that share boundary memory wait for each other.
  */
 ps_status ps__program_order(ps_pipeline *pipeline, struct program *program, bool *stuck);
-/* bind.c: records all command lists, once the arenas exist. */
+/* bind.c: records all command lists into the arenas; after a failure the program can only be destroyed. */
 ps_status ps__program_bind(ps_pipeline *pipeline, struct program *program);
 
-/* execute.c */
+/* execute.c: one step. */
 ps_status ps__program_run(ps_pipeline *pipeline, struct program *program, const ps_batch *batch);
-/* diagnose.c: puts stage, device, action, layer and op in front of the failure that stopped the program. */
-ps_status ps__program_explain(ps_pipeline *pipeline, struct program *program, ps_status status);
-ps_status ps__program_explain_stall(ps_pipeline *pipeline, struct program *program, double seconds);
-/* Finds the first layer whose output is not finite and says so; PS_ENUMERIC. */
-ps_status ps__explain_nonfinite(ps_pipeline *pipeline, const ps_batch *batch, double loss);
+/*
+ * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again; what
+ * does not stop within the stall time leaves the pipeline stalled.
+ */
+void ps__recover(ps_pipeline *pipeline, const struct program *program, ps_status status);
+
+/* diagnose.c: put stage, device, action, layer and op in front of what went wrong, and return its status. */
+ps_status ps__explain_failure(const ps_pipeline *pipeline, const struct program *program, ps_status status);
+ps_status ps__explain_stall(const ps_pipeline *pipeline, const struct program *program, double seconds);
+/* Of what could not be enqueued: an instruction, the batch or its losses. */
+ps_status ps__explain_refusal(const ps_pipeline *pipeline, const struct program *program, int index, ps_status status);
+ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_status status);
+
+/*
+ * nonfinite.c: after a step whose losses are not finite, runs the forward again, a layer at a time, and names the first
+ * parameter or output that is not; PS_ENUMERIC.
+ */
+ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct program *program, const ps_batch *batch, double loss);
 
 /* parameters.c: plan sets the bytes of each layer's buffers; all are freed with ps__parameters_free. */
 ps_status ps__parameters_plan(ps_pipeline *pipeline);

@@ -4,6 +4,9 @@
  * Each stage has a handful of regions. A region has units (a micro-batch, or a group whose weight gradient is formed
  * at once) that occupy memory from one position of the rank's action list to another; units that do not overlap share
  * a slot. A tensor's place within a slot is fixed by the most rows that a unit can have.
+ *
+ * Where a device limits the size of a buffer, the arena is a row of segments of that size. What is larger than a
+ * segment (a slot with many tensors) starts on one, so that places within it tell where segments end.
  */
 #include "pipeline/internal.h"
 
@@ -18,6 +21,11 @@ int ps__region_unit(const struct program *program, int stage, enum region_kind k
 {
 	return region_of(program, stage, kind)->grouped ? program->group_of[ps__at(program, stage, micro_batch)]
 	                                                : micro_batch;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
 }
 
 static int unit_first(const struct program *program, int stage, const struct region *region, int unit)
@@ -38,13 +46,21 @@ int64_t ps__unit_first_row(const struct program *program, int stage, enum region
 	return program->first_row[unit_first(program, stage, region_of(program, stage, kind), unit)];
 }
 
-/* Adds a tensor to a region and returns its place within the region's slots. */
-static uint64_t region_add(struct region *region, const ps_shape *shape)
+/* Bytes of a tensor of `rows` sample rows. */
+static uint64_t tensor_bytes(const ps_shape *shape, int64_t rows)
 {
-	uint64_t at = region->slot_bytes;
-	region->row_bytes += shape_bytes(shape);
-	region->slot_bytes += align_up(shape_bytes(shape) * (uint64_t)region->rows);
-	return at;
+	return align_up(shape_bytes(shape) * (uint64_t)rows);
+}
+
+/* Adds a tensor to a region of stage s and returns its place within the region's slots. */
+static uint64_t region_add(const ps_pipeline *pipeline, struct program *program, int s, enum region_kind kind,
+                           const ps_shape *shape)
+{
+	struct region *region = region_of(program, s, kind);
+	int r = pipeline->stages[s].rank;
+	uint64_t bytes = tensor_bytes(shape, region->rows);
+	program->largest[r] = most(program->largest[r], bytes);
+	return ps__arena_place(&pipeline->ranks[r].arena, &region->slot_bytes, bytes);
 }
 
 static void region_open(const struct program *program, int stage, enum region_kind kind, bool grouped)
@@ -90,14 +106,14 @@ static void place_tensors(const ps_pipeline *pipeline, struct program *program, 
 	region_open(program, s, REGION_SAVED_W, training);
 	region_open(program, s, REGION_CARRY, training);
 	if (s > 0)
-		region_add(region_of(program, s, REGION_X), &program->in[stage->first]);
+		region_add(pipeline, program, s, REGION_X, &program->in[stage->first]);
 	bool to_next = s + 1 < pipeline->stage_count;
 	if (to_next && training)
-		region_add(region_of(program, s, REGION_DY), &program->plans[last].out);
+		region_add(pipeline, program, s, REGION_DY, &program->plans[last].out);
 	if (to_next && !ps__boundary_direct(pipeline, s))
-		region_add(region_of(program, s, REGION_Y), &program->plans[last].out);
+		region_add(pipeline, program, s, REGION_Y, &program->plans[last].out);
 	if (s > 0 && training && !ps__boundary_direct(pipeline, s - 1))
-		region_add(region_of(program, s, REGION_DX), &program->in[stage->first]);
+		region_add(pipeline, program, s, REGION_DX, &program->in[stage->first]);
 	if (!training)
 		return;
 	for (int l = stage->first; l <= last; l++) {
@@ -106,13 +122,13 @@ static void place_tensors(const ps_pipeline *pipeline, struct program *program, 
 			enum region_kind kind = region_for(plan->slots[i].lifetime);
 			if (kind != REGION_COUNT)
 				program->slot_offset[l * PS_MAX_SLOTS + i] =
-				        region_add(region_of(program, s, kind), &plan->slots[i].shape);
+				        region_add(pipeline, program, s, kind, &plan->slots[i].shape);
 		}
 		if (l > stage->first && region_for(plan->input) != REGION_COUNT)
 			program->x_offset[l] =
-			        region_add(region_of(program, s, region_for(plan->input)), &program->in[l]);
+			        region_add(pipeline, program, s, region_for(plan->input), &program->in[l]);
 		if (l < last && plan->gradient == PS_LIFETIME_CARRY)
-			program->dy_offset[l] = region_add(region_of(program, s, REGION_CARRY), &plan->out);
+			program->dy_offset[l] = region_add(pipeline, program, s, REGION_CARRY, &plan->out);
 	}
 }
 
@@ -132,6 +148,14 @@ static int64_t arrival(const ps_pipeline *pipeline, int s, int maker, int64_t ma
 	return made;
 }
 
+/* The position up to which the input of a stage is needed: where it is filled in from, its B, or its W. */
+static int64_t last_use(ps_lifetime lifetime, int64_t filled, int64_t backward, int64_t weight)
+{
+	if (lifetime == PS_LIFETIME_SAVED_W)
+		return weight;
+	return lifetime == PS_LIFETIME_SAVED_B ? backward : filled;
+}
+
 /* When micro-batch i of stage s occupies a region: from *begin to *end, positions in the rank's list. */
 static void occupation(const ps_pipeline *pipeline, const struct program *program, int s, enum region_kind kind, int i,
                        int64_t *begin, int64_t *end)
@@ -145,10 +169,8 @@ static void occupation(const ps_pipeline *pipeline, const struct program *progra
 	case REGION_X:
 		*begin = arrival(pipeline, s, s - 1, s > 0 ? program->at_forward[ps__at(program, s - 1, i)] : 0,
 		                 forward);
-		if (program->training) {
-			bool grouped = region_of(program, s, REGION_X)->grouped;
-			*end = grouped ? weight : backward;
-		}
+		if (program->training)
+			*end = last_use(program->plans[pipeline->stages[s].first].input, filled, backward, weight);
 		break;
 	case REGION_DY:
 		*begin = arrival(pipeline, s, s + 1, program->at_backward[ps__at(program, s + 1, i)], backward);
@@ -236,66 +258,124 @@ out:
 	return status;
 }
 
-/*
- * Scratch of one stage: two buffers between layers, then one layer's scratch slots; where nothing is saved
- * (evaluation, the first forward of a checkpointed micro-batch) its other slots as well.
- */
-static void scratch_bytes(const ps_pipeline *pipeline, struct program *program, int s, bool unsaved, uint64_t *pair,
-                          uint64_t *layer)
+static int64_t most_rows(const struct program *program)
+{
+	int64_t rows = 0;
+	for (int i = 0; i < program->micro_batches; i++)
+		rows = program->sizes[i] > rows ? program->sizes[i] : rows;
+	return rows;
+}
+
+/* Does a stage run a forward that keeps nothing: in evaluation, or before a recomputation? */
+static bool runs_unsaved(const struct program *program, int s)
+{
+	bool unsaved = !program->training;
+	for (int i = 0; i < program->micro_batches; i++)
+		unsaved = unsaved || program->at_recompute[ps__at(program, s, i)] >= 0;
+	return unsaved;
+}
+
+/* Bytes of each of the two buffers between a stage's layers, for what no region keeps; 0 when all is kept. */
+static uint64_t between_bytes(const ps_pipeline *pipeline, const struct program *program, int s)
 {
 	const struct stage *stage = &pipeline->stages[s];
-	int64_t rows = program->sizes[0];
-	for (int i = 1; i < program->micro_batches; i++)
-		rows = program->sizes[i] > rows ? program->sizes[i] : rows;
+	int64_t rows = most_rows(program);
+	bool unsaved = runs_unsaved(program, s);
+	uint64_t bytes = 0;
+	for (int l = stage->first + 1; l < stage->first + stage->count; l++) {
+		bool input = unsaved || program->plans[l].input == PS_LIFETIME_SCRATCH;
+		bool gradient = program->training && program->plans[l - 1].gradient != PS_LIFETIME_CARRY;
+		if (input || gradient)
+			bytes = most(bytes, tensor_bytes(&program->in[l], rows));
+	}
+	/* A recomputation has no use for the stage's output and leaves it here. */
+	const ps_layer_plan *last = &program->plans[stage->first + stage->count - 1];
+	if (program->training && unsaved && last->out.rank)
+		bytes = most(bytes, tensor_bytes(&last->out, rows));
+	return bytes;
+}
+
+/*
+ * Raises *end to where the scratch slots of the neediest layer of a stage end that begin at `begin`, and with them,
+ * where nothing is saved, the slots that are saved otherwise.
+ */
+static void place_scratch(const ps_pipeline *pipeline, struct program *program, int s, uint64_t begin, uint64_t *end)
+{
+	const struct stage *stage = &pipeline->stages[s];
+	bool unsaved = runs_unsaved(program, s);
+	int64_t rows = most_rows(program);
 	for (int l = stage->first; l < stage->first + stage->count; l++) {
 		const ps_layer_plan *plan = &program->plans[l];
-		uint64_t own = 0;
+		/* A forward has the saved slots here and a backward has not, but neither needs more than all of them.
+		 */
+		uint64_t used = begin;
 		for (int i = 0; i < plan->slot_count; i++) {
 			ps_lifetime lifetime = plan->slots[i].lifetime;
-			bool scratch = lifetime == PS_LIFETIME_SCRATCH;
-			if (lifetime == PS_LIFETIME_CONSTANT || (!scratch && !unsaved))
+			bool saved = lifetime == PS_LIFETIME_SAVED_B || lifetime == PS_LIFETIME_SAVED_W;
+			if (lifetime != PS_LIFETIME_SCRATCH && !(saved && unsaved))
 				continue;
-			own += align_up(shape_bytes(&plan->slots[i].shape) * (uint64_t)rows);
+			uint64_t bytes = tensor_bytes(&plan->slots[i].shape, rows);
+			program->largest[stage->rank] = most(program->largest[stage->rank], bytes);
+			ps__arena_place(&pipeline->ranks[stage->rank].arena, &used, bytes);
 		}
-		*layer = own > *layer ? own : *layer;
-		if (l > stage->first) {
-			uint64_t between = align_up(shape_bytes(&program->in[l]) * (uint64_t)rows);
-			*pair = between > *pair ? between : *pair;
-		}
-		/* A recomputation has no use for the stage's output and leaves it here. */
-		uint64_t output = plan->out.rank ? align_up(shape_bytes(&plan->out) * (uint64_t)rows) : 0;
-		if (unsaved && output > *pair)
-			*pair = output;
+		*end = most(*end, used);
 	}
+}
+
+/* Scratch of a rank, which all its stages share as one action runs at a time: two buffers between layers, then slots.
+ */
+static void layout_scratch(const ps_pipeline *pipeline, struct program *program, int r, uint64_t *used)
+{
+	const struct rank *rank = &pipeline->ranks[r];
+	struct scratch *scratch = &program->scratch[r];
+	uint64_t pair = 0, end = 0;
+	for (int k = 0; k < rank->stage_count; k++)
+		pair = most(pair, between_bytes(pipeline, program, rank->stages[k]));
+	program->largest[r] = most(program->largest[r], pair);
+	for (int i = 0; i < 2 && pair; i++)
+		scratch->between[i] = ps__arena_place(&rank->arena, &end, pair);
+	scratch->slots = end;
+	for (int k = 0; k < rank->stage_count; k++)
+		place_scratch(pipeline, program, rank->stages[k], scratch->slots, &end);
+	if (end)
+		scratch->at = ps__arena_place(&rank->arena, used, end);
+}
+
+static ps_status layout_region(ps_pipeline *pipeline, struct program *program, int s, enum region_kind kind,
+                               uint64_t *used)
+{
+	struct region *region = region_of(program, s, kind);
+	if (!region->slot_bytes)
+		return PS_OK;
+	PS_TRY(assign_slots(pipeline, program, s, kind));
+	region->slot_at = calloc((size_t)region->slots, sizeof *region->slot_at);
+	if (!region->slot_at)
+		return ps_fail(PS_ENOMEM, "out of memory for the memory plan");
+	for (int i = 0; i < region->slots; i++)
+		region->slot_at[i] =
+		        ps__arena_place(&pipeline->ranks[pipeline->stages[s].rank].arena, used, region->slot_bytes);
+	return PS_OK;
 }
 
 static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int r)
 {
 	const struct rank *rank = &pipeline->ranks[r];
-	uint64_t used = 0, pair = 0, layer = 0;
+	uint64_t used = 0;
+	program->largest[r] = 0;
+	program->scratch[r] = (struct scratch){0};
 	for (int k = 0; k < rank->stage_count; k++) {
-		int s = rank->stages[k];
-		place_tensors(pipeline, program, s);
-		bool unsaved = !program->training;
-		for (int i = 0; i < program->micro_batches; i++)
-			unsaved = unsaved || program->at_recompute[ps__at(program, s, i)] >= 0;
-		scratch_bytes(pipeline, program, s, unsaved, &pair, &layer);
-		for (int kind = 0; kind < REGION_COUNT; kind++) {
-			struct region *region = region_of(program, s, (enum region_kind)kind);
-			if (!region->slot_bytes)
-				continue;
-			PS_TRY(assign_slots(pipeline, program, s, (enum region_kind)kind));
-			region->slot_at = calloc((size_t)region->slots, sizeof *region->slot_at);
-			if (!region->slot_at)
-				return ps_fail(PS_ENOMEM, "out of memory for the memory plan");
-			for (int i = 0; i < region->slots; i++)
-				region->slot_at[i] = ps__arena_place(&rank->arena, &used, region->slot_bytes);
-		}
+		place_tensors(pipeline, program, rank->stages[k]);
+		for (int kind = 0; kind < REGION_COUNT; kind++)
+			PS_TRY(layout_region(pipeline, program, rank->stages[k], (enum region_kind)kind, &used));
 	}
-	program->scratch_pair[r] = pair;
-	if (2 * pair + layer > 0)
-		program->scratch_at[r] = ps__arena_place(&rank->arena, &used, 2 * pair + layer);
+	layout_scratch(pipeline, program, r, &used);
 	program->rank_bytes[r] = used;
+	if (rank->arena.segment_bytes && program->largest[r] > rank->arena.segment_bytes)
+		return ps_fail(PS_ETOOBIG,
+		               "a tensor of %.3f GiB on %s is over the device's limit of %.3f GiB for one buffer; take "
+		               "a smaller batch or model",
+		               (double)program->largest[r] / 1073741824.0, ps_device_get_info(rank->device)->name,
+		               (double)rank->arena.segment_bytes / 1073741824.0);
 	return PS_OK;
 }
 
@@ -319,9 +399,9 @@ ps_status ps__program_layout(ps_pipeline *pipeline, struct program *program)
 
 uint64_t ps__arena_place(const struct arena *arena, uint64_t *used, uint64_t bytes)
 {
-	uint64_t at = align_up(*used);
-	if (arena->segment_bytes && at % arena->segment_bytes + bytes > arena->segment_bytes)
-		at = (at / arena->segment_bytes + 1) * arena->segment_bytes;
+	uint64_t at = align_up(*used), segment = arena->segment_bytes;
+	if (segment && at % segment && at % segment + bytes > segment)
+		at = (at / segment + 1) * segment;
 	*used = at + bytes;
 	return at;
 }

@@ -2,6 +2,7 @@
 #include "pipeline/internal.h"
 
 #include "core/backend.h"
+#include "core/platform.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,28 +10,26 @@
 
 #define DEFAULT_STALL_TIMEOUT_S 600.0
 
-static ps_status check_config(const ps_pipeline_config *config)
+/* Counts of cells (stage, micro-batch) and of what belongs to them stay well within an int. */
+#define MOST_CELLS (INT32_MAX / 16)
+
+static ps_status check_batch_sizes(const ps_pipeline_config *config)
 {
-	if (config->layer_count < 1 || config->rank_count < 1)
-		return ps_fail(PS_EINVAL, "a pipeline needs at least one layer and one device");
-	if (config->stage_count > config->layer_count)
-		return ps_fail(PS_EINVAL, "%d stages need at least as many layers; the model has %d units",
-		               config->stage_count, config->layer_count);
-	if (!config->schedule_file && config->stage_count % config->rank_count)
-		return ps_fail(PS_EINVAL, "%d stages cannot be spread evenly over %d devices", config->stage_count,
-		               config->rank_count);
 	if (config->chunks < 1)
 		return ps_fail(PS_EINVAL, "%d chunks; at least 1 is needed", config->chunks);
 	if (config->rows < 1 || config->time < 1 || config->eval_rows < 0)
 		return ps_fail(PS_EINVAL, "a batch needs at least one row and one time step");
-	if (config->rows * config->time > INT32_MAX || config->eval_rows * config->time > INT32_MAX)
+	if (config->rows > INT32_MAX / config->time || config->eval_rows > INT32_MAX / config->time)
 		return ps_fail(PS_EINVAL, "a batch of more than 2^31 - 1 tokens is too large");
-	if (config->dtype != PS_F32 && config->dtype != PS_F64)
-		return ps_fail(PS_EINVAL, "a pipeline computes in fp32 or fp64, not in %s",
-		               ps_dtype_name(config->dtype));
-	if (!config->balance)
-		return PS_OK;
-	int sum = 0;
+	if (config->chunks > MOST_CELLS / config->stage_count)
+		return ps_fail(PS_EINVAL, "%d chunks for %d stages are too many; their product can be %d at most",
+		               config->chunks, config->stage_count, MOST_CELLS);
+	return PS_OK;
+}
+
+static ps_status check_balance(const ps_pipeline_config *config)
+{
+	int64_t sum = 0;
 	for (int s = 0; s < config->stage_count; s++) {
 		if (config->balance[s] < 1)
 			return ps_fail(PS_EINVAL, "the balance gives stage %d %d units; each stage needs at least 1", s,
@@ -38,8 +37,41 @@ static ps_status check_config(const ps_pipeline_config *config)
 		sum += config->balance[s];
 	}
 	if (sum != config->layer_count)
-		return ps_fail(PS_EINVAL, "the balance adds up to %d units; the model has %d", sum,
+		return ps_fail(PS_EINVAL, "the balance adds up to %lld units; the model has %d", (long long)sum,
 		               config->layer_count);
+	return PS_OK;
+}
+
+static ps_status check_config(const ps_pipeline_config *config)
+{
+	if (config->layer_count < 1 || config->rank_count < 1)
+		return ps_fail(PS_EINVAL, "a pipeline needs at least one layer and one device");
+	for (int r = 0; r < config->rank_count; r++)
+		if (!config->devices || !config->devices[r])
+			return ps_fail(PS_EINVAL, "rank %d has no device", r);
+	if (config->stage_count < config->rank_count)
+		return ps_fail(PS_EINVAL, "%d stages on %d devices; each device needs at least one",
+		               config->stage_count, config->rank_count);
+	if (config->stage_count > config->layer_count)
+		return ps_fail(PS_EINVAL, "%d stages need at least as many layers; the model has %d units",
+		               config->stage_count, config->layer_count);
+	if (!config->schedule_file && config->stage_count % config->rank_count)
+		return ps_fail(PS_EINVAL, "%d stages cannot be spread evenly over %d devices", config->stage_count,
+		               config->rank_count);
+	if (config->dtype != PS_F32 && config->dtype != PS_F64)
+		return ps_fail(PS_EINVAL, "a pipeline computes in fp32 or fp64, not in %s",
+		               ps_dtype_name(config->dtype));
+	PS_TRY(check_batch_sizes(config));
+	return config->balance ? check_balance(config) : PS_OK;
+}
+
+/* How many stages a schedule file is for. */
+static ps_status read_stage_count(const char *path, int *count)
+{
+	ps_schedule *schedule;
+	PS_TRY(ps_schedule_read(&schedule, path, 0));
+	*count = schedule->stages;
+	ps_schedule_destroy(schedule);
 	return PS_OK;
 }
 
@@ -47,6 +79,8 @@ static ps_status set_config(ps_pipeline *pipeline, const ps_pipeline_config *con
 {
 	pipeline->config = *config;
 	ps_pipeline_config *own = &pipeline->config;
+	if (!own->stage_count && own->schedule_file)
+		PS_TRY(read_stage_count(own->schedule_file, &own->stage_count));
 	if (!own->stage_count)
 		own->stage_count = own->rank_count;
 	if (!own->schedule && !own->schedule_file)
@@ -93,7 +127,8 @@ static ps_status open_devices(ps_pipeline *pipeline)
 			pipeline->device_count++;
 		}
 		pipeline->ranks[r].device = pipeline->devices[d];
-		pipeline->ranks[r].arena.segment_bytes = ps_device_get_info(pipeline->devices[d])->max_buffer_bytes;
+		pipeline->ranks[r].arena.segment_bytes = ps_device_get_info(pipeline->devices[d])->max_buffer_bytes /
+		                                         PS_TENSOR_ALIGNMENT * PS_TENSOR_ALIGNMENT;
 	}
 	return PS_OK;
 }
@@ -183,12 +218,18 @@ void ps_pipeline_get_rank(const ps_pipeline *pipeline, int r, ps_rank_info *out)
 	out->peak_bytes = out->parameter_bytes + out->gradient_bytes + out->constant_bytes + out->activation_bytes;
 }
 
-/* Compares the plan with what the devices have; devices in host memory share it. */
+static double gibibytes(uint64_t bytes)
+{
+	return (double)bytes / 1073741824.0;
+}
+
+/* Compares the plan with what the devices have; devices in host memory share it, also with other processes. */
 static ps_status check_memory(const ps_pipeline *pipeline)
 {
 	for (int d = 0; d < pipeline->device_count; d++) {
 		const ps_device_info *info = ps_device_get_info(pipeline->devices[d]);
-		uint64_t need = 0;
+		uint64_t need = 0, has = info->memory_bytes;
+		uint64_t available = info->host_addressable ? ps__memory_available() : 0;
 		for (int r = 0; r < pipeline->rank_count; r++) {
 			const ps_device_info *other = ps_device_get_info(pipeline->ranks[r].device);
 			ps_rank_info rank;
@@ -197,12 +238,35 @@ static ps_status check_memory(const ps_pipeline *pipeline)
 			    (info->host_addressable && other->host_addressable))
 				need += rank.peak_bytes;
 		}
-		if (info->memory_bytes && need > info->memory_bytes)
-			return ps_fail(
-			        PS_ETOOBIG,
-			        "the plan needs %.2f GiB on %s, which has %.2f GiB; take a smaller model or batch, or "
-			        "more devices",
-			        (double)need / 1073741824.0, info->name, (double)info->memory_bytes / 1073741824.0);
+		if (has && need > has)
+			return ps_fail(PS_ETOOBIG,
+			               "the plan needs %.2f GiB on %s, which has %.2f GiB; take a smaller model or "
+			               "batch, or more devices",
+			               gibibytes(need), info->name, gibibytes(has));
+		if (available && need > available)
+			return ps_fail(PS_ETOOBIG,
+			               "the plan needs %.2f GiB on %s, where %.2f GiB are free; take a smaller model "
+			               "or batch, or end other programs",
+			               gibibytes(need), info->name, gibibytes(available));
+	}
+	return PS_OK;
+}
+
+/* Refuses parameters of a layer that a device cannot hold in one buffer. */
+static ps_status check_buffers(const ps_pipeline *pipeline)
+{
+	for (int s = 0; s < pipeline->stage_count; s++) {
+		const struct stage *stage = &pipeline->stages[s];
+		const ps_device_info *info = ps_device_get_info(pipeline->ranks[stage->rank].device);
+		for (int l = stage->first; l < stage->first + stage->count; l++) {
+			uint64_t bytes = pipeline->memory[l].bytes[0];
+			if (info->max_buffer_bytes && bytes > info->max_buffer_bytes)
+				return ps_fail(PS_ETOOBIG,
+				               "the parameters of layer %s take %.2f GiB, and a buffer on %s can have "
+				               "%.2f GiB; take a smaller model or another device",
+				               pipeline->config.layers[l]->name, gibibytes(bytes), info->name,
+				               gibibytes(info->max_buffer_bytes));
+		}
 	}
 	return PS_OK;
 }
@@ -212,7 +276,7 @@ static ps_status allocate_arena(struct rank *rank)
 	struct arena *arena = &rank->arena;
 	if (!arena->bytes)
 		return PS_OK;
-	uint64_t segment = arena->segment_bytes ? arena->segment_bytes : arena->bytes;
+	uint64_t segment = arena->segment_bytes ? arena->segment_bytes : align_up(arena->bytes);
 	uint64_t count = (arena->bytes + segment - 1) / segment;
 	arena->segments = calloc(count, sizeof *arena->segments);
 	if (!arena->segments)
@@ -265,7 +329,10 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 	PS_TRY(cut(pipeline));
 	PS_TRY(plan_programs(pipeline));
 	PS_TRY(ps__parameters_plan(pipeline));
+	PS_TRY(check_buffers(pipeline));
 	PS_TRY(check_memory(pipeline));
+	/* Links first: the buffers of their start-up test are gone before the plan's are made. */
+	PS_TRY(create_links(pipeline));
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		char label[48];
 		snprintf(label, sizeof label, "rank %d", r);
@@ -274,9 +341,9 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 	}
 	PS_TRY(ps__parameters_allocate(pipeline));
 	PS_TRY(allocate_edges(pipeline));
-	PS_TRY(create_links(pipeline));
 	for (int i = 0; i < pipeline->program_count; i++)
 		PS_TRY(ps__program_bind(pipeline, pipeline->programs[i]));
+	pipeline->allocated = true;
 	return PS_OK;
 }
 
@@ -299,15 +366,21 @@ void ps_pipeline_destroy(ps_pipeline *pipeline)
 {
 	if (!pipeline)
 		return;
-	/* Queues first: they wait for what still runs, which may use all of the rest. */
+	/*
+	 * Whatever still runs ends first, as it uses all of the rest. Queues and links wait for each other's points, so
+	 * that none of them goes before all are idle; links are when what they wait for is over.
+	 */
+	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
+		if (pipeline->ranks[r].queue)
+			ps__timeline_drain(ps_queue_record(pipeline->ranks[r].queue).timeline);
 	for (int s = 0; s + 1 < pipeline->stage_count && pipeline->boundaries; s++) {
 		ps_link_destroy(pipeline->boundaries[s].forward);
 		ps_link_destroy(pipeline->boundaries[s].backward);
 	}
-	for (int i = 0; i < pipeline->program_count; i++)
-		ps__program_destroy(pipeline->programs[i]);
 	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
 		ps_queue_destroy(pipeline->ranks[r].queue);
+	for (int i = 0; i < pipeline->program_count; i++)
+		ps__program_destroy(pipeline->programs[i]);
 	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++) {
 		struct arena *arena = &pipeline->ranks[r].arena;
 		for (int i = 0; i < arena->segment_count; i++)

@@ -9,6 +9,39 @@ static void *zeroed(size_t count, size_t size)
 	return calloc(count ? count : 1, size);
 }
 
+static double count_bytes(const ps_shape *shape)
+{
+	double bytes = (double)ps_dtype_bytes(shape->dtype);
+	for (int i = 0; i < shape->rank; i++)
+		bytes *= (double)shape->dims[i];
+	return bytes;
+}
+
+/*
+ * Refuses a model whose bytes could not be counted in 64 bits: generously, every tensor for all rows twice, for scratch
+ * and for units of unequal size, and its alignment for every micro-batch.
+ */
+static ps_status check_sizes(const ps_pipeline *pipeline, const struct program *program)
+{
+	double bytes = 0, rows = 4.0 * (double)program->rows;
+	double padding = PS_TENSOR_ALIGNMENT * (double)program->micro_batches;
+	for (int l = 0; l < pipeline->config.layer_count; l++) {
+		const ps_layer *layer = pipeline->config.layers[l];
+		const ps_layer_plan *plan = &program->plans[l];
+		bytes += rows * (count_bytes(&program->in[l]) + count_bytes(&plan->out)) + 4 * padding;
+		for (int i = 0; i < plan->slot_count; i++)
+			bytes += rows * count_bytes(&plan->slots[i].shape) + padding;
+		for (int i = 0; i < layer->parameter_count; i++) {
+			const ps_parameter *p = &layer->parameters[i];
+			bytes += 4.0 * sizeof(double) * (double)p->dims[0] * (double)(p->rank > 1 ? p->dims[1] : 1);
+		}
+	}
+	if (bytes > 0x1p60)
+		return ps_fail(PS_ETOOBIG, "a model and batch of these sizes would take %.3g GiB",
+		               bytes / 1073741824.0);
+	return PS_OK;
+}
+
 static ps_status plan_layers(ps_pipeline *pipeline, struct program *program)
 {
 	int layers = pipeline->config.layer_count;
@@ -16,6 +49,9 @@ static ps_status plan_layers(ps_pipeline *pipeline, struct program *program)
 	for (int l = 0; l < layers; l++) {
 		const ps_layer *layer = pipeline->config.layers[l];
 		PS_TRY(layer->impl->plan(layer, &program->in[l], pipeline->config.dtype, &program->plans[l]));
+		if (program->plans[l].slot_count < 0 || program->plans[l].slot_count > PS_MAX_SLOTS)
+			return ps_fail(PS_EINVAL, "layer %s plans %d slots; a layer has up to %d", layer->name,
+			               program->plans[l].slot_count, PS_MAX_SLOTS);
 		bool ends = program->plans[l].out.rank == 0;
 		if (ends != (l + 1 == layers))
 			return ps_fail(PS_EINVAL,
@@ -41,23 +77,10 @@ static ps_status split(ps_pipeline *pipeline, struct program *program)
 	return PS_OK;
 }
 
-/* Evaluation: the stages stand where training has them, and each micro-batch goes through them in turn. */
+/* Evaluation: forward only, with the stages where training has them. */
 static ps_status generate_forward(ps_pipeline *pipeline, struct program *program)
 {
-	ps_schedule *schedule;
-	PS_TRY(ps_schedule_generate(&schedule, "forward-only", pipeline->rank_count,
-	                            pipeline->stage_count / pipeline->rank_count, program->micro_batches));
-	program->schedule = schedule;
-	for (int r = 0; r < schedule->ranks; r++)
-		schedule->rank[r].count = 0;
-	memcpy(schedule->rank_of_stage, pipeline->rank_of_stage,
-	       (size_t)pipeline->stage_count * sizeof *schedule->rank_of_stage);
-	for (int i = 0; i < program->micro_batches; i++)
-		for (int s = 0; s < pipeline->stage_count; s++)
-			PS_TRY(ps_schedule_add(
-			        schedule, schedule->rank_of_stage[s],
-			        (ps_action){.kind = PS_ACTION_F, .stage = s, .micro_batch = i, .count = 1}));
-	return PS_OK;
+	return ps_schedule_generate_forward(&program->schedule, pipeline->train->schedule, program->micro_batches);
 }
 
 static ps_status generate_training(ps_pipeline *pipeline, struct program *program)
@@ -127,10 +150,10 @@ static ps_status allocate(ps_pipeline *pipeline, struct program *program)
 	program->x_offset = zeroed(layers, sizeof *program->x_offset);
 	program->dy_offset = zeroed(layers, sizeof *program->dy_offset);
 	program->rank_bytes = zeroed(ranks, sizeof *program->rank_bytes);
-	program->scratch_at = zeroed(ranks, sizeof *program->scratch_at);
-	program->scratch_pair = zeroed(ranks, sizeof *program->scratch_pair);
+	program->largest = zeroed(ranks, sizeof *program->largest);
+	program->scratch = zeroed(ranks, sizeof *program->scratch);
 	if (!program->in || !program->plans || !program->slot_offset || !program->x_offset || !program->dy_offset ||
-	    !program->rank_bytes || !program->scratch_at || !program->scratch_pair)
+	    !program->rank_bytes || !program->largest || !program->scratch)
 		return ps_fail(PS_ENOMEM, "out of memory for a program");
 	return PS_OK;
 }
@@ -170,10 +193,15 @@ static ps_status build(ps_pipeline *pipeline, struct program *program)
 	PS_TRY(allocate(pipeline, program));
 	PS_TRY(plan_layers(pipeline, program));
 	PS_TRY(split(pipeline, program));
+	PS_TRY(check_sizes(pipeline, program));
 	PS_TRY(program->training ? generate_training(pipeline, program) : generate_forward(pipeline, program));
 	PS_TRY(ps_schedule_validate(program->schedule));
 	if (!pipeline->placed)
 		place_stages(pipeline, program->schedule);
+	else if (memcmp(pipeline->rank_of_stage, program->schedule->rank_of_stage,
+	                (size_t)pipeline->stage_count * sizeof *pipeline->rank_of_stage) != 0)
+		return ps_fail(PS_EINVAL, "schedule %s places the stages otherwise than at the start",
+		               program->schedule->name);
 	PS_TRY(allocate_cells(pipeline, program));
 	locate(program);
 	PS_TRY(ps__program_layout(pipeline, program));
@@ -215,13 +243,13 @@ void ps__program_destroy(struct program *program)
 	for (int i = 0; i < program->instruction_count; i++)
 		ps_list_destroy(program->instructions[i].list);
 	void *const blocks[] = {
-	        program->sizes,          program->first_row,    program->in,           program->plans,
-	        program->slot_offset,    program->x_offset,     program->dy_offset,    program->at_forward,
-	        program->at_backward,    program->at_recompute, program->at_weight,    program->group_of,
-	        program->group_first,    program->group_count,  program->regions,      program->rank_bytes,
-	        program->scratch_at,     program->scratch_pair, program->instructions, program->waits,
-	        program->events,         program->started,      program->times,        program->transfers,
-	        program->transfer_waits, program->spans};
+	        program->sizes,       program->first_row,      program->in,           program->plans,
+	        program->slot_offset, program->x_offset,       program->dy_offset,    program->at_forward,
+	        program->at_backward, program->at_recompute,   program->at_weight,    program->group_of,
+	        program->group_first, program->group_count,    program->regions,      program->rank_bytes,
+	        program->largest,     program->scratch,        program->instructions, program->waits,
+	        program->events,      program->begun,          program->started,      program->times,
+	        program->transfers,   program->transfer_waits, program->spans};
 	for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
 		free(blocks[i]);
 	ps_schedule_destroy(program->schedule);
@@ -251,9 +279,15 @@ ps_status ps__program_get(struct program **out, ps_pipeline *pipeline, bool trai
 			return PS_OK;
 		}
 	}
-	PS_TRY(ps__program_create(out, pipeline, training, rows, time));
-	ps_status status = add(pipeline, *out);
-	if (status != PS_OK)
-		ps__program_destroy(*out);
-	return status;
+	struct program *program;
+	PS_TRY(ps__program_create(&program, pipeline, training, rows, time));
+	ps_status status = pipeline->allocated ? ps__program_bind(pipeline, program) : PS_OK;
+	if (status == PS_OK)
+		status = add(pipeline, program);
+	if (status != PS_OK) {
+		ps__program_destroy(program);
+		return status;
+	}
+	*out = program;
+	return PS_OK;
 }

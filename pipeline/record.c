@@ -96,16 +96,18 @@ struct recording {
 	ps_list *list;
 };
 
+/* A tensor `at` bytes into the rank's scratch. */
 static ps_tensor scratch(const struct recording *r, uint64_t at, const ps_shape *shape)
 {
-	return ps__arena_tensor(arena_of(r->pipeline, r->stage), at, shape, r->rows.count);
+	uint64_t begin = r->program->scratch[r->pipeline->stages[r->stage].rank].at;
+	return ps__arena_tensor(arena_of(r->pipeline, r->stage), begin + at, shape, r->rows.count);
 }
 
 /* One of the two buffers between layers. */
 static ps_tensor between(const struct recording *r, int layer, const ps_shape *shape)
 {
-	int rank = r->pipeline->stages[r->stage].rank;
-	return scratch(r, r->program->scratch_at[rank] + (uint64_t)(layer % 2) * r->program->scratch_pair[rank], shape);
+	const struct scratch *place = &r->program->scratch[r->pipeline->stages[r->stage].rank];
+	return scratch(r, place->between[layer % 2], shape);
 }
 
 /* The input of layer l, within the stage: wherever its plan wants it kept. */
@@ -121,16 +123,6 @@ static ps_tensor layer_input(const struct recording *r, int l)
 	enum region_kind kind = lifetime == PS_LIFETIME_SAVED_W ? REGION_SAVED_W : REGION_SAVED_B;
 	return region_tensor(pipeline, program, r->stage, kind, r->micro_batch, program->x_offset[l], &program->in[l],
 	                     r->rows);
-}
-
-ps_tensor ps__kept_input(ps_pipeline *pipeline, struct program *program, int stage, int l, int micro_batch)
-{
-	struct recording r = {pipeline,           program, stage, micro_batch, micro_batch_rows(program, micro_batch),
-	                      !program->training, NULL};
-	bool own = l == pipeline->stages[stage].first;
-	if (l == 0 || (!own && (r.unsaved || program->plans[l].input == PS_LIFETIME_SCRATCH)))
-		return (ps_tensor){0};
-	return layer_input(&r, l);
 }
 
 static ps_tensor layer_gradient(const struct recording *r, int l)
@@ -150,14 +142,11 @@ static ps_tensor layer_gradient(const struct recording *r, int l)
 /* Is a slot of this lifetime there in an action of this kind? */
 static bool slot_lives(ps_lifetime lifetime, ps_action_kind kind)
 {
-	switch (kind) {
-	case PS_ACTION_W:
-		return lifetime == PS_LIFETIME_SAVED_W || lifetime == PS_LIFETIME_CARRY;
-	case PS_ACTION_B:
+	if (kind == PS_ACTION_B)
 		return true;
-	default:
-		return lifetime != PS_LIFETIME_CARRY;
-	}
+	if (kind == PS_ACTION_W)
+		return lifetime == PS_LIFETIME_SAVED_W || lifetime == PS_LIFETIME_CARRY;
+	return lifetime != PS_LIFETIME_CARRY;
 }
 
 /* Fills the table of a layer's slots. */
@@ -165,8 +154,7 @@ static void find_slots(const struct recording *r, int l, ps_action_kind kind, ps
 {
 	const struct program *program = r->program;
 	const ps_layer_plan *plan = &program->plans[l];
-	int rank = r->pipeline->stages[r->stage].rank;
-	uint64_t at = program->scratch_at[rank] + 2 * program->scratch_pair[rank];
+	uint64_t used = program->scratch[r->pipeline->stages[r->stage].rank].slots;
 	for (int i = 0; i < plan->slot_count; i++) {
 		const ps_slot *slot = &plan->slots[i];
 		slots[i] = (ps_tensor){0};
@@ -175,8 +163,9 @@ static void find_slots(const struct recording *r, int l, ps_action_kind kind, ps
 		} else if (!slot_lives(slot->lifetime, kind)) {
 			continue;
 		} else if (slot->lifetime == PS_LIFETIME_SCRATCH || r->unsaved) {
-			slots[i] = scratch(r, at, &slot->shape);
-			at += align_up(shape_bytes(&slot->shape) * (uint64_t)r->rows.count);
+			uint64_t bytes = align_up(shape_bytes(&slot->shape) * (uint64_t)r->rows.count);
+			slots[i] = scratch(r, ps__arena_place(arena_of(r->pipeline, r->stage), &used, bytes),
+			                   &slot->shape);
 		} else {
 			enum region_kind region = slot->lifetime == PS_LIFETIME_SAVED_B   ? REGION_SAVED_B
 			                          : slot->lifetime == PS_LIFETIME_SAVED_W ? REGION_SAVED_W
@@ -185,6 +174,11 @@ static void find_slots(const struct recording *r, int l, ps_action_kind kind, ps
 			                         program->slot_offset[l * PS_MAX_SLOTS + i], &slot->shape, r->rows);
 		}
 	}
+}
+
+static ps_status in_layer(const ps_layer *layer, ps_status status)
+{
+	return status == PS_OK ? PS_OK : ps_fail_context(status, "layer %s", layer->name);
 }
 
 static ps_status record_layer(const struct recording *r, int l, ps_action_kind kind)
@@ -222,17 +216,18 @@ static ps_status record_layer(const struct recording *r, int l, ps_action_kind k
 			context.targets = rows_of(pipeline->targets, program->time, r->rows);
 			context.losses = rows_of(pipeline->losses, program->time, r->rows);
 		}
-		return layer->impl->forward(layer, &context);
+		return in_layer(layer, layer->impl->forward(layer, &context));
 	}
 	if (plan->input == PS_LIFETIME_SAVED_W || (plan->input == PS_LIFETIME_SAVED_B && kind == PS_ACTION_B))
 		context.x = layer_input(r, l);
 	if (kind == PS_ACTION_B || plan->gradient == PS_LIFETIME_CARRY)
 		context.dy = layer_gradient(r, l);
 	if (kind == PS_ACTION_W)
-		return layer->impl->backward_weight ? layer->impl->backward_weight(layer, &context) : PS_OK;
+		return layer->impl->backward_weight ? in_layer(layer, layer->impl->backward_weight(layer, &context))
+		                                    : PS_OK;
 	context.dx = l > stage->first ? layer_gradient(r, l - 1)
 	                              : ps__output_tensor(pipeline, program, r->stage, r->micro_batch, true);
-	return layer->impl->backward_input(layer, &context);
+	return in_layer(layer, layer->impl->backward_input(layer, &context));
 }
 
 ps_status ps__record_action(ps_pipeline *pipeline, struct program *program, ps_action action, ps_list *list)
@@ -257,4 +252,24 @@ ps_status ps__record_action(ps_pipeline *pipeline, struct program *program, ps_a
 	for (int l = stage->first + stage->count - 1; kind != PS_ACTION_B && l >= stage->first; l--)
 		PS_TRY(record_layer(&r, l, PS_ACTION_W));
 	return PS_OK;
+}
+
+ps_status ps__record_forward(ps_pipeline *pipeline, struct program *program, int stage, int l, int micro_batch,
+                             ps_list *list, ps_tensor *output)
+{
+	bool recomputed = program->training && program->at_recompute[ps__at(program, stage, micro_batch)] >= 0;
+	const struct recording r = {.pipeline = pipeline,
+	                            .program = program,
+	                            .stage = stage,
+	                            .micro_batch = micro_batch,
+	                            .rows = micro_batch_rows(program, micro_batch),
+	                            .unsaved = !program->training || recomputed,
+	                            .list = list};
+	if (l + 1 == pipeline->config.layer_count)
+		*output = rows_of(pipeline->losses, program->time, r.rows);
+	else if (l + 1 == pipeline->stages[stage].first + pipeline->stages[stage].count)
+		*output = ps__output_tensor(pipeline, program, stage, micro_batch, false);
+	else
+		*output = layer_input(&r, l + 1);
+	return record_layer(&r, l, PS_ACTION_F);
 }

@@ -4,8 +4,10 @@
  */
 #include "core/platform.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PATH_BYTES = 4096 };
@@ -13,23 +15,55 @@ enum { PATH_BYTES = 4096 };
 /* The first one or two numbers of a file; false unless there are `count`. "max" is no number, and no limit. */
 static bool read_numbers(const char *folder, const char *name, int count, long long numbers[2])
 {
-	char path[PATH_BYTES + 64];
+	char path[PATH_BYTES + 64], line[128];
 	snprintf(path, sizeof path, "%s/%s", folder, name);
 	FILE *file = fopen(path, "r");
 	if (!file)
 		return false;
-	int found = fscanf(file, "%lld %lld", &numbers[0], &numbers[1]);
+	char *at = fgets(line, sizeof line, file);
 	fclose(file);
-	return found >= count;
+	for (int i = 0; i < count && at; i++) {
+		char *end;
+		errno = 0;
+		numbers[i] = strtoll(at, &end, 10);
+		at = end == at || errno ? NULL : end;
+	}
+	return at != NULL;
 }
 
-static void limit_memory(struct ps__cgroup_limits *limits, const char *folder, const char *name)
+/* The number after `key` in a file of "key number" lines; 0 when it is not there. */
+static uint64_t read_key(const char *folder, const char *name, const char *key)
 {
-	long long number[2];
+	char path[PATH_BYTES + 64], line[128];
+	unsigned long long number = 0;
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	FILE *file = fopen(path, "r");
+	if (!file)
+		return 0;
+	size_t length = strlen(key);
+	while (fgets(line, sizeof line, file))
+		if (!strncmp(line, key, length) && line[length] == ' ' && sscanf(line + length, "%llu", &number) == 1)
+			break;
+	fclose(file);
+	return number;
+}
+
+/* `used` is the file with what the group has in use, of which old pages of files are given up when needed. */
+static void limit_memory(struct ps__cgroup_limits *limits, const char *folder, const char *name, const char *used)
+{
+	long long number[2], use[2];
 	if (!read_numbers(folder, name, 1, number) || number[0] <= 0)
 		return;
-	if (!limits->memory_bytes || (uint64_t)number[0] < limits->memory_bytes)
-		limits->memory_bytes = (uint64_t)number[0];
+	uint64_t bytes = (uint64_t)number[0], taken = 0;
+	if (read_numbers(folder, used, 1, use) && use[0] > 0)
+		taken = (uint64_t)use[0];
+	uint64_t cached = read_key(folder, "memory.stat", "inactive_file");
+	taken = taken > cached ? taken - cached : 0;
+	uint64_t left = bytes > taken ? bytes - taken : 1;
+	if (!limits->memory_bytes || left < limits->memory_free)
+		limits->memory_free = left;
+	if (!limits->memory_bytes || bytes < limits->memory_bytes)
+		limits->memory_bytes = bytes;
 }
 
 static void limit_cpus(struct ps__cgroup_limits *limits, long long quota, long long period)
@@ -45,8 +79,8 @@ static void limit_cpus(struct ps__cgroup_limits *limits, long long quota, long l
 static void limit_group(struct ps__cgroup_limits *limits, const char *folder)
 {
 	long long quota[2], period[2];
-	limit_memory(limits, folder, "memory.max");
-	limit_memory(limits, folder, "memory.limit_in_bytes");
+	limit_memory(limits, folder, "memory.max", "memory.current");
+	limit_memory(limits, folder, "memory.limit_in_bytes", "memory.usage_in_bytes");
 	if (read_numbers(folder, "cpu.max", 2, quota))
 		limit_cpus(limits, quota[0], quota[1]);
 	if (read_numbers(folder, "cpu.cfs_quota_us", 1, quota) && read_numbers(folder, "cpu.cfs_period_us", 1, period))

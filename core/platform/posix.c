@@ -71,6 +71,29 @@ uint64_t ps__memory_limit(void)
 	return bound && (!limit || bound < limit) ? bound : limit;
 }
 
+/* What Linux estimates to be free for a new program without swapping; 0 elsewhere. */
+static uint64_t read_available(void)
+{
+	char line[128];
+	unsigned long long kibibytes = 0;
+	FILE *file = fopen("/proc/meminfo", "r");
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof line, file) && sscanf(line, "MemAvailable: %llu", &kibibytes) != 1)
+		;
+	fclose(file);
+	return (uint64_t)kibibytes * 1024;
+}
+
+uint64_t ps__memory_available(void)
+{
+	uint64_t available = read_available(), limit = ps__memory_limit();
+	struct ps__cgroup_limits group = ps__cgroup_read(CGROUP_ROOT, CGROUP_SELF);
+	if (!available || (limit && limit < available))
+		available = limit;
+	return group.memory_bytes && group.memory_free < available ? group.memory_free : available;
+}
+
 uint64_t ps__memory_peak(void)
 {
 	struct rusage usage;

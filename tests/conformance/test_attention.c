@@ -4,8 +4,7 @@
 #include <stdlib.h>
 
 struct row {
-	int64_t rows, time;
-	int heads;
+	int64_t rows, time, heads;
 	int64_t features; /* of one head */
 	bool causal;
 	struct conform_drop drop;
@@ -35,7 +34,7 @@ static void attention_fwd_body(struct conform *c, const void *data)
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
 	                                 .tolerance = {1e-5, 1e-13}, .zeros = true),
 	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13}),
-	            .heads = row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
 START_TEST(attention_fwd)
@@ -55,7 +54,7 @@ static void attention_bwd_body(struct conform *c, const void *data)
 	            .dout = conform_in(c, "dout", SHAPE(row->rows, row->time, width)),
 	            .dqkv = conform_out(c, "dqkv", SHAPE(row->rows, row->time, 3 * width),
 	                                .tolerance = conform_sum_tolerance(row->features * row->time)),
-	            .heads = row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
 START_TEST(attention_bwd)
@@ -133,7 +132,7 @@ static void attention_steep_body(struct conform *c, const void *data)
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
 	                                 .tolerance = {1e-5, 1e-13}),
 	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13}),
-	            .heads = row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
 START_TEST(attention_of_steep_scores)

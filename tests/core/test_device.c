@@ -226,20 +226,40 @@ START_TEST(test_threads_are_bound)
 }
 END_TEST
 
-/* Writes one file of a make-believe /sys/fs/cgroup below the working folder; `path` may have folders. */
+/* What put() made, in order. */
+static char made[32][128];
+static int made_count;
+
+static void note_made(const char *path)
+{
+	ck_assert_int_lt(made_count, 32);
+	snprintf(made[made_count++], sizeof made[0], "%s", path);
+}
+
+/* Writes one file of a make-believe /sys/fs/cgroup under `root`; `path` may have folders. */
 static void put(const char *root, const char *path, const char *text)
 {
-	char name[512];
+	char name[128];
 	snprintf(name, sizeof name, "%s/%s", root, path);
-	for (char *slash = strchr(name + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+	for (char *slash = strchr(name + strlen(root) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
-		ck_assert(!mkdir(name, 0700) || errno == EEXIST);
+		int failed = mkdir(name, 0700);
+		ck_assert(!failed || errno == EEXIST);
+		if (!failed)
+			note_made(name);
 		*slash = '/';
 	}
 	FILE *file = fopen(name, "w");
 	ck_assert_ptr_nonnull(file);
 	ck_assert_int_ge(fputs(text, file), 0);
 	ck_assert_int_eq(fclose(file), 0);
+	note_made(name);
+}
+
+static void remove_made(void)
+{
+	while (made_count > 0)
+		ck_assert_int_eq(remove(made[--made_count]), 0);
 }
 
 START_TEST(test_control_groups)
@@ -249,18 +269,20 @@ START_TEST(test_control_groups)
 		const char *files[6][2];
 		uint64_t memory;
 		int cpus;
+		uint64_t available;
 	} rows[] = {
-	        {"0::/\n", {{"memory.max", "max\n"}, {"cpu.max", "max 100000\n"}}, 0, 0},
-	        {"0::/\n", {{"memory.max", "4096\n"}, {"cpu.max", "150000 100000\n"}}, 4096, 2},
+	        {"0::/\n", {{"memory.max", "max\n"}, {"cpu.max", "max 100000\n"}}, 0, 0, 0},
+	        {"0::/\n", {{"memory.max", "4096\n"}, {"cpu.max", "150000 100000\n"}}, 4096, 2, 4096},
 	        {"0::/a/b\n",
 	         {{"a/memory.max", "1000\n"},
 	          {"a/b/memory.max", "2000\n"},
 	          {"a/b/cpu.max", "400000 100000\n"},
 	          {"a/cpu.max", "max 100000\n"}},
 	         1000,
-	         4},
-	        {"0::/../../x\n", {{"memory.max", "77\n"}}, 77, 0},
-	        {"0::/gone\n", {{"cpu.max", "100000 100000\n"}}, 0, 1},
+	         4,
+	         1000},
+	        {"0::/../../x\n", {{"memory.max", "77\n"}}, 77, 0, 77},
+	        {"0::/gone\n", {{"cpu.max", "100000 100000\n"}}, 0, 1, 0},
 	        {"7:cpuset,cpu,cpuacct:/c\n4:memory:/m\n",
 	         {{"cpu/c/cpu.cfs_quota_us", "250000\n"},
 	          {"cpu/c/cpu.cfs_period_us", "100000\n"},
@@ -268,24 +290,36 @@ START_TEST(test_control_groups)
 	          {"cpu/cpu.cfs_quota_us", "-1\n"},
 	          {"cpu/cpu.cfs_period_us", "100000\n"}},
 	         5,
-	         3},
+	         3,
+	         5},
 	        {"7:cpuset:/c\nnonsense\n::\n",
 	         {{"cpu/c/cpu.cfs_quota_us", "250000\n"}, {"cpu/c/cpu.cfs_period_us", "100000\n"}},
 	         0,
+	         0,
 	         0},
-	        {"0::/\n", {{"memory.max", ""}, {"cpu.max", "100000 0\n"}}, 0, 0},
+	        {"0::/\n", {{"memory.max", ""}, {"cpu.max", "100000 0\n"}}, 0, 0, 0},
+	        {"0::/a\n",
+	         {{"memory.max", "1000\n"},
+	          {"memory.current", "700\n"},
+	          {"memory.stat", "anon 5\ninactive_file 100\n"},
+	          {"a/memory.max", "900\n"},
+	          {"a/memory.current", "50\n"}},
+	         900,
+	         0,
+	         400},
 	};
-	char root[] = "/tmp/penstock-cgroup-XXXXXX", self[64], command[96];
+	char root[] = "/tmp/penstock-cgroup-XXXXXX", self[64];
 	ck_assert_ptr_nonnull(mkdtemp(root));
+	note_made(root);
 	for (int i = 0; i < 6 && rows[_i].files[i][0]; i++)
 		put(root, rows[_i].files[i][0], rows[_i].files[i][1]);
 	put(root, "self", rows[_i].self);
 	snprintf(self, sizeof self, "%s/self", root);
 	struct ps__cgroup_limits limits = ps__cgroup_read(root, self);
-	snprintf(command, sizeof command, "rm -r %s", root);
-	ck_assert_int_eq(system(command), 0);
+	remove_made();
 	ck_assert_uint_eq(limits.memory_bytes, rows[_i].memory);
 	ck_assert_int_eq(limits.cpus, rows[_i].cpus);
+	ck_assert_uint_eq(limits.memory_free, rows[_i].available);
 }
 END_TEST
 
@@ -295,6 +329,8 @@ START_TEST(test_no_control_groups)
 	ck_assert_uint_eq(limits.memory_bytes, 0);
 	ck_assert_int_eq(limits.cpus, 0);
 	ck_assert_uint_gt(ps__memory_limit(), 0);
+	ck_assert_uint_gt(ps__memory_available(), 0);
+	ck_assert_uint_le(ps__memory_available(), ps__memory_limit());
 	ck_assert_uint_gt(ps__memory_peak(), 0);
 }
 END_TEST
@@ -310,7 +346,7 @@ int main(void)
 	tcase_add_test(cases, test_affinity);
 	tcase_add_test(cases, test_cores_work_at_once);
 	tcase_add_loop_test(cases, test_threads_are_bound, 0, 3);
-	tcase_add_loop_test(cases, test_control_groups, 0, 8);
+	tcase_add_loop_test(cases, test_control_groups, 0, 9);
 	tcase_add_test(cases, test_no_control_groups);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

@@ -18,7 +18,7 @@ static void set_up(struct ends *e, const char *from, const char *to, const ps_li
 {
 	*e = (struct ends){.bytes = bytes};
 	check_ok(ps_device_open(&e->from, from));
-	if (strcmp(from, to))
+	if (strcmp(from, to) != 0)
 		check_ok(ps_device_open(&e->to, to));
 	else
 		e->to = e->from;

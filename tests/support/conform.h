@@ -18,7 +18,8 @@
  * all bytes that are no element of an output must be as they were. An output that is only overwritten starts as NaNs.
  *
  * The environment: PS_TEST_SEED is the seed of all fills, PS_TEST_DEVICES a comma-separated list of devices (default:
- * those that ps_device_list knows; of the CPU's the whole and its first core).
+ * those that ps_device_list knows; of the CPU's the whole and its first core). PS_TEST_ELEMENTS is the most elements of
+ * a tensor; rows with larger ones are left out, for devices that are slow, such as simulators.
  */
 #ifndef PS_TESTS_SUPPORT_CONFORM_H
 #define PS_TESTS_SUPPORT_CONFORM_H
