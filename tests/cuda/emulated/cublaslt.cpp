@@ -1,0 +1,209 @@
+/* The stand-in for cuBLASLt: column-major products by plain loops, as commands of the stand-in's streams. */
+#include "cublasLt.h"
+#include "cuda_runtime.h"
+
+#include <algorithm>
+#include <vector>
+
+struct fake_product {
+	cudaDataType_t type;
+	int transpose_a = 0, transpose_b = 0;
+	int epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+	const void *bias = nullptr;
+};
+
+struct fake_layout {
+	cudaDataType_t type;
+	int64_t rows, columns, stride;
+};
+
+struct fake_preference {
+	uint64_t workspace = 0;
+};
+
+namespace {
+
+/* d = alpha op(a) op(b) + beta c + bias, one column of d at a time, each element's products in ascending order of k. */
+template <typename T> void multiply(const fake_product &p, T alpha, const T *a, const fake_layout &la, const T *b,
+                                    const fake_layout &lb, T beta, const T *c, const fake_layout &lc, T *d,
+                                    const fake_layout &ld)
+{
+	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns;
+	const T *bias = static_cast<const T *>(p.bias);
+	std::vector<T> column(static_cast<size_t>(n));
+	for (int64_t j = 0; j < m; j++) {
+		std::fill(column.begin(), column.end(), T(0));
+		for (int64_t q = 0; q < k; q++) {
+			T right = p.transpose_b ? b[q * lb.stride + j] : b[j * lb.stride + q];
+			if (p.transpose_a)
+				for (int64_t i = 0; i < n; i++)
+					column[size_t(i)] += a[i * la.stride + q] * right;
+			else
+				for (int64_t i = 0; i < n; i++)
+					column[size_t(i)] += a[q * la.stride + i] * right;
+		}
+		for (int64_t i = 0; i < n; i++) {
+			T value = alpha * column[size_t(i)];
+			if (beta != T(0))
+				value += beta * c[j * lc.stride + i];
+			if (p.epilogue == CUBLASLT_EPILOGUE_BIAS)
+				value += bias[i];
+			d[j * ld.stride + i] = value;
+		}
+	}
+}
+
+template <typename T> std::function<void()> product_of(const fake_product &p, const void *alpha, const void *a,
+                                                       const fake_layout &la, const void *b, const fake_layout &lb,
+                                                       const void *beta, const void *c, const fake_layout &lc, void *d,
+                                                       const fake_layout &ld)
+{
+	T alpha_value = *static_cast<const T *>(alpha), beta_value = *static_cast<const T *>(beta);
+	return [=] {
+		multiply<T>(p, alpha_value, static_cast<const T *>(a), la, static_cast<const T *>(b), lb, beta_value,
+		            static_cast<const T *>(c), lc, static_cast<T *>(d), ld);
+	};
+}
+
+/* Do the shapes fit together, and the strides the shapes? */
+bool fits(const fake_product *p, const fake_layout *a, const fake_layout *b, const fake_layout *d)
+{
+	int64_t n = p->transpose_a ? a->columns : a->rows, k = p->transpose_a ? a->rows : a->columns;
+	int64_t k2 = p->transpose_b ? b->columns : b->rows, m = p->transpose_b ? b->rows : b->columns;
+	return n == d->rows && m == d->columns && k == k2 && a->stride >= a->rows && b->stride >= b->rows &&
+	       d->stride >= d->rows && a->type == p->type && b->type == p->type && d->type == p->type;
+}
+
+} // namespace
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
+{
+	static char one;
+	*handle = reinterpret_cast<cublasLtHandle_t>(&one);
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t)
+{
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *product, cublasComputeType_t, cudaDataType_t type)
+{
+	*product = new fake_product;
+	(*product)->type = type;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t product)
+{
+	delete product;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t name,
+                                              const void *value, size_t bytes)
+{
+	void *to = name == CUBLASLT_MATMUL_DESC_TRANSA         ? static_cast<void *>(&product->transpose_a)
+	           : name == CUBLASLT_MATMUL_DESC_TRANSB       ? static_cast<void *>(&product->transpose_b)
+	           : name == CUBLASLT_MATMUL_DESC_EPILOGUE     ? static_cast<void *>(&product->epilogue)
+	           : name == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? static_cast<void *>(&product->bias)
+	                                                       : nullptr;
+	if (!to || bytes != (name == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? sizeof(void *) : sizeof(int)))
+		return CUBLAS_STATUS_INVALID_VALUE;
+	std::memcpy(to, value, bytes);
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType_t type, uint64_t rows,
+                                          uint64_t columns, int64_t stride)
+{
+	*layout = new fake_layout{type, int64_t(rows), int64_t(columns), stride};
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
+{
+	delete layout;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
+{
+	*preference = new fake_preference;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
+{
+	delete preference;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
+                                                    cublasLtMatmulPreferenceAttributes_t name, const void *,
+                                                    size_t bytes)
+{
+	size_t want = name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? sizeof(uint64_t) : sizeof(uint32_t);
+	return bytes == want ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
+                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result)
+{
+	if (!fits(product, a, b, d))
+		return CUBLAS_STATUS_INVALID_VALUE;
+	*result = cublasLtMatmulHeuristicResult_t{*algo, 0, CUBLAS_STATUS_SUCCESS};
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+/* The first one offered splits k, which nobody should take. */
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t, int wanted,
+                                              cublasLtMatmulHeuristicResult_t results[], int *count)
+{
+	*count = std::min(wanted, 2);
+	for (int i = 0; i < *count; i++) {
+		cublasLtMatmulAlgo_t algo = {{i == 0 ? UINT64_C(4) : UINT64_C(1)}};
+		cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, product, a, b, c, d, &algo, &results[i]);
+		if (status != CUBLAS_STATUS_SUCCESS)
+			return status;
+	}
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t, void *value, size_t bytes,
+                                                    size_t *written)
+{
+	int32_t parts = int32_t(algo->data[0]);
+	if (bytes != sizeof parts)
+		return CUBLAS_STATUS_INVALID_VALUE;
+	std::memcpy(value, &parts, *written = bytes);
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
+                              const void *c, cublasLtMatrixLayout_t lc, void *d, cublasLtMatrixLayout_t ld,
+                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
+{
+	if (!fits(product, la, lb, ld) || algo->data[0] != 1)
+		return CUBLAS_STATUS_INVALID_VALUE;
+	std::function<void()> body =
+	        product->type == CUDA_R_64F ? product_of<double>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
+	                                    : product_of<float>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld);
+	/* As a kernel of one thread that the emulation runs 32 times: only the first one works. */
+	cudaError_t error = emulated::enqueue(stream, dim3(1), dim3(emulated::lanes), 0, [body] {
+		if (emulated::here().thread.x == 0)
+			body();
+	});
+	return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
+}
+
+} // extern "C"
