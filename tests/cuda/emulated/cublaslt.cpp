@@ -23,33 +23,57 @@ struct fake_preference {
 
 namespace {
 
-/* d = alpha op(a) op(b) + beta c + bias, one column of d at a time, each element's products in ascending order of k. */
+constexpr int64_t together = 4;
+
+/* sums (together, n) += the rows of a (k, n) times the columns j and on of op(b), each in ascending order of k. */
+template <typename T> void add_products(T *sums, const T *a, int64_t stride, int64_t n, int64_t k, const T *b,
+                                        int64_t step, const int64_t (&column)[together])
+{
+	for (int64_t q = 0; q < k; q++) {
+		const T *row = a + q * stride;
+		T b0 = b[q * step + column[0]], b1 = b[q * step + column[1]];
+		T b2 = b[q * step + column[2]], b3 = b[q * step + column[3]];
+		for (int64_t i = 0; i < n; i++) {
+			sums[i] += row[i] * b0;
+			sums[n + i] += row[i] * b1;
+			sums[2 * n + i] += row[i] * b2;
+			sums[3 * n + i] += row[i] * b3;
+		}
+	}
+}
+
+/* d = alpha op(a) op(b) + beta c + bias, four columns of d at a time. */
 template <typename T> void multiply(const fake_product &p, T alpha, const T *a, const fake_layout &la, const T *b,
                                     const fake_layout &lb, T beta, const T *c, const fake_layout &lc, T *d,
                                     const fake_layout &ld)
 {
-	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns;
+	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns, stride = la.stride;
 	const T *bias = static_cast<const T *>(p.bias);
-	std::vector<T> column(static_cast<size_t>(n));
-	for (int64_t j = 0; j < m; j++) {
-		std::fill(column.begin(), column.end(), T(0));
-		for (int64_t q = 0; q < k; q++) {
-			T right = p.transpose_b ? b[q * lb.stride + j] : b[j * lb.stride + q];
-			if (p.transpose_a)
-				for (int64_t i = 0; i < n; i++)
-					column[size_t(i)] += a[i * la.stride + q] * right;
-			else
-				for (int64_t i = 0; i < n; i++)
-					column[size_t(i)] += a[q * la.stride + i] * right;
-		}
-		for (int64_t i = 0; i < n; i++) {
-			T value = alpha * column[size_t(i)];
-			if (beta != T(0))
-				value += beta * c[j * lc.stride + i];
-			if (p.epilogue == CUBLASLT_EPILOGUE_BIAS)
-				value += bias[i];
-			d[j * ld.stride + i] = value;
-		}
+	std::vector<T> sums(size_t(together * n)), turned;
+	if (p.transpose_a) {
+		turned.resize(size_t(n * k));
+		for (int64_t i = 0; i < n; i++)
+			for (int64_t q = 0; q < k; q++)
+				turned[size_t(q * n + i)] = a[i * la.stride + q];
+		a = turned.data();
+		stride = n;
+	}
+	for (int64_t j = 0; j < m; j += together) {
+		int64_t count = std::min(together, m - j), column[together];
+		/* What is missing at the end is the last one again. */
+		for (int64_t t = 0; t < together; t++)
+			column[t] = (j + std::min(t, count - 1)) * (p.transpose_b ? 1 : lb.stride);
+		std::fill(sums.begin(), sums.end(), T(0));
+		add_products(sums.data(), a, stride, n, k, b, p.transpose_b ? lb.stride : int64_t(1), column);
+		for (int64_t t = 0; t < count; t++)
+			for (int64_t i = 0; i < n; i++) {
+				T value = alpha * sums[size_t(t * n + i)];
+				if (beta != T(0))
+					value += beta * c[(j + t) * lc.stride + i];
+				if (p.epilogue == CUBLASLT_EPILOGUE_BIAS)
+					value += bias[i];
+				d[(j + t) * ld.stride + i] = value;
+			}
 	}
 }
 
