@@ -31,13 +31,16 @@
 
 struct cuda_plan;
 
+enum { CUDA_PEERS = 64 };
+
 struct cuda_device {
 	int ordinal;
 	int major, minor; /* compute capability */
 	cublasLtHandle_t lt;
 	size_t workspace_bytes; /* of a queue, for products */
-	pthread_mutex_t mutex;  /* guards the plans */
+	pthread_mutex_t mutex;  /* guards what follows */
 	struct cuda_plan *plans;
+	unsigned char peer[CUDA_PEERS]; /* by ordinal: 0: not asked yet, 1: can be read, 2: cannot */
 };
 
 struct cuda_queue;
@@ -66,8 +69,9 @@ struct cuda_flight {
 	bool full;      /* to be closed after the command */
 	ps_event after; /* whose failure is this queue's */
 	int64_t *stamp; /* gets the time */
-	void *read_to;  /* gets the first read_bytes of bounce */
+	void *read_to;  /* host memory that gets read_bytes, */
 	size_t read_bytes;
+	bool bounced;        /* from bounce */
 	const char *checked; /* the op whose range check left `fault`, or NULL */
 	const char *what;    /* "token" */
 	int64_t time, bound; /* positions of a row (0: rows have none), and what is too large */
@@ -86,7 +90,7 @@ struct cuda_queue {
 	unsigned char *pinned;
 
 	pthread_t submitter, completer;
-	int threads; /* how many were started */
+	int threads;           /* how many were started */
 	pthread_mutex_t mutex; /* guards what follows, less the submitter's */
 	pthread_cond_t cond;   /* signalled whenever something changes */
 	struct cuda_command *ring;
@@ -97,8 +101,10 @@ struct cuda_queue {
 	uint64_t closed;                  /* the last value of a closed flight */
 	bool stopped;                     /* the stop flag may be set */
 
-	struct cuda_flight *open; /* the flight being filled; the submitter's */
-	uint64_t value;           /* of the command being submitted; the submitter's */
+	/* The submitter's. */
+	struct cuda_flight *open; /* the flight being filled */
+	uint64_t value;           /* of the command being submitted */
+	uint64_t waited;          /* the last command that made the stream wait for another queue */
 };
 
 /* error.c: fails with "where: what: name (text)". Out of memory is PS_ENOMEM, all else PS_EDEVICE. */
@@ -133,6 +139,11 @@ ps_status ps__cuda_enqueue(ps_queue *queue, cuda_runner runner, const void *argu
  * closed after the command.
  */
 struct cuda_flight *ps__cuda_flight(struct cuda_queue *q, bool alone);
+/*
+ * For runners that are about to read host memory: waits until what may still write it, before this command, is over.
+ * The stream's own order is of no help there, since memory that is not pinned is read when a copy is enqueued.
+ */
+ps_status ps__cuda_settle(struct cuda_queue *q, const void *from, size_t bytes);
 
 /* transfer.c. */
 ps_status ps__cuda_queue_write(ps_queue *queue, ps_tensor to, const void *from);

@@ -32,7 +32,8 @@ static ps_status count_devices(int *count)
 	*count = 0;
 	cudaError_t error = cudaGetDeviceCount(count);
 	if (error == cudaErrorInsufficientDriver)
-		return ps_fail(PS_ENODEV, "there is no NVIDIA driver, or it is older than the CUDA %d.%d of this build needs",
+		return ps_fail(PS_ENODEV,
+		               "there is no NVIDIA driver, or it is older than the CUDA %d.%d of this build needs",
 		               CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
 	if (error == cudaErrorNoDevice || (error == cudaSuccess && *count == 0))
 		return ps_fail(PS_ENODEV, "the NVIDIA driver sees no GPU");
@@ -167,25 +168,42 @@ void ps__cuda_buffer_destroy(ps_buffer *buffer)
 		(void)cudaGetLastError();
 }
 
+/* Asks the driver, and makes the other device's memory accessible. False without an answer that will do for good. */
+static bool ask_for_peer(const struct cuda_device *here, const struct cuda_device *there, bool *can)
+{
+	int possible = 0, before;
+	cudaError_t error = cudaDeviceCanAccessPeer(&possible, here->ordinal, there->ordinal);
+	if (error == cudaSuccess && possible)
+		error = ps__cuda_enter(&before, here);
+	if (error == cudaSuccess && possible) {
+		error = cudaDeviceEnablePeerAccess(there->ordinal, 0);
+		ps__cuda_leave(before);
+		if (error == cudaErrorPeerAccessAlreadyEnabled) {
+			(void)cudaGetLastError();
+			error = cudaSuccess;
+		}
+	}
+	if (error != cudaSuccess)
+		(void)cudaGetLastError();
+	*can = error == cudaSuccess && possible;
+	return error == cudaSuccess;
+}
+
 bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from)
 {
 	if (!ps__cuda_is_ours(from))
 		return false;
-	const struct cuda_device *here = to->impl, *there = from->impl;
+	struct cuda_device *here = to->impl;
+	const struct cuda_device *there = from->impl;
 	if (here->ordinal == there->ordinal)
 		return true;
-	int can = 0, before;
-	if (cudaDeviceCanAccessPeer(&can, here->ordinal, there->ordinal) != cudaSuccess || !can) {
-		(void)cudaGetLastError();
+	if (there->ordinal >= CUDA_PEERS)
 		return false;
-	}
-	if (ps__cuda_enter(&before, here) != cudaSuccess) {
-		(void)cudaGetLastError();
-		return false;
-	}
-	cudaError_t error = cudaDeviceEnablePeerAccess(there->ordinal, 0);
-	if (error != cudaSuccess)
-		(void)cudaGetLastError();
-	ps__cuda_leave(before);
-	return error == cudaSuccess || error == cudaErrorPeerAccessAlreadyEnabled;
+	pthread_mutex_lock(&here->mutex);
+	unsigned char *known = &here->peer[there->ordinal];
+	bool can = *known == 1;
+	if (!*known && ask_for_peer(here, there, &can))
+		*known = can ? 1 : 2;
+	pthread_mutex_unlock(&here->mutex);
+	return can;
 }

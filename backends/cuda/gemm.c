@@ -5,8 +5,8 @@
  * c^T (n, m) = op(b)^T op(a)^T: b comes first, and its rows of n elements are cuBLAS's columns.
  *
  * A row of c must have the same bits whatever m is. Therefore the algorithm is chosen once for everything but m, for
- * PINNED_ROWS rows, among those that do not split k; every m then uses it. Where it cannot take an m, that shape gets one
- * of its own. The conformance test of rows says on a device whether that is enough.
+ * PINNED_ROWS rows, among those that do not split k; every m then uses it. Where it cannot take an m, that shape gets
+ * one of its own. The conformance test of rows says on a device whether that is enough.
  */
 #include "backends/cuda/cuda.h"
 
@@ -77,8 +77,8 @@ static int64_t pitch(ps_tensor matrix)
 }
 
 /*
- * What the start of every row is aligned to, at most 16 bytes: it does not change with the row that a view starts at, as
- * long as the whole is aligned no worse.
+ * What the start of every row is aligned to, at most 16 bytes: it does not change with the row that a view starts at,
+ * as long as the whole is aligned no worse.
  */
 static uint64_t alignment(ps_tensor matrix)
 {
@@ -198,7 +198,8 @@ static ps_status choose(const ps_queue *queue, struct cuda_plan *plan)
 			plan->algo = results[i].algo;
 			return PS_OK;
 		}
-	return ps_fail(PS_ENOTSUP, "gemm on %s: cuBLASLt has no algorithm for n %lld, k %lld in %s that does not split k",
+	return ps_fail(PS_ENOTSUP,
+	               "gemm on %s: cuBLASLt has no algorithm for n %lld, k %lld in %s that does not split k",
 	               queue->device->info.name, (long long)plan->key.n, (long long)plan->key.k,
 	               ps_dtype_name(plan->key.dtype));
 }

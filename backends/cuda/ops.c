@@ -65,9 +65,9 @@ static cudaError_t check_range(struct cuda_queue *q, ps_op op, const char *what,
 }
 
 /* An op function that enqueues NAME_runner and refuses nothing. */
-#define CUDA_OP(name)                                                                              \
-	static ps_status name(ps_queue *queue, const void *arguments)                              \
-	{                                                                                          \
+#define CUDA_OP(name)                                                                             \
+	static ps_status name(ps_queue *queue, const void *arguments)                             \
+	{                                                                                         \
 		return ps__cuda_enqueue(queue, name##_runner, arguments, sizeof(ps_args_##name)); \
 	}
 
@@ -152,7 +152,8 @@ static ps_status embedding_fwd_runner(struct cuda_queue *q, const void *argument
 	                                      .position_stride = x->positions.strides[0],
 	                                      .scale = x->scale,
 	                                      .drop = dropout_of(&x->drop, x->y.dtype)};
-	cudaError_t error = check_range(q, PS_OP_embedding_fwd, "token", x->tokens, embedding.time, embedding.vocabulary);
+	cudaError_t error =
+	        check_range(q, PS_OP_embedding_fwd, "token", x->tokens, embedding.time, embedding.vocabulary);
 	if (error == cudaSuccess)
 		error = ps__cuda_embedding_fwd(&launch, &embedding);
 	return launched(q, PS_OP_embedding_fwd, error);

@@ -64,7 +64,7 @@ static void land(struct cuda_queue *q, struct cuda_flight *flight)
 		pthread_mutex_unlock(&q->mutex);
 	}
 	if (ps__timeline_status(timeline) == PS_OK) {
-		if (flight->read_to)
+		if (flight->bounced)
 			memcpy(flight->read_to, flight->bounce, flight->read_bytes);
 		if (flight->stamp)
 			*flight->stamp = ps_clock_ns();
@@ -153,7 +153,7 @@ static void fail(struct cuda_queue *q, ps_status status)
 		/* What the command asked of the host is off; what it enqueued, if anything, is waited for. */
 		q->open->after = (ps_event){0};
 		q->open->stamp = NULL;
-		q->open->read_to = NULL;
+		q->open->bounced = false;
 		q->open->checked = NULL;
 		q->open->value = q->value - 1;
 		close_flight(q, true);
@@ -237,6 +237,39 @@ static void *submit_main(void *argument)
 	return NULL;
 }
 
+static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
+{
+	uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
+	return first < second + b_bytes && second < first + a_bytes;
+}
+
+/* Is there a flight that the host memory depends on? The caller holds the mutex. */
+static bool unsettled(const struct cuda_queue *q, const void *from, size_t bytes)
+{
+	for (size_t i = 0; i < q->flight_count; i++) {
+		const struct cuda_flight *flight = &q->flight[(q->flight_head + i) % CUDA_FLIGHTS];
+		if (flight->first <= q->waited)
+			return true;
+		if (flight->read_to && overlap(flight->read_to, flight->read_bytes, from, bytes))
+			return true;
+	}
+	return false;
+}
+
+ps_status ps__cuda_settle(struct cuda_queue *q, const void *from, size_t bytes)
+{
+	if (q->open && q->open->commands > 0)
+		close_flight(q, true);
+	pthread_mutex_lock(&q->mutex);
+	bool waits = unsettled(q, from, bytes);
+	while (unsettled(q, from, bytes))
+		pthread_cond_wait(&q->cond, &q->mutex);
+	pthread_mutex_unlock(&q->mutex);
+	/* What was waited for may have failed the queue, and this command with it. */
+	bool failed = waits && ps__timeline_status(&q->queue->timeline) != PS_OK;
+	return failed ? ps_event_wait((ps_event){&q->queue->timeline, q->value}, 0) : PS_OK;
+}
+
 /* --- waits ------------------------------------------------------------------------------------------------------ */
 
 /* The flight that ends with `value` or later; NULL when it has landed. The caller holds from's mutex. */
@@ -271,6 +304,7 @@ static ps_status wait_on_stream(struct cuda_queue *q, ps_event event)
 	if (error != cudaSuccess)
 		return ps__cuda_fail(device_name(q), "cudaStreamWaitEvent", error);
 	ps__cuda_flight(q, true)->after = event;
+	q->waited = q->value;
 	return PS_OK;
 }
 
@@ -342,7 +376,8 @@ static ps_status create_parts(struct cuda_queue *q)
 		struct cuda_flight *flight = &q->flight[i];
 		flight->bounce = q->pinned + i * CUDA_BOUNCE_BYTES;
 		flight->fault = (struct ps_cuda_fault *)(void *)(faults + i * sizeof(struct ps_cuda_fault));
-		CUDA_TRY(name, cudaEventCreateWithFlags(&flight->event, cudaEventDisableTiming | cudaEventBlockingSync));
+		CUDA_TRY(name,
+		         cudaEventCreateWithFlags(&flight->event, cudaEventDisableTiming | cudaEventBlockingSync));
 	}
 	return PS_OK;
 }
@@ -350,6 +385,10 @@ static ps_status create_parts(struct cuda_queue *q)
 /* Codes are passed over: a device that failed for good refuses all of this, and was reported. */
 static void destroy_parts(struct cuda_queue *q)
 {
+	if (q->stream) {
+		(void)cudaStreamSynchronize(q->stream);
+		(void)cudaStreamDestroy(q->stream);
+	}
 	for (size_t i = 0; i < CUDA_FLIGHTS; i++)
 		if (q->flight[i].event)
 			(void)cudaEventDestroy(q->flight[i].event);
@@ -359,8 +398,6 @@ static void destroy_parts(struct cuda_queue *q)
 		(void)cudaFree(q->workspace);
 	if (q->partials)
 		(void)cudaFree(q->partials);
-	if (q->stream)
-		(void)cudaStreamDestroy(q->stream);
 	(void)cudaGetLastError();
 }
 
@@ -412,8 +449,8 @@ ps_status ps__cuda_queue_create(ps_queue *queue)
 	q->queue = queue;
 	q->device = queue->device->impl;
 	cudaError_t error = ps__cuda_enter(&before, q->device);
-	ps_status status = error == cudaSuccess ? create_parts(q)
-	                                        : ps__cuda_fail(device_name(q), "cudaSetDevice", error);
+	ps_status status =
+	        error == cudaSuccess ? create_parts(q) : ps__cuda_fail(device_name(q), "cudaSetDevice", error);
 	if (status == PS_OK)
 		status = start_threads(q);
 	if (status != PS_OK)

@@ -26,6 +26,7 @@ static ps_status write_runner(struct cuda_queue *q, const void *arguments)
 	const struct move *move = arguments;
 	const void *from = move->from;
 	bool small = move->bytes <= CUDA_BOUNCE_BYTES;
+	PS_TRY(ps__cuda_settle(q, from, move->bytes));
 	struct cuda_flight *flight = ps__cuda_flight(q, small);
 	if (small) {
 		memcpy(flight->bounce, from, move->bytes);
@@ -41,11 +42,11 @@ static ps_status read_runner(struct cuda_queue *q, const void *arguments)
 	const struct move *move = arguments;
 	void *to = move->to;
 	struct cuda_flight *flight = ps__cuda_flight(q, true);
-	if (move->bytes <= CUDA_BOUNCE_BYTES) {
-		flight->read_to = to;
-		flight->read_bytes = move->bytes;
+	flight->read_to = to;
+	flight->read_bytes = move->bytes;
+	flight->bounced = move->bytes <= CUDA_BOUNCE_BYTES;
+	if (flight->bounced)
 		to = flight->bounce;
-	}
 	CUDA_TRY(q->queue->device->info.name,
 	         cudaMemcpyAsync(to, move->from, move->bytes, cudaMemcpyDeviceToHost, q->stream));
 	return PS_OK;
@@ -59,8 +60,8 @@ static ps_status copy_runner(struct cuda_queue *q, const void *arguments)
 	if (move->to_device == move->from_device)
 		CUDA_TRY(name, cudaMemcpyAsync(move->to, move->from, move->bytes, cudaMemcpyDeviceToDevice, q->stream));
 	else
-		CUDA_TRY(name, cudaMemcpyPeerAsync(move->to, move->to_device, move->from, move->from_device, move->bytes,
-		                                   q->stream));
+		CUDA_TRY(name, cudaMemcpyPeerAsync(move->to, move->to_device, move->from, move->from_device,
+		                                   move->bytes, q->stream));
 	return PS_OK;
 }
 

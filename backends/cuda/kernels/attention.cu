@@ -1,17 +1,17 @@
 /*
  * Self-attention forward and backward for short sequences.
  *
- * A block does a head of a sample row and a tile of 8 positions. It is put together from two steps: `products` forms the
- * tile's dot products with all positions, through shared memory, and `combine` adds up features of all positions with
- * the tile's weights, in ascending order. Forward is a product, a softmax and a combination; backward is three kernels,
- * each a tile of
+ * A block does a head of a sample row and a tile of 8 positions. It is put together from two steps: `products` forms
+ * the tile's dot products with all positions, through shared memory, and `combine` adds up features of all positions
+ * with the tile's weights, in ascending order. Forward is a product, a softmax and a combination; backward is three
+ * kernels, each a tile of
  *
  *   queries  dP = mask (dout v^T), inner = sum of P dP, dS = P (dP - inner), dq = dS k / sqrt(d)
  *   keys     the same dS, transposed, dk = dS^T q / sqrt(d)
  *   keys     dv = (mask P)^T dout
  *
- * so that nothing is added up across blocks, and no memory is needed beside the arguments: the first kernel leaves inner
- * where the last one will write dv.
+ * so that nothing is added up across blocks, and no memory is needed beside the arguments: the first kernel leaves
+ * inner where the last one will write dv.
  *
  * Operations per head of a row, with t positions and d features: forward 4 t^2 d, backward 10 t^2 d (two more than
  * need be, for the second dP). Bytes (fp32): forward 16 t d + 4 t^2 and backward 28 t d + 12 t^2, as long as a head's
@@ -19,12 +19,14 @@
  */
 #include "backends/cuda/kernels/common.cuh"
 
-namespace ps {
-namespace {
+namespace ps
+{
+namespace
+{
 
-constexpr int tile = 8;         /* positions of a block */
-constexpr int others = 32;      /* positions of a step of `products` */
-constexpr int slice = 32;       /* features of a step of `products` */
+constexpr int tile = 8;    /* positions of a block */
+constexpr int others = 32; /* positions of a step of `products` */
+constexpr int slice = 32;  /* features of a step of `products` */
 constexpr int pitch = slice + 1;
 static_assert(tile * others == block_threads, "a thread forms one product of a step");
 
@@ -68,14 +70,14 @@ template <typename T> __device__ inline place<T> place_of(const attention_argume
 }
 
 /* Part 0, 1, 2 of qkv or dqkv: q, k, v. */
-template <typename T, typename U> __device__ inline strip<U> part(const attention_arguments<T> &x, const place<T> &p,
-                                                                  U *qkv, int which)
+template <typename T, typename U>
+__device__ inline strip<U> part(const attention_arguments<T> &x, const place<T> &p, U *qkv, int which)
 {
 	return strip<U>{qkv + p.row * x.time * 3 * x.width + which * x.width + p.head * x.features, 3 * x.width};
 }
 
-template <typename T, typename U> __device__ inline strip<U> plain(const attention_arguments<T> &x, const place<T> &p,
-                                                                   U *out)
+template <typename T, typename U>
+__device__ inline strip<U> plain(const attention_arguments<T> &x, const place<T> &p, U *out)
 {
 	return strip<U>{out + p.row * x.time * x.width + p.head * x.features, x.width};
 }
@@ -85,9 +87,9 @@ template <typename T> struct slices {
 };
 
 /* weights[i * time + j] = dot(a of tile position i, b of position j) for j in [from, to). Ends with a barrier. */
-template <typename T> __device__ inline void products(const place<T> &p, int64_t time, int64_t features,
-                                                      strip<const T> a, strip<const T> b, int64_t from, int64_t to,
-                                                      T *weights, slices<T> &s)
+template <typename T>
+__device__ inline void products(const place<T> &p, int64_t time, int64_t features, strip<const T> a, strip<const T> b,
+                                int64_t from, int64_t to, T *weights, slices<T> &s)
 {
 	int lane = int(threadIdx.x) % others, i = int(threadIdx.x) / others;
 	for (int64_t start = from / others * others; start < to; start += others) {
@@ -114,9 +116,9 @@ template <typename T> __device__ inline void products(const place<T> &p, int64_t
 }
 
 /* to of tile position i = factor * sum over j in [from, to) of weights[i * time + j] * b of j. */
-template <typename T> __device__ inline void combine(const place<T> &p, int64_t time, int64_t features,
-                                                     const T *weights, strip<const T> b, int64_t from, int64_t to,
-                                                     T factor, strip<T> out)
+template <typename T>
+__device__ inline void combine(const place<T> &p, int64_t time, int64_t features, const T *weights, strip<const T> b,
+                               int64_t from, int64_t to, T factor, strip<T> out)
 {
 	/* Threads that one feature leaves idle take other positions of the tile. */
 	int lanes = features > 128 ? 256 : features > 64 ? 128 : features > 32 ? 64 : 32;
@@ -142,8 +144,8 @@ template <typename T> __device__ inline void combine(const place<T> &p, int64_t 
 }
 
 /* The mask's word for probability (i, j). */
-template <typename T> __device__ inline T dropped(const attention_arguments<T> &x, const place<T> &p, int64_t i,
-                                                  int64_t j, T value)
+template <typename T>
+__device__ inline T dropped(const attention_arguments<T> &x, const place<T> &p, int64_t i, int64_t j, T value)
 {
 	if (!x.drop.active)
 		return value;
@@ -261,8 +263,7 @@ template <typename T> __global__ void attention_dv_kernel(attention_arguments<T>
 		int64_t position = p.first + j;
 		for (int64_t i = from + lane; i < x.time; i += warp_lanes) {
 			bool seen = !x.causal || i >= position;
-			weights[j * x.time + i] =
-			        seen ? dropped(x, p, i, position, probs_of(x, p, i)[position]) : T(0);
+			weights[j * x.time + i] = seen ? dropped(x, p, i, position, probs_of(x, p, i)[position]) : T(0);
 		}
 	}
 	__syncthreads();
@@ -287,8 +288,8 @@ template <typename T> attention_arguments<T> arguments_of(const ps_cuda_launch *
 	                              launch->stop};
 }
 
-template <typename T> cudaError_t launch_one(const ps_cuda_launch *launch, const ps_cuda_attention *a,
-                                             void (*kernel)(attention_arguments<T>))
+template <typename T>
+cudaError_t launch_one(const ps_cuda_launch *launch, const ps_cuda_attention *a, void (*kernel)(attention_arguments<T>))
 {
 	attention_arguments<T> x = arguments_of<T>(launch, a);
 	dim3 blocks(blocks_for(a->time, tile), unsigned(a->rows * a->heads));

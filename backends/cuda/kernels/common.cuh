@@ -21,13 +21,14 @@
 
 #if defined(__CUDACC__)
 #define PS_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
-	((kernel)<<<(blocks), (threads), (shared), (stream)>>>(__VA_ARGS__), cudaGetLastError())
-#define PS_DYNAMIC_SHARED(type, name)                                               \
-	extern __shared__ __align__(16) unsigned char ps_dynamic_shared_[];         \
+	((kernel) < < < (blocks), (threads), (shared), (stream) >>> (__VA_ARGS__), cudaGetLastError())
+#define PS_DYNAMIC_SHARED(type, name)                                       \
+	extern __shared__ __align__(16) unsigned char ps_dynamic_shared_[]; \
 	type *name = reinterpret_cast<type *>(ps_dynamic_shared_)
 #endif
 
-namespace ps {
+namespace ps
+{
 
 constexpr int warp_lanes = 32;
 constexpr int block_threads = 256;
@@ -183,8 +184,8 @@ template <typename T> __device__ inline T drop_by(const ps_cuda_dropout &d, uint
 }
 
 /* Dropout of four neighbours within one sample row, from `element` on. */
-template <typename T> __device__ inline void drop4_in_row(const ps_cuda_dropout &d, uint32_t row, int64_t element,
-                                                          T (&value)[4])
+template <typename T>
+__device__ inline void drop4_in_row(const ps_cuda_dropout &d, uint32_t row, int64_t element, T (&value)[4])
 {
 	words block = philox(d, row, uint32_t(element / 4));
 	if (element % 4 == 0) {
@@ -202,7 +203,8 @@ template <typename T> __device__ inline void drop4_in_row(const ps_cuda_dropout 
 }
 
 /* Dropout of the elements [at, at + 4) of a tensor with `elements` in each sample row. */
-template <typename T> __device__ inline void drop4(const ps_cuda_dropout &d, int64_t elements, int64_t at, T (&value)[4])
+template <typename T>
+__device__ inline void drop4(const ps_cuda_dropout &d, int64_t elements, int64_t at, T (&value)[4])
 {
 	if (!d.active)
 		return;

@@ -6,8 +6,10 @@
  */
 #include "backends/cuda/kernels/common.cuh"
 
-namespace ps {
-namespace {
+namespace ps
+{
+namespace
+{
 
 template <typename T> struct elementwise_arguments {
 	const T *a, *b;
@@ -80,8 +82,12 @@ struct elementwise_body {
 		        elementwise_kernel<T, PS_CUDA_RELU_DROPOUT_FWD, VECTOR>,
 		        elementwise_kernel<T, PS_CUDA_RELU_DROPOUT_BWD, VECTOR>,
 		};
-		elementwise_arguments<T> x = {static_cast<const T *>(a), static_cast<const T *>(b), static_cast<T *>(y),
-		                              count,                     elements,                  *drop,
+		elementwise_arguments<T> x = {static_cast<const T *>(a),
+		                              static_cast<const T *>(b),
+		                              static_cast<T *>(y),
+		                              count,
+		                              elements,
+		                              *drop,
 		                              launch->stop};
 		kernel_type kernel = kernels[kind];
 		return PS_LAUNCH(kernel, blocks_for((count + 3) / 4), block_threads, 0, launch->stream, x);

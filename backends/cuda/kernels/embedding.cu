@@ -6,8 +6,10 @@
  */
 #include "backends/cuda/kernels/common.cuh"
 
-namespace ps {
-namespace {
+namespace ps
+{
+namespace
+{
 
 /* One block: the first bad element of all. 4 bytes per element. */
 __global__ void check_range_kernel(const int32_t *tokens, int64_t count, int64_t bound, ps_cuda_fault *fault, int *stop)
@@ -151,8 +153,8 @@ struct embedding_bwd_body {
 		                                launch->stop};
 		void (*kernel)(embedding_bwd_arguments<T>) = embedding_bwd_kernel<T, VECTOR>;
 		int64_t quads = (e->width + 3) / 4;
-		int threads = quads < block_threads ? int((quads + warp_lanes - 1) / warp_lanes) * warp_lanes
-		                                    : block_threads;
+		int threads =
+		        quads < block_threads ? int((quads + warp_lanes - 1) / warp_lanes) * warp_lanes : block_threads;
 		dim3 blocks(unsigned(x.count), blocks_for(quads, threads));
 		return PS_LAUNCH(kernel, blocks, threads, 0, launch->stream, x);
 	}

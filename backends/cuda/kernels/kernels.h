@@ -35,8 +35,8 @@ struct ps_cuda_fault {
 };
 
 /* Sets *stop and fills *fault when an element of tokens (count) is outside of [0, bound). */
-cudaError_t ps__cuda_check_range(const struct ps_cuda_launch *launch, const int32_t *tokens, int64_t count, int64_t bound,
-                                 struct ps_cuda_fault *fault, int *stop);
+cudaError_t ps__cuda_check_range(const struct ps_cuda_launch *launch, const int32_t *tokens, int64_t count,
+                                 int64_t bound, struct ps_cuda_fault *fault, int *stop);
 
 enum ps_cuda_elementwise {
 	PS_CUDA_ADD,              /* y = a + b */
@@ -90,7 +90,8 @@ struct ps_cuda_embedding {
 	struct ps_cuda_dropout drop;
 };
 cudaError_t ps__cuda_embedding_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_embedding *embedding);
-cudaError_t ps__cuda_embedding_bwd_weight(const struct ps_cuda_launch *launch, const struct ps_cuda_embedding *embedding);
+cudaError_t ps__cuda_embedding_bwd_weight(const struct ps_cuda_launch *launch,
+                                          const struct ps_cuda_embedding *embedding);
 
 struct ps_cuda_attention {
 	const void *qkv, *dout;

@@ -7,8 +7,10 @@
  */
 #include "backends/cuda/kernels/common.cuh"
 
-namespace ps {
-namespace {
+namespace ps
+{
+namespace
+{
 
 constexpr int loss_threads = 512;
 constexpr int loss_warps = loss_threads / warp_lanes;

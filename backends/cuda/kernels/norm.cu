@@ -9,8 +9,10 @@
  */
 #include "backends/cuda/kernels/common.cuh"
 
-namespace ps {
-namespace {
+namespace ps
+{
+namespace
+{
 
 constexpr int kept_quads = 4;
 constexpr int warps_in_block = block_threads / warp_lanes;
@@ -34,8 +36,8 @@ template <typename T> struct norm_arguments {
 };
 
 /* The quad at `column` of the row: from x, or formed from z and the residual and stored as the sum. */
-template <typename T, bool VECTOR, bool FUSED> __device__ inline void take(const norm_arguments<T> &x, int64_t row,
-                                                                           int64_t column, bool first, T (&value)[4])
+template <typename T, bool VECTOR, bool FUSED>
+__device__ inline void take(const norm_arguments<T> &x, int64_t row, int64_t column, bool first, T (&value)[4])
 {
 	int64_t at = row * x.columns + column, left = x.columns - column;
 	if (!FUSED) {
@@ -56,8 +58,8 @@ template <typename T, bool VECTOR, bool FUSED> __device__ inline void take(const
 	store4<VECTOR>(x.sum + at, value, left);
 }
 
-template <typename T> __device__ inline void normalize(const norm_arguments<T> &x, int64_t column, T mean, T rstd,
-                                                       T (&value)[4])
+template <typename T>
+__device__ inline void normalize(const norm_arguments<T> &x, int64_t column, T mean, T rstd, T (&value)[4])
 {
 #pragma unroll
 	for (int i = 0; i < 4; i++)
@@ -162,8 +164,9 @@ template <typename T> struct norm_bwd_arguments {
 };
 
 /* g = dy * gamma and xhat of a quad; both are 0 beyond the row's end. */
-template <typename T, bool VECTOR> __device__ inline void terms(const norm_bwd_arguments<T> &x, int64_t row,
-                                                                int64_t column, T mean, T rstd, T (&g)[4], T (&xhat)[4])
+template <typename T, bool VECTOR>
+__device__ inline void terms(const norm_bwd_arguments<T> &x, int64_t row, int64_t column, T mean, T rstd, T (&g)[4],
+                             T (&xhat)[4])
 {
 	int64_t at = row * x.columns + column, left = x.columns - column;
 	load4<VECTOR>(g, x.dy + at, left);
@@ -176,9 +179,9 @@ template <typename T, bool VECTOR> __device__ inline void terms(const norm_bwd_a
 	}
 }
 
-template <typename T, bool VECTOR> __device__ inline void give(const norm_bwd_arguments<T> &x, int64_t row,
-                                                               int64_t column, T rstd, T avg_g, T avg_gx, T (&g)[4],
-                                                               const T (&xhat)[4])
+template <typename T, bool VECTOR>
+__device__ inline void give(const norm_bwd_arguments<T> &x, int64_t row, int64_t column, T rstd, T avg_g, T avg_gx,
+                            T (&g)[4], const T (&xhat)[4])
 {
 	int64_t at = row * x.columns + column, left = x.columns - column;
 #pragma unroll

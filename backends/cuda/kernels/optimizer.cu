@@ -5,8 +5,10 @@
  */
 #include "backends/cuda/kernels/common.cuh"
 
-namespace ps {
-namespace {
+namespace ps
+{
+namespace
+{
 
 constexpr int per_thread = 16; /* elements, until there are PS_CUDA_PARTIALS blocks */
 
@@ -65,7 +67,8 @@ struct squares_body {
 	}
 };
 
-/* One block. The sums are added in ascending order, from shared memory. Written so that a NaN norm makes the scale NaN. */
+/* One block. The sums are added in ascending order, from shared memory. Written so that a NaN norm makes the scale NaN.
+ */
 __global__ void clip_kernel(const double *sums, int64_t count, double *norm, double *scale, double max_norm,
                             const int *stop)
 {
@@ -132,8 +135,7 @@ struct sgd_body {
 
 	template <typename T, bool VECTOR> cudaError_t run() const
 	{
-		sgd_arguments<T> x = {
-		        static_cast<T *>(w), static_cast<const T *>(g), count, lr, scale, launch->stop};
+		sgd_arguments<T> x = {static_cast<T *>(w), static_cast<const T *>(g), count, lr, scale, launch->stop};
 		void (*kernel)(sgd_arguments<T>) = sgd_kernel<T, VECTOR>;
 		return PS_LAUNCH(kernel, blocks_for((count + 3) / 4), block_threads, 0, launch->stream, x);
 	}
@@ -156,8 +158,8 @@ extern "C" cudaError_t ps__cuda_sum_squares(const ps_cuda_launch *launch, const 
 	return PS_LAUNCH(kernel, 1, ps::block_threads, 0, launch->stream, partials, int(blocks), out, launch->stop);
 }
 
-extern "C" cudaError_t ps__cuda_clip_scale(const ps_cuda_launch *launch, const double *sums, int64_t count, double *norm,
-                                           double *scale, double max_norm)
+extern "C" cudaError_t ps__cuda_clip_scale(const ps_cuda_launch *launch, const double *sums, int64_t count,
+                                           double *norm, double *scale, double max_norm)
 {
 	void (*kernel)(const double *, int64_t, double *, double *, double, const int *) = ps::clip_kernel;
 	return PS_LAUNCH(kernel, 1, ps::block_threads, 0, launch->stream, sums, count, norm, scale, max_norm,

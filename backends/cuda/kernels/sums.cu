@@ -9,8 +9,10 @@
  */
 #include "backends/cuda/kernels/common.cuh"
 
-namespace ps {
-namespace {
+namespace ps
+{
+namespace
+{
 
 constexpr int tile_columns = 32;
 constexpr int tile_rows = 32;
@@ -24,8 +26,9 @@ template <typename T> struct sums_arguments {
 	const int *stop;
 };
 
-template <typename T, bool NORM> __device__ inline void fetch(const sums_arguments<T> &x, int64_t row, int64_t column,
-                                                              T (&first)[per_thread], T (&second)[per_thread])
+template <typename T, bool NORM>
+__device__ inline void fetch(const sums_arguments<T> &x, int64_t row, int64_t column, T (&first)[per_thread],
+                             T (&second)[per_thread])
 {
 #pragma unroll
 	for (int i = 0; i < per_thread; i++) {
@@ -73,9 +76,9 @@ template <typename T, bool NORM> __global__ void sums_kernel(sums_arguments<T> x
 		out[column] = sum;
 }
 
-template <typename T, bool NORM> cudaError_t launch_sums(const ps_cuda_launch *launch, const void *dy, const void *x,
-                                                         const void *mean, const void *rstd, void *first, void *second,
-                                                         int64_t rows, int64_t columns, bool accumulate)
+template <typename T, bool NORM>
+cudaError_t launch_sums(const ps_cuda_launch *launch, const void *dy, const void *x, const void *mean, const void *rstd,
+                        void *first, void *second, int64_t rows, int64_t columns, bool accumulate)
 {
 	sums_arguments<T> arguments = {static_cast<const T *>(dy),
 	                               static_cast<const T *>(x),

@@ -20,8 +20,10 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-namespace emulated {
-namespace {
+namespace emulated
+{
+namespace
+{
 
 enum { FRESH, READY, AT_BLOCK, AT_WARP, DONE };
 constexpr size_t stack_bytes = size_t(256) << 10;

@@ -4,7 +4,8 @@
 
 #include "cuda_runtime.h"
 
-namespace emulated {
+namespace emulated
+{
 
 /* Runs all blocks; false when threads were left waiting at a barrier. seed 0: threads in ascending order. */
 bool run_kernel(const dim3 &grid, const dim3 &block, size_t shared, const std::function<void()> &body, uint64_t seed);

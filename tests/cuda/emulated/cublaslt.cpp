@@ -21,13 +21,15 @@ struct fake_preference {
 	uint64_t workspace = 0;
 };
 
-namespace {
+namespace
+{
 
 constexpr int64_t together = 4;
 
 /* sums (together, n) += the rows of a (k, n) times the columns j and on of op(b), each in ascending order of k. */
-template <typename T> void add_products(T *sums, const T *a, int64_t stride, int64_t n, int64_t k, const T *b,
-                                        int64_t step, const int64_t (&column)[together])
+template <typename T>
+void add_products(T *sums, const T *a, int64_t stride, int64_t n, int64_t k, const T *b, int64_t step,
+                  const int64_t (&column)[together])
 {
 	for (int64_t q = 0; q < k; q++) {
 		const T *row = a + q * stride;
@@ -43,9 +45,9 @@ template <typename T> void add_products(T *sums, const T *a, int64_t stride, int
 }
 
 /* d = alpha op(a) op(b) + beta c + bias, four columns of d at a time. */
-template <typename T> void multiply(const fake_product &p, T alpha, const T *a, const fake_layout &la, const T *b,
-                                    const fake_layout &lb, T beta, const T *c, const fake_layout &lc, T *d,
-                                    const fake_layout &ld)
+template <typename T>
+void multiply(const fake_product &p, T alpha, const T *a, const fake_layout &la, const T *b, const fake_layout &lb,
+              T beta, const T *c, const fake_layout &lc, T *d, const fake_layout &ld)
 {
 	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns, stride = la.stride;
 	const T *bias = static_cast<const T *>(p.bias);
@@ -77,10 +79,10 @@ template <typename T> void multiply(const fake_product &p, T alpha, const T *a, 
 	}
 }
 
-template <typename T> std::function<void()> product_of(const fake_product &p, const void *alpha, const void *a,
-                                                       const fake_layout &la, const void *b, const fake_layout &lb,
-                                                       const void *beta, const void *c, const fake_layout &lc, void *d,
-                                                       const fake_layout &ld)
+template <typename T>
+std::function<void()> product_of(const fake_product &p, const void *alpha, const void *a, const fake_layout &la,
+                                 const void *b, const fake_layout &lb, const void *beta, const void *c,
+                                 const fake_layout &lc, void *d, const fake_layout &ld)
 {
 	T alpha_value = *static_cast<const T *>(alpha), beta_value = *static_cast<const T *>(beta);
 	return [=] {
@@ -219,9 +221,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
 {
 	if (!fits(product, la, lb, ld) || algo->data[0] != 1)
 		return CUBLAS_STATUS_INVALID_VALUE;
-	std::function<void()> body =
-	        product->type == CUDA_R_64F ? product_of<double>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
-	                                    : product_of<float>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld);
+	std::function<void()> body = product->type == CUDA_R_64F
+	                                     ? product_of<double>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
+	                                     : product_of<float>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld);
 	/* As a kernel of one thread that the emulation runs 32 times: only the first one works. */
 	cudaError_t error = emulated::enqueue(stream, dim3(1), dim3(emulated::lanes), 0, [body] {
 		if (emulated::here().thread.x == 0)

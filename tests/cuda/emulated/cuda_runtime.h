@@ -2,9 +2,9 @@
  * What the kernels use of CUDA C++, for a C++ compiler.
  *
  * A launch becomes a command of the stand-in's stream that runs the blocks one after the other. The threads of a block
- * are run one by one; one that comes to a barrier is left there, on a stack of its own, until all have come (block.cpp).
- * Shared memory is a static variable of the stream's thread. Threads run in ascending order, or, with a seed, in a
- * different order in each block, so that a barrier that is not there shows as a wrong result.
+ * are run one by one; one that comes to a barrier is left there, on a stack of its own, until all have come
+ * (block.cpp). Shared memory is a static variable of the stream's thread. Threads run in ascending order, or, with a
+ * seed, in a different order in each block, so that a barrier that is not there shows as a wrong result.
  */
 #ifndef PS_TESTS_CUDA_RUNTIME_H
 #define PS_TESTS_CUDA_RUNTIME_H
@@ -33,7 +33,8 @@ struct dim3 {
 	}
 };
 
-namespace emulated {
+namespace emulated
+{
 
 constexpr unsigned lanes = 32;
 

@@ -15,7 +15,7 @@ enum fake_failure { FAKE_CALL, FAKE_COMMAND };
 
 struct fake_cuda {
 	/* The nth call or command from now on fails with the code, once; 0: none. */
-	void (*fail)(enum fake_failure what, long nth, int code);
+	void (*fail_nth)(enum fake_failure what, long nth, int code);
 	/* How often that has happened. */
 	long (*failed)(void);
 	/* Ends a sticking error, as a new process would. */

@@ -7,6 +7,7 @@
 #include "block.h"
 #include "fake.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -16,9 +17,9 @@
 #include <mutex>
 #include <set>
 #include <thread>
-#include <chrono>
 
-namespace {
+namespace
+{
 
 struct record {
 	bool done = false;
@@ -94,11 +95,11 @@ cudaError_t enter()
 	return the().sticky == cudaSuccess ? cudaSuccess : fail(the().sticky);
 }
 
-#define ENTER()                                \
-	do {                                   \
-		cudaError_t error_ = enter();  \
-		if (error_ != cudaSuccess)     \
-			return error_;         \
+#define ENTER()                               \
+	do {                                  \
+		cudaError_t error_ = enter(); \
+		if (error_ != cudaSuccess)    \
+			return error_;        \
 	} while (0)
 
 /* The device that [at, at + bytes) is on, -1: pinned, -2: pageable, -3: across the end of an allocation. */
@@ -202,7 +203,8 @@ struct CUevent_st {
 	std::shared_ptr<record> last; /* guarded by the state's mutex */
 };
 
-namespace {
+namespace
+{
 
 cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 {
@@ -214,7 +216,8 @@ cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 
 } // namespace
 
-namespace emulated {
+namespace emulated
+{
 
 cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
 {
@@ -316,7 +319,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned)
 	ENTER();
 	std::lock_guard<std::mutex> hold(the().mutex);
 	return the().enabled.insert({current_device, peer}).second ? cudaSuccess
-	                                                            : fail(cudaErrorPeerAccessAlreadyEnabled);
+	                                                           : fail(cudaErrorPeerAccessAlreadyEnabled);
 }
 
 static cudaError_t allocate(void **pointer, size_t bytes, int device)
