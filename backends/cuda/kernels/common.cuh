@@ -20,9 +20,10 @@
 #include <cuda_runtime.h>
 
 #if defined(__CUDACC__)
-/* clang-format off: it takes the launch's brackets apart */
+/* It would take the launch's brackets apart. */
+/* clang-format off */
 #define PS_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
-	((kernel) < < < (blocks), (threads), (shared), (stream) >>> (__VA_ARGS__), cudaGetLastError())
+	((kernel)<<<(blocks), (threads), (shared), (stream)>>>(__VA_ARGS__), cudaGetLastError())
 /* clang-format on */
 #define PS_DYNAMIC_SHARED(type, name)                                       \
 	extern __shared__ __align__(16) unsigned char ps_dynamic_shared_[]; \
