@@ -104,7 +104,7 @@ static ps_status open_on(struct cuda_device *device, const char *name)
 
 ps_status ps__cuda_device_open(ps_device *out, const char *spec)
 {
-	int count, ordinal;
+	int count, ordinal = 0;
 	ps_device_info info;
 	struct cudaDeviceProp properties;
 	PS_TRY(count_devices(&count));
