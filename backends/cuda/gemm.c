@@ -87,6 +87,12 @@ static uint64_t alignment(ps_tensor matrix)
 	return bits & (~bits + 1);
 }
 
+/* Can cuBLASLt add the bias? Not in fp64, and in fp32 not from just any address. */
+static bool fuses_bias(const ps_args_gemm *x)
+{
+	return ps_tensor_present(x->bias) && x->c.dtype == PS_F32 && (uintptr_t)ps__cuda_data(x->bias) % 16 == 0;
+}
+
 static struct key key_of(const ps_args_gemm *x)
 {
 	struct key key;
@@ -94,8 +100,9 @@ static struct key key_of(const ps_args_gemm *x)
 	key.dtype = x->c.dtype;
 	key.trans_a = x->trans_a;
 	key.trans_b = x->trans_b;
-	key.accumulate = x->accumulate;
-	key.bias = ps_tensor_present(x->bias);
+	key.bias = fuses_bias(x);
+	/* A bias that is not fused is in c before the product. */
+	key.accumulate = x->accumulate || (ps_tensor_present(x->bias) && !key.bias);
 	key.n = x->c.dims[1];
 	key.k = x->trans_a ? x->a.dims[0] : x->a.dims[1];
 	key.lda = pitch(x->a);
@@ -286,7 +293,18 @@ struct product {
 	const struct cuda_plan *plan;
 	const void *a, *b, *bias;
 	void *c;
+	bool accumulate;
 };
+
+/* Writes the bias into c, or adds it there. */
+static ps_status set_rows(struct cuda_queue *q, const struct product *x)
+{
+	const struct key *key = &x->plan->key;
+	struct ps_cuda_launch launch = {.stream = q->stream, .dtype = key->dtype, .stop = q->stop};
+	CUDA_TRY(q->queue->device->info.name,
+	         ps__cuda_set_rows(&launch, x->c, key->ldc, x->bias, x->plan->m, key->n, x->accumulate));
+	return PS_OK;
+}
 
 static ps_status gemm_runner(struct cuda_queue *q, const void *arguments)
 {
@@ -298,6 +316,8 @@ static ps_status gemm_runner(struct cuda_queue *q, const void *arguments)
 	const void *alpha = wide ? (const void *)&one64 : &one;
 	const void *beta = wide ? (const void *)(add ? &one64 : &zero64) : add ? &one : &zero;
 	(void)ps__cuda_flight(q, false);
+	if (x->bias && !plan->key.bias)
+		PS_TRY(set_rows(q, x));
 	/* The pointer of the bias is part of the description; plans are shared by queues, so that it is locked. */
 	pthread_mutex_lock(&q->device->mutex);
 	cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
@@ -336,6 +356,7 @@ ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments)
 	                          .a = ps__cuda_data(x->a),
 	                          .b = ps__cuda_data(x->b),
 	                          .bias = ps__cuda_data(x->bias),
-	                          .c = ps__cuda_data(x->c)};
+	                          .c = ps__cuda_data(x->c),
+	                          .accumulate = x->accumulate};
 	return ps__cuda_enqueue(queue, gemm_runner, &product, sizeof product);
 }

@@ -94,8 +94,47 @@ struct elementwise_body {
 	}
 };
 
+template <typename T> struct rows_arguments {
+	T *c;
+	const T *bias;
+	int64_t stride, columns, count;
+	bool accumulate;
+	const int *stop;
+};
+
+/* 4 bytes per element (fp32), 8 when it accumulates: where cuBLASLt does not take a bias. */
+template <typename T> __global__ void rows_kernel(rows_arguments<T> x)
+{
+	if (*x.stop)
+		return;
+	int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+	if (index >= x.count)
+		return;
+	int64_t row = index / x.columns, column = index - row * x.columns;
+	T *at = x.c + row * x.stride + column;
+	*at = x.accumulate ? *at + x.bias[column] : x.bias[column];
+}
+
+template <typename T>
+cudaError_t set_rows(const ps_cuda_launch *launch, void *c, int64_t stride, const void *bias, int64_t rows,
+                     int64_t columns, bool accumulate)
+{
+	rows_arguments<T> x = {
+	        static_cast<T *>(c), static_cast<const T *>(bias), stride, columns, rows * columns, accumulate,
+	        launch->stop};
+	void (*kernel)(rows_arguments<T>) = rows_kernel<T>;
+	return PS_LAUNCH(kernel, blocks_for(x.count), block_threads, 0, launch->stream, x);
+}
+
 } // namespace
 } // namespace ps
+
+extern "C" cudaError_t ps__cuda_set_rows(const ps_cuda_launch *launch, void *c, int64_t stride, const void *bias,
+                                         int64_t rows, int64_t columns, bool accumulate)
+{
+	return launch->dtype == PS_F64 ? ps::set_rows<double>(launch, c, stride, bias, rows, columns, accumulate)
+	                               : ps::set_rows<float>(launch, c, stride, bias, rows, columns, accumulate);
+}
 
 extern "C" cudaError_t ps__cuda_elementwise(const ps_cuda_launch *launch, ps_cuda_elementwise kind, const void *a,
                                             const void *b, void *y, int64_t count, int64_t elements,

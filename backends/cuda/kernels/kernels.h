@@ -51,6 +51,10 @@ cudaError_t ps__cuda_elementwise(const struct ps_cuda_launch *launch, enum ps_cu
                                  const void *b, void *y, int64_t count, int64_t elements,
                                  const struct ps_cuda_dropout *drop);
 
+/* c (rows, columns), rows `stride` apart: each row = bias (+ the row). */
+cudaError_t ps__cuda_set_rows(const struct ps_cuda_launch *launch, void *c, int64_t stride, const void *bias,
+                              int64_t rows, int64_t columns, bool accumulate);
+
 /* y (columns) = sum of the rows of x (rows, columns) in ascending order (+ y). */
 cudaError_t ps__cuda_column_sum(const struct ps_cuda_launch *launch, const void *x, void *y, int64_t rows,
                                 int64_t columns, bool accumulate);

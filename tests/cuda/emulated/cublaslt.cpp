@@ -182,6 +182,8 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t pr
 {
 	if (!fits(product, a, b, d))
 		return CUBLAS_STATUS_INVALID_VALUE;
+	if (product->type == CUDA_R_64F && product->epilogue != CUBLASLT_EPILOGUE_DEFAULT)
+		return CUBLAS_STATUS_NOT_SUPPORTED;
 	*result = cublasLtMatmulHeuristicResult_t{*algo, 0, CUBLAS_STATUS_SUCCESS};
 	return CUBLAS_STATUS_SUCCESS;
 }
@@ -219,7 +221,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
                               const void *c, cublasLtMatrixLayout_t lc, void *d, cublasLtMatrixLayout_t ld,
                               const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
 {
-	if (!fits(product, la, lb, ld) || algo->data[0] != 1)
+	bool biased = product->epilogue == CUBLASLT_EPILOGUE_BIAS;
+	if (!fits(product, la, lb, ld) || algo->data[0] != 1 ||
+	    (biased && reinterpret_cast<uintptr_t>(product->bias) % 16))
 		return CUBLAS_STATUS_INVALID_VALUE;
 	std::function<void()> body = product->type == CUDA_R_64F
 	                                     ? product_of<double>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
