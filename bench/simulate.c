@@ -46,8 +46,9 @@ static ps_status run(const char *name, int stages, int micro_batches)
 
 int main(int argc, char **argv)
 {
-	int stages = argc > 1 ? atoi(argv[1]) : 1024;
-	int micro_batches = argc > 2 ? atoi(argv[2]) : 4096;
+	/* A word that is no number is 0, which the schedule refuses. */
+	int stages = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1024;
+	int micro_batches = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 4096;
 	printf("%d stages, %d micro-batches\n", stages, micro_batches);
 	for (const ps_schedule_rule *rule = ps_schedule_rules(); rule->name; rule++) {
 		if (rule->stages_per_rank > 1)

@@ -13,7 +13,7 @@ endif()
 install(TARGETS penstock EXPORT penstock-targets
 	LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(DIRECTORY "${CMAKE_SOURCE_DIR}/include/penstock" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
-	FILES_MATCHING PATTERN "*.h")
+	FILES_MATCHING PATTERN "*.h" PATTERN "*.def")
 
 # The programs are the executables of tools/. `runtime` is all that a run needs: scripts/train builds that alone.
 add_custom_target(runtime DEPENDS penstock)

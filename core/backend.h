@@ -18,6 +18,8 @@ ps_status ps__device_open_on(ps_device **out, const ps_backend *backend, const c
 
 /* The shared check of an op's arguments: PS_EINVAL with op, argument and shapes. */
 ps_status ps__op_check(const ps_device *device, ps_op op, const void *arguments) PS_WARN_UNUSED;
+/* Its last part: arguments that passed the others share memory only where the op allows it. */
+ps_status ps__op_check_aliases(const ps_device *device, ps_op op, const void *arguments) PS_WARN_UNUSED;
 /* Bytes of the op's argument struct, and where its ps_dropout stands in it (-1: it has none). */
 size_t ps__op_bytes(ps_op op);
 int ps__op_dropout_offset(ps_op op);

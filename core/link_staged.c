@@ -133,7 +133,7 @@ static ps_status reserve(struct staging *s, size_t more)
 	struct item *ring = malloc(capacity * sizeof *ring);
 	if (!ring)
 		return ps_fail(PS_ENOMEM, "out of memory for the transfers of link %s", s->label);
-	for (size_t i = 0; i < s->count; i++)
+	for (size_t i = 0; i < s->count && s->capacity; i++)
 		ring[i] = s->ring[(s->head + i) % s->capacity];
 	free(s->ring);
 	s->ring = ring;

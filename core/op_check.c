@@ -202,35 +202,48 @@ static ps_status check_embedding_bwd_weight(const struct check *check, const ps_
 	return probability(check, x->drop.p);
 }
 
-/* The tensors that all forms of layernorm share: x (…, E) and what goes with its rows and columns. */
-static ps_status check_norm(const struct check *check, ps_tensor x, ps_tensor mean, ps_tensor rstd)
+/* The tensors that all forms of layernorm share: what is normalized (…, E), and what goes with its rows. */
+static ps_status check_norm(const struct check *check, const char *name, ps_tensor x, ps_tensor mean, ps_tensor rstd)
 {
-	PS_TRY(floating(check, "x", x));
-	PS_TRY(dense(check, "x", x, x.dtype));
+	PS_TRY(floating(check, name, x));
+	PS_TRY(dense(check, name, x, x.dtype));
 	int64_t n = ps_tensor_count(x) / last_dim(x);
 	PS_TRY(vector(check, "mean", mean, x.dtype, n));
 	return vector(check, "rstd", rstd, x.dtype, n);
 }
 
-static ps_status check_layernorm_fwd(const struct check *check, const ps_args_layernorm_fwd *x)
+/* `name` is what the op calls its x. */
+static ps_status check_norm_fwd(const struct check *check, const char *name, const ps_args_layernorm_fwd *x)
 {
-	PS_TRY(check_norm(check, x->x, x->mean, x->rstd));
+	PS_TRY(check_norm(check, name, x->x, x->mean, x->rstd));
 	PS_TRY(vector(check, "gamma", x->gamma, x->x.dtype, last_dim(x->x)));
 	PS_TRY(vector(check, "beta", x->beta, x->x.dtype, last_dim(x->x)));
 	return same(check, "y", x->y, x->x);
 }
 
-static ps_status check_layernorm_bwd_input(const struct check *check, const ps_args_layernorm_bwd_input *x)
+static ps_status check_layernorm_fwd(const struct check *check, const ps_args_layernorm_fwd *x)
 {
-	PS_TRY(check_norm(check, x->x, x->mean, x->rstd));
+	return check_norm_fwd(check, "x", x);
+}
+
+/* `name` and `gradient` are what the op calls its x and its dx. */
+static ps_status check_norm_bwd(const struct check *check, const char *name, const char *gradient,
+                                const ps_args_layernorm_bwd_input *x)
+{
+	PS_TRY(check_norm(check, name, x->x, x->mean, x->rstd));
 	PS_TRY(vector(check, "gamma", x->gamma, x->x.dtype, last_dim(x->x)));
 	PS_TRY(same(check, "dy", x->dy, x->x));
-	return same(check, "dx", x->dx, x->x);
+	return same(check, gradient, x->dx, x->x);
+}
+
+static ps_status check_layernorm_bwd_input(const struct check *check, const ps_args_layernorm_bwd_input *x)
+{
+	return check_norm_bwd(check, "x", "dx", x);
 }
 
 static ps_status check_layernorm_bwd_weight(const struct check *check, const ps_args_layernorm_bwd_weight *x)
 {
-	PS_TRY(check_norm(check, x->x, x->mean, x->rstd));
+	PS_TRY(check_norm(check, "x", x->x, x->mean, x->rstd));
 	PS_TRY(same(check, "dy", x->dy, x->x));
 	PS_TRY(vector(check, "dgamma", x->dgamma, x->x.dtype, last_dim(x->x)));
 	return vector(check, "dbeta", x->dbeta, x->x.dtype, last_dim(x->x));
@@ -238,8 +251,8 @@ static ps_status check_layernorm_bwd_weight(const struct check *check, const ps_
 
 static ps_status check_dropout_add_layernorm_fwd(const struct check *check, const ps_args_dropout_add_layernorm_fwd *x)
 {
-	PS_TRY(check_layernorm_fwd(check,
-	                           &(ps_args_layernorm_fwd){x->sum, x->gamma, x->beta, x->y, x->mean, x->rstd, 0}));
+	PS_TRY(check_norm_fwd(check, "sum",
+	                      &(ps_args_layernorm_fwd){x->sum, x->gamma, x->beta, x->y, x->mean, x->rstd, 0}));
 	PS_TRY(same(check, "z", x->z, x->sum));
 	PS_TRY(same(check, "residual", x->residual, x->sum));
 	return probability(check, x->drop.p);
@@ -248,21 +261,22 @@ static ps_status check_dropout_add_layernorm_fwd(const struct check *check, cons
 static ps_status check_dropout_add_layernorm_bwd_input(const struct check *check,
                                                        const ps_args_dropout_add_layernorm_bwd_input *x)
 {
-	PS_TRY(check_layernorm_bwd_input(
-	        check, &(ps_args_layernorm_bwd_input){x->dy, x->sum, x->mean, x->rstd, x->gamma, x->dresidual}));
+	PS_TRY(check_norm_bwd(check, "sum", "dresidual",
+	                      &(ps_args_layernorm_bwd_input){x->dy, x->sum, x->mean, x->rstd, x->gamma, x->dresidual}));
 	PS_TRY(same(check, "dz", x->dz, x->sum));
 	return probability(check, x->drop.p);
 }
 
-static ps_status check_attention(const struct check *check, ps_tensor qkv, ps_tensor probs, ps_tensor out, int heads,
-                                 float p)
+/* `name` is what the op calls its out (rows, time, E). */
+static ps_status check_attention(const struct check *check, ps_tensor qkv, ps_tensor probs, const char *name,
+                                 ps_tensor out, int heads, float p)
 {
-	PS_TRY(floating(check, "out", out));
-	PS_TRY(dense(check, "out", out, out.dtype));
+	PS_TRY(floating(check, name, out));
+	PS_TRY(dense(check, name, out, out.dtype));
 	PS_TRY(dense(check, "qkv", qkv, out.dtype));
 	PS_TRY(dense(check, "probs", probs, out.dtype));
 	if (out.rank != 3)
-		return bad(check, "out", out, "(rows, time, E)");
+		return bad(check, name, out, "(rows, time, E)");
 	int64_t rows = out.dims[0], time = out.dims[1], width = out.dims[2];
 	if (heads <= 0 || width % heads)
 		return ps_fail(PS_EINVAL, "%s on %s: %d heads do not divide the width %" PRId64, ps_op_name(check->op),
@@ -277,12 +291,12 @@ static ps_status check_attention(const struct check *check, ps_tensor qkv, ps_te
 
 static ps_status check_attention_fwd(const struct check *check, const ps_args_attention_fwd *x)
 {
-	return check_attention(check, x->qkv, x->probs, x->out, x->heads, x->drop.p);
+	return check_attention(check, x->qkv, x->probs, "out", x->out, x->heads, x->drop.p);
 }
 
 static ps_status check_attention_bwd(const struct check *check, const ps_args_attention_bwd *x)
 {
-	PS_TRY(check_attention(check, x->qkv, x->probs, x->dout, x->heads, x->drop.p));
+	PS_TRY(check_attention(check, x->qkv, x->probs, "dout", x->dout, x->heads, x->drop.p));
 	return same(check, "dqkv", x->dqkv, x->qkv);
 }
 
@@ -318,16 +332,21 @@ static ps_status check_sgd(const struct check *check, const ps_args_sgd *x)
 	return vector(check, "scale", x->scale, PS_F64, 1);
 }
 
-ps_status ps__op_check(const ps_device *device, ps_op op, const void *arguments)
+static ps_status check_one(const struct check *check, ps_op op, const void *arguments)
 {
-	const struct check check = {device, op};
 	switch (op) {
 #define PS_OP(name, text)  \
 	case PS_OP_##name: \
-		return check_##name(&check, arguments);
+		return check_##name(check, arguments);
 #include <penstock/ops.def>
 	case PS_OP_COUNT:
 		break;
 	}
 	return ps_fail(PS_EINVAL, "no op has the number %d", (int)op);
+}
+
+ps_status ps__op_check(const ps_device *device, ps_op op, const void *arguments)
+{
+	PS_TRY(check_one(&(const struct check){device, op}, op, arguments));
+	return ps__op_check_aliases(device, op, arguments);
 }

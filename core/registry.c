@@ -101,9 +101,10 @@ static ps_status load(struct entry *entry, const char *path)
 	ps_status status = ps__backend_complete(&entry->full, table);
 	if (status != PS_OK)
 		return ps_fail_context(status, "%s", path);
-	if (strcmp(table->name, entry->name))
+	const char *name = entry->full.table.name;
+	if (strcmp(name, entry->name) != 0)
 		return ps_fail(PS_ENODEV, "%s: its table is named %s, which should be %s as in the file's name", path,
-		               table->name, entry->name);
+		               name, entry->name);
 	return PS_OK;
 }
 
@@ -134,8 +135,9 @@ static ps_status each_folder(ps_status (*use)(const char *folder, const char *na
 		}
 		at += length + (at[length] == ':');
 	}
-	if (ps__library_folder(folder, sizeof folder - sizeof "/penstock")) {
-		strcat(folder, "/penstock");
+	static const char beside[] = "/penstock";
+	if (ps__library_folder(folder, sizeof folder - sizeof beside)) {
+		memcpy(folder + strlen(folder), beside, sizeof beside);
 		PS_TRY(use(folder, name));
 	}
 	return use(PS_MODULE_FOLDER, name);
@@ -157,8 +159,8 @@ static bool module_name(const char *file, char name[NAME_BYTES])
 	size_t length = strlen(file), around = strlen(MODULE_PREFIX) + strlen(MODULE_SUFFIX);
 	if (length <= around || length - around >= NAME_BYTES)
 		return false;
-	if (strncmp(file, MODULE_PREFIX, strlen(MODULE_PREFIX)) ||
-	    strcmp(file + length - strlen(MODULE_SUFFIX), MODULE_SUFFIX))
+	if (strncmp(file, MODULE_PREFIX, strlen(MODULE_PREFIX)) != 0 ||
+	    strcmp(file + length - strlen(MODULE_SUFFIX), MODULE_SUFFIX) != 0)
 		return false;
 	snprintf(name, NAME_BYTES, "%.*s", (int)(length - around), file + strlen(MODULE_PREFIX));
 	return strspn(name, NAME_CHARACTERS) == length - around;

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef ps_fail
+#undef ps_fail_context
+
 enum { MESSAGE_BYTES = 1024 };
 
 static _Thread_local char message[MESSAGE_BYTES];

@@ -74,3 +74,8 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 		full->table.can_copy_from = cannot_copy_from;
 	return PS_OK;
 }
+
+bool ps__backend_has(const ps_backend *backend, ps_op op)
+{
+	return backend->ops[op] && backend->ops[op] != lacking[op];
+}

@@ -45,7 +45,8 @@ static ps_status fill_constant(const ps_layer *layer, int slot, const ps_shape *
 	int64_t width = shape->dims[1];
 	for (int64_t t = 0; t < shape->dims[0]; t++) {
 		for (int64_t i = 0; i < width; i++) {
-			double rate = exp((double)(i / 2 * 2) * (-log(10000.0) / (double)width));
+			int64_t even = i - i % 2;
+			double rate = exp((double)even * (-log(10000.0) / (double)width));
 			values[t * width + i] = i % 2 ? cos((double)t * rate) : sin((double)t * rate);
 		}
 	}

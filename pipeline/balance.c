@@ -38,7 +38,7 @@ void ps_balance(const double *costs, int count, int parts, int *sizes)
 {
 	size_t width = (size_t)count + 1;
 	double *best = malloc((size_t)parts * width * sizeof *best);
-	int *cut = malloc((size_t)parts * width * sizeof *cut);
+	int *cut = calloc((size_t)parts * width, sizeof *cut);
 	double *prefix = malloc(width * sizeof *prefix);
 	if (!best || !cut || !prefix) {
 		/* Without memory for the table the cut is even by number, which is still a valid one. */

@@ -117,6 +117,7 @@ static ps_status open_devices(ps_pipeline *pipeline)
 	const ps_pipeline_config *config = &pipeline->config;
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		int d = 0;
+		/* The names up to device_count are set. NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
 		while (d < pipeline->device_count && strcmp(pipeline->device_names[d], config->devices[r]))
 			d++;
 		if (d == pipeline->device_count) {

@@ -73,27 +73,54 @@ ps_status ps_schedule_add_recompute(ps_schedule *schedule, ps_checkpoint mode)
 	return rewrite_end(&work, status);
 }
 
-/* How far the weight gradients of one stage are. */
-typedef struct weight_groups {
-	int *missing; /* per group: the B that did not run yet */
-	int next;     /* the group whose W comes next */
-} weight_groups;
+/* How far the weight gradients are. */
+typedef struct grouping {
+	int group, groups_a_stage;
+	int *missing; /* [stage][group]: its B that did not run yet */
+	int *next;    /* [stage]: the group whose W comes next */
+} grouping;
 
-/* Adds the W of the groups of a stage that are complete, in ascending order. */
-static ps_status add_complete_groups(rewrite *work, int rank, int stage, weight_groups *groups, int group)
+static ps_status grouping_init(grouping *groups, const ps_schedule *schedule, int group)
 {
-	int64_t m = work->schedule->micro_batches;
-	while ((int64_t)groups->next * group < m && groups->missing[groups->next] == 0) {
-		ps_action weight = ps__action(PS_ACTION_W, stage, groups->next * group);
-		int64_t left = m - weight.micro_batch;
-		weight.count = (int32_t)(left < group ? left : group);
+	size_t stages = (size_t)schedule->stages;
+	int m = schedule->micro_batches;
+	*groups = (grouping){.group = group, .groups_a_stage = m / group + (m % group != 0)};
+	size_t a_stage = (size_t)groups->groups_a_stage;
+	if (a_stage <= SIZE_MAX / sizeof *groups->missing / stages)
+		groups->missing = malloc(stages * a_stage * sizeof *groups->missing);
+	groups->next = calloc(stages, sizeof *groups->next);
+	if (!groups->missing || !groups->next)
+		return ps_fail(PS_ENOMEM, "no memory to group the weight gradients of %d stages", schedule->stages);
+	for (size_t stage = 0; stage < stages; stage++)
+		for (int i = 0; i < groups->groups_a_stage; i++)
+			groups->missing[stage * a_stage + (size_t)i] = m - i * group < group ? m - i * group : group;
+	return PS_OK;
+}
+
+static void grouping_finish(grouping *groups)
+{
+	free(groups->missing);
+	free(groups->next);
+}
+
+/* Counts a B that ran and adds the W of the groups of its stage that are complete, in ascending order. */
+static ps_status add_complete_groups(rewrite *work, int rank, ps_action backward, grouping *groups)
+{
+	int m = work->schedule->micro_batches, group = groups->group;
+	int *missing = &groups->missing[(size_t)backward.stage * (size_t)groups->groups_a_stage];
+	int *next = &groups->next[backward.stage];
+	missing[backward.micro_batch / group]--;
+	while (*next < groups->groups_a_stage && missing[*next] == 0) {
+		ps_action weight = ps__action(PS_ACTION_W, backward.stage, *next * group);
+		int left = m - weight.micro_batch;
+		weight.count = left < group ? left : group;
 		PS_TRY(ps_schedule_add(&work->fresh, rank, weight));
-		groups->next++;
+		++*next;
 	}
 	return PS_OK;
 }
 
-static ps_status group_weight_on(rewrite *work, int rank, weight_groups *groups, int group)
+static ps_status group_weight_on(rewrite *work, int rank, grouping *groups)
 {
 	const ps_rank_actions *list = &work->schedule->rank[rank];
 	int64_t gone = 0, backwards = 0;
@@ -102,7 +129,7 @@ static ps_status group_weight_on(rewrite *work, int rank, weight_groups *groups,
 		backwards += ps__is_backward(list->actions[position].kind);
 	}
 	/* Exact for one stage a rank. */
-	PS_TRY(ps__schedule_reserve(&work->fresh, rank, list->count - gone + backwards / group + 1));
+	PS_TRY(ps__schedule_reserve(&work->fresh, rank, list->count - gone + backwards / groups->group + 1));
 	for (int64_t position = 0; position < list->count; position++) {
 		ps_action action = list->actions[position];
 		if (action.kind == PS_ACTION_W)
@@ -111,35 +138,9 @@ static ps_status group_weight_on(rewrite *work, int rank, weight_groups *groups,
 		if (backward)
 			action.kind = PS_ACTION_B;
 		PS_TRY(ps_schedule_add(&work->fresh, rank, action));
-		if (!backward)
-			continue;
-		groups[action.stage].missing[action.micro_batch / group]--;
-		PS_TRY(add_complete_groups(work, rank, action.stage, &groups[action.stage], group));
+		if (backward)
+			PS_TRY(add_complete_groups(work, rank, action, groups));
 	}
-	return PS_OK;
-}
-
-/* All groups of all stages, with each group's size as what is missing; one block of counters behind the stages. */
-static ps_status create_groups(weight_groups **out, const ps_schedule *schedule, int group)
-{
-	size_t stages = (size_t)schedule->stages;
-	int m = schedule->micro_batches;
-	int groups_a_stage = m / group + (m % group != 0);
-	weight_groups *groups = calloc(stages, sizeof *groups);
-	int *missing = (size_t)groups_a_stage <= SIZE_MAX / sizeof *missing / stages
-	                       ? malloc(stages * (size_t)groups_a_stage * sizeof *missing)
-	                       : NULL;
-	if (!groups || !missing) {
-		free(groups);
-		free(missing);
-		return ps_fail(PS_ENOMEM, "no memory to group the weight gradients of %d stages", schedule->stages);
-	}
-	for (size_t stage = 0; stage < stages; stage++) {
-		groups[stage].missing = missing + stage * (size_t)groups_a_stage;
-		for (int i = 0; i < groups_a_stage; i++)
-			groups[stage].missing[i] = m - i * group < group ? m - i * group : group;
-	}
-	*out = groups;
 	return PS_OK;
 }
 
@@ -154,12 +155,10 @@ ps_status ps_schedule_group_weight(ps_schedule *schedule, int group)
 		group = schedule->micro_batches;
 	rewrite work;
 	PS_TRY(rewrite_begin(&work, schedule));
-	weight_groups *groups = NULL;
-	ps_status status = create_groups(&groups, schedule, group);
+	grouping groups;
+	ps_status status = grouping_init(&groups, schedule, group);
 	for (int rank = 0; status == PS_OK && rank < schedule->ranks; rank++)
-		status = group_weight_on(&work, rank, groups, group);
-	if (groups)
-		free(groups[0].missing);
-	free(groups);
+		status = group_weight_on(&work, rank, &groups);
+	grouping_finish(&groups);
 	return rewrite_end(&work, status);
 }

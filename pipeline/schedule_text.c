@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,16 +40,10 @@ typedef struct reader {
 	int stages, stage_capacity;
 } reader;
 
-static ps_status fail_at(const reader *in, int line, int column, const char *format, ...) PS_PRINTF(4, 5);
-
-static ps_status fail_at(const reader *in, int line, int column, const char *format, ...)
+/* Puts file, line and column in front of the message. */
+static ps_status add_place(const reader *in, int line, int column, ps_status status)
 {
-	char text[512];
-	va_list arguments;
-	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
-	va_end(arguments);
-	return ps_fail(PS_EFORMAT, "%.400s:%d:%d: %s", in->path, line, column, text);
+	return ps_fail_context(status, "%.400s:%d:%d", in->path, line, column);
 }
 
 /* "the end of the line", "'x'" or "byte 0x1b". */
@@ -101,13 +94,14 @@ static ps_status read_number(reader *in, int *out, const char *what)
 	int line = in->line, column = in->column;
 	char shown[32];
 	if (!is_digit(in->next))
-		return fail_at(in, line, column, "%s where %s belongs", name_character(shown, in->next), what);
+		return add_place(in, line, column,
+		                 ps_fail(PS_EFORMAT, "%s where %s belongs", name_character(shown, in->next), what));
 	int64_t number = 0;
 	for (; is_digit(in->next); advance(in)) {
 		number = number * 10 + (in->next - '0');
 		/* One below the largest, so that one more is still a number. */
 		if (number >= INT_MAX)
-			return fail_at(in, line, column, "%s is too large", what);
+			return add_place(in, line, column, ps_fail(PS_EFORMAT, "%s is too large", what));
 	}
 	*out = (int)number;
 	return PS_OK;
@@ -129,7 +123,8 @@ static ps_status grow(const reader *in, void **items, int *capacity, size_t byte
 static ps_status place_stage(reader *in, int stage, int line, int column)
 {
 	if (stage >= MOST_STAGES)
-		return fail_at(in, line, column, "stage %d: stage numbers go up to %d", stage, MOST_STAGES - 1);
+		return add_place(in, line, column,
+		                 ps_fail(PS_EFORMAT, "stage %d: stage numbers go up to %d", stage, MOST_STAGES - 1));
 	while (stage >= in->stage_capacity) {
 		void *items = in->stage;
 		PS_TRY(grow(in, &items, &in->stage_capacity, sizeof *in->stage));
@@ -142,8 +137,9 @@ static ps_status place_stage(reader *in, int stage, int line, int column)
 	if (place->rank < 0)
 		*place = (stage_place){rank, line, column};
 	if (place->rank != rank)
-		return fail_at(in, line, column, "stage %d is on rank %d; it is on rank %d already (line %d)", stage,
-		               rank, place->rank, place->line);
+		return add_place(in, line, column,
+		                 ps_fail(PS_EFORMAT, "stage %d is on rank %d; it is on rank %d already (line %d)",
+		                         stage, rank, place->rank, place->line));
 	return PS_OK;
 }
 
@@ -183,8 +179,9 @@ static ps_status read_kind(reader *in, uint8_t *kind)
 	}
 	static const char *const right = "actions are F, B (input gradient), W (weight gradient), BW (both) and R";
 	if (length > 0)
-		return fail_at(in, line, column, "'%s' is no action; %s", letters, right);
-	return fail_at(in, line, column, "%s where an action belongs; %s", name_character(shown, in->next), right);
+		return add_place(in, line, column, ps_fail(PS_EFORMAT, "'%s' is no action; %s", letters, right));
+	return add_place(in, line, column,
+	                 ps_fail(PS_EFORMAT, "%s where an action belongs; %s", name_character(shown, in->next), right));
 }
 
 /* The micro-batch of an action, or FIRST-LAST for W. */
@@ -195,16 +192,19 @@ static ps_status read_micro_batches(reader *in, ps_action *action)
 	last = first;
 	if (in->next == '-') {
 		if (action->kind != PS_ACTION_W)
-			return fail_at(in, in->line, in->column, "only W spans several micro-batches, not %s",
-			               ps_action_letters(action->kind));
+			return add_place(in, in->line, in->column,
+			                 ps_fail(PS_EFORMAT, "only W spans several micro-batches, not %s",
+			                         ps_action_letters(action->kind)));
 		advance(in);
 		PS_TRY(read_number(in, &last, "the last micro-batch of a range"));
 		if (last < first)
-			return fail_at(in, line, column, "the range %d-%d goes down", first, last);
+			return add_place(in, line, column,
+			                 ps_fail(PS_EFORMAT, "the range %d-%d goes down", first, last));
 	}
 	if (in->micro_batches && last >= in->micro_batches)
-		return fail_at(in, line, column, "there is no micro-batch %d; there are %d, from 0 to %d", last,
-		               in->micro_batches, in->micro_batches - 1);
+		return add_place(in, line, column,
+		                 ps_fail(PS_EFORMAT, "there is no micro-batch %d; there are %d, from 0 to %d", last,
+		                         in->micro_batches, in->micro_batches - 1));
 	action->micro_batch = first;
 	action->count = last - first + 1;
 	return PS_OK;
@@ -224,9 +224,9 @@ static ps_status read_action(reader *in)
 	PS_TRY(read_micro_batches(in, &action));
 	PS_TRY(place_stage(in, action.stage, line, column));
 	if (!is_blank(in->next) && in->next != '\n' && in->next != '#' && in->next != EOF)
-		return fail_at(in, in->line, in->column,
-		               "%s right behind an action; a blank or a comma separates actions",
-		               name_character(shown, in->next));
+		return add_place(in, in->line, in->column,
+		                 ps_fail(PS_EFORMAT, "%s right behind an action; a blank or a comma separates actions",
+		                         name_character(shown, in->next)));
 	return add_action(in, action);
 }
 
@@ -240,17 +240,19 @@ static ps_status read_name(reader *in)
 		if (in->next == '\r')
 			continue;
 		if (in->next < ' ' || in->next >= 0x7f)
-			return fail_at(in, in->line, in->column, "%s in the schedule's name; it is of plain characters",
-			               name_character(shown, in->next));
+			return add_place(in, in->line, in->column,
+			                 ps_fail(PS_EFORMAT, "%s in the schedule's name; it is of plain characters",
+			                         name_character(shown, in->next)));
 		if (length + 1 >= sizeof in->name)
-			return fail_at(in, line, column, "the schedule's name has more than %zu characters",
-			               sizeof in->name - 1);
+			return add_place(in, line, column,
+			                 ps_fail(PS_EFORMAT, "the schedule's name has more than %zu characters",
+			                         sizeof in->name - 1));
 		in->name[length++] = (char)in->next;
 		kept = in->next == ' ' ? kept : length;
 	}
 	in->name[kept] = '\0';
 	if (kept == 0)
-		return fail_at(in, line, column, "the schedule's name is missing");
+		return add_place(in, line, column, ps_fail(PS_EFORMAT, "the schedule's name is missing"));
 	return PS_OK;
 }
 
@@ -263,15 +265,18 @@ static ps_status read_header(reader *in)
 		word[length++] = (char)in->next;
 	bool is_name = strcmp(word, "schedule") == 0, is_count = strcmp(word, "micro-batches") == 0;
 	if (!is_name && !is_count)
-		return fail_at(in, line, column,
-		               "'%s' is neither an action nor one of the headers schedule: and "
-		               "micro-batches:",
-		               word);
+		return add_place(in, line, column,
+		                 ps_fail(PS_EFORMAT,
+		                         "'%s' is neither an action nor one of the headers schedule: and "
+		                         "micro-batches:",
+		                         word));
 	if (in->next != ':')
-		return fail_at(in, in->line, in->column, "%s where the ':' of %s: belongs",
-		               name_character(shown, in->next), word);
+		return add_place(
+		        in, in->line, in->column,
+		        ps_fail(PS_EFORMAT, "%s where the ':' of %s: belongs", name_character(shown, in->next), word));
 	if (in->ranks > 0)
-		return fail_at(in, line, column, "%s: stands behind a rank; headers come first", word);
+		return add_place(in, line, column,
+		                 ps_fail(PS_EFORMAT, "%s: stands behind a rank; headers come first", word));
 	advance(in);
 	skip_blanks(in);
 	if (is_name)
@@ -281,15 +286,17 @@ static ps_status read_header(reader *in)
 	column = in->column;
 	PS_TRY(read_number(in, &number, "the number of micro-batches"));
 	if (number == 0)
-		return fail_at(in, line, column, "0 micro-batches; at least one is needed");
+		return add_place(in, line, column, ps_fail(PS_EFORMAT, "0 micro-batches; at least one is needed"));
 	if (in->micro_batches && number != in->micro_batches)
-		return fail_at(in, line, column, "the schedule is for %d micro-batches; %d are needed", number,
-		               in->micro_batches);
+		return add_place(in, line, column,
+		                 ps_fail(PS_EFORMAT, "the schedule is for %d micro-batches; %d are needed", number,
+		                         in->micro_batches));
 	in->micro_batches = number;
 	skip_blanks(in);
 	if (in->next != '\n' && in->next != EOF)
-		return fail_at(in, in->line, in->column, "%s behind the number of micro-batches",
-		               name_character(shown, in->next));
+		return add_place(
+		        in, in->line, in->column,
+		        ps_fail(PS_EFORMAT, "%s behind the number of micro-batches", name_character(shown, in->next)));
 	return PS_OK;
 }
 
@@ -325,18 +332,17 @@ static ps_status read_lines(reader *in)
 	return PS_OK;
 }
 
-/* What only the whole file shows. */
-static ps_status check_whole(const reader *in)
+/* Stages count from 0 without a gap. */
+static ps_status check_stages(const reader *in)
 {
-	if (in->stages == 0)
-		return fail_at(in, in->line, in->column,
-		               "there are no actions; a line for each rank is needed, such as 'F0 F1 BW0 BW1'");
 	for (int stage = 0; stage < in->stages; stage++) {
 		const stage_place *last = &in->stage[in->stages - 1];
 		if (in->stage[stage].rank < 0)
-			return fail_at(in, last->line, last->column,
-			               "stage %d is here but stage %d is nowhere; stages count from 0 without a gap",
-			               in->stages - 1, stage);
+			return add_place(
+			        in, last->line, last->column,
+			        ps_fail(PS_EFORMAT,
+			                "stage %d is here but stage %d is nowhere; stages count from 0 without a gap",
+			                in->stages - 1, stage));
 	}
 	return PS_OK;
 }
@@ -351,16 +357,19 @@ static void name_from_path(char *out, size_t bytes, const char *path)
 			*c = '_';
 }
 
-/* Hands the lists over to a schedule. */
+/* Hands the lists over to a schedule, once the whole file is read. */
 static ps_status make_schedule(ps_schedule **out, reader *in)
 {
+	if (in->stages < 1)
+		return add_place(
+		        in, in->line, in->column,
+		        ps_fail(PS_EFORMAT,
+		                "there are no actions; a line for each rank is needed, such as 'F0 F1 BW0 BW1'"));
+	PS_TRY(check_stages(in));
 	char name[sizeof in->name];
 	name_from_path(name, sizeof name, in->path);
-	ps_schedule *schedule = NULL;
-	int micro_batches = in->micro_batches ? in->micro_batches : (int)in->micro_batch_end;
-	/* As many stages as ranks at least are there only if every rank has one; the check of that is the validator's.
-	 */
-	schedule = calloc(1, sizeof *schedule);
+	/* There may be more ranks than stages, which ps_schedule_create refuses: the validator names the empty rank. */
+	ps_schedule *schedule = calloc(1, sizeof *schedule);
 	int *rank_of_stage = calloc((size_t)in->stages, sizeof *rank_of_stage);
 	if (!schedule || !rank_of_stage) {
 		free(schedule);
@@ -373,7 +382,7 @@ static ps_status make_schedule(ps_schedule **out, reader *in)
 	schedule->rule = in->name[0] ? ps_schedule_find_rule(in->name) : NULL;
 	schedule->ranks = in->ranks;
 	schedule->stages = in->stages;
-	schedule->micro_batches = micro_batches;
+	schedule->micro_batches = in->micro_batches ? in->micro_batches : (int)in->micro_batch_end;
 	schedule->forward_only = !in->has_backward;
 	schedule->rank_of_stage = rank_of_stage;
 	schedule->rank = in->rank;
@@ -411,8 +420,6 @@ ps_status ps_schedule_read(ps_schedule **out, const char *path, int micro_batche
 	ps_status status = read_lines(&in);
 	if (ferror(file))
 		status = fail_open(path, errno ? errno : EIO);
-	if (status == PS_OK)
-		status = check_whole(&in);
 	if (status == PS_OK)
 		status = make_schedule(out, &in);
 	reader_finish(&in);

@@ -62,10 +62,9 @@ static ps_status allocate_spans(ps_simulation *simulation, const ps_schedule *sc
 		free(spans);
 		return ps_fail(PS_ENOMEM, "no memory for the times of %" PRIu64 " actions", actions);
 	}
-	for (int rank = 0; rank < schedule->ranks; rank++) {
-		spans[rank] = block;
-		block += schedule->rank[rank].count;
-	}
+	spans[0] = block;
+	for (int rank = 1; rank < schedule->ranks; rank++)
+		spans[rank] = spans[rank - 1] + schedule->rank[rank - 1].count;
 	simulation->spans = spans;
 	return PS_OK;
 }

@@ -5,8 +5,6 @@
  */
 #include "pipeline/schedule_internal.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { F_SEEN = 1, R_SEEN = 2, B_SEEN = 4, W_SEEN = 8 };
@@ -20,19 +18,13 @@ typedef struct walk {
 	int in_flight, in_flight_limit;
 } walk;
 
-/* Fails at the current action. */
-static ps_status fail_here(const walk *at, const char *format, ...) PS_PRINTF(2, 3);
-
-static ps_status fail_here(const walk *at, const char *format, ...)
+/* Puts the current action in front of the message. */
+static ps_status add_place(const walk *at, ps_status status)
 {
-	char text[512], action[PS__ACTION_BYTES];
-	va_list arguments;
-	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
-	va_end(arguments);
+	char action[PS__ACTION_BYTES];
 	ps__action_describe(action, at->schedule->rank[at->rank].actions[at->position]);
-	return ps_fail(PS_EINVAL, "schedule %s: rank %d, position %lld (%s): %s", at->schedule->name, at->rank,
-	               (long long)at->position, action, text);
+	return ps_fail_context(status, "schedule %s: rank %d, position %lld (%s)", at->schedule->name, at->rank,
+	                       (long long)at->position, action);
 }
 
 /* Does an action do what `bit` stands for, for this micro-batch? */
@@ -61,16 +53,16 @@ static ps_status fail_before(const walk *at, int bit, const char *what, int stag
 {
 	int64_t later = find(at, at->position, bit, stage, micro_batch);
 	if (later < 0)
-		return fail_here(at, "%s%d of stage %d is missing", what, micro_batch, stage);
-	return fail_here(at, "%s%d of stage %d must come first; it comes only at position %lld", what, micro_batch,
-	                 stage, (long long)later);
+		return add_place(at, ps_fail(PS_EINVAL, "%s%d of stage %d is missing", what, micro_batch, stage));
+	return add_place(at, ps_fail(PS_EINVAL, "%s%d of stage %d must come first; it comes only at position %lld",
+	                             what, micro_batch, stage, (long long)later));
 }
 
 static ps_status fail_twice(const walk *at, int bit, const char *what, int micro_batch)
 {
 	int stage = at->schedule->rank[at->rank].actions[at->position].stage;
-	return fail_here(at, "%s of micro-batch %d is done already at position %lld", what, micro_batch,
-	                 (long long)find(at, 0, bit, stage, micro_batch));
+	return add_place(at, ps_fail(PS_EINVAL, "%s of micro-batch %d is done already at position %lld", what,
+	                             micro_batch, (long long)find(at, 0, bit, stage, micro_batch)));
 }
 
 static ps_status visit_forward(walk *at, ps_action action, uint8_t *seen)
@@ -79,8 +71,8 @@ static ps_status visit_forward(walk *at, ps_action action, uint8_t *seen)
 		return fail_twice(at, F_SEEN, "the forward", action.micro_batch);
 	*seen |= F_SEEN;
 	if (++at->in_flight > at->in_flight_limit)
-		return fail_here(at, "%d micro-batches are in flight on the rank; %s allows %d", at->in_flight,
-		                 at->schedule->rule->name, at->in_flight_limit);
+		return add_place(at, ps_fail(PS_EINVAL, "%d micro-batches are in flight on the rank; %s allows %d",
+		                             at->in_flight, at->schedule->rule->name, at->in_flight_limit));
 	return PS_OK;
 }
 
@@ -91,8 +83,8 @@ static ps_status visit_recompute(walk *at, ps_action action, uint8_t *seen)
 	if (*seen & R_SEEN)
 		return fail_twice(at, R_SEEN, "the recomputation", action.micro_batch);
 	if (*seen & B_SEEN)
-		return fail_here(at, "it comes behind the backward at position %lld, which needs it",
-		                 (long long)find(at, 0, B_SEEN, action.stage, action.micro_batch));
+		return add_place(at, ps_fail(PS_EINVAL, "it comes behind the backward at position %lld, which needs it",
+		                             (long long)find(at, 0, B_SEEN, action.stage, action.micro_batch)));
 	*seen |= R_SEEN;
 	return PS_OK;
 }
@@ -122,11 +114,15 @@ static ps_status visit_weight(walk *at, ps_action action, uint8_t *seen)
 	if (action.micro_batch != *next) {
 		int64_t later = find(at, at->position, W_SEEN, action.stage, *next);
 		if (later < 0)
-			return fail_here(at, "the weight gradient of micro-batch %d is missing before it", (int)*next);
-		return fail_here(at,
-		                 "the weight gradients of a stage ascend by micro-batch, and that of %d comes only at "
-		                 "position %lld",
-		                 (int)*next, (long long)later);
+			return add_place(at, ps_fail(PS_EINVAL,
+			                             "the weight gradient of micro-batch %d is missing before it",
+			                             (int)*next));
+		return add_place(
+		        at,
+		        ps_fail(PS_EINVAL,
+		                "the weight gradients of a stage ascend by micro-batch, and that of %d comes only at "
+		                "position %lld",
+		                (int)*next, (long long)later));
 	}
 	*next += action.count;
 	return PS_OK;
@@ -138,9 +134,10 @@ static ps_status visit(walk *at)
 	ps_action action = schedule->rank[at->rank].actions[at->position];
 	int rank = schedule->rank_of_stage[action.stage];
 	if (rank != at->rank)
-		return fail_here(at, "stage %d is on rank %d", (int)action.stage, rank);
+		return add_place(at, ps_fail(PS_EINVAL, "stage %d is on rank %d", (int)action.stage, rank));
 	if (schedule->forward_only && action.kind != PS_ACTION_F)
-		return fail_here(at, "a forward-only schedule has no %s", ps_action_letters(action.kind));
+		return add_place(
+		        at, ps_fail(PS_EINVAL, "a forward-only schedule has no %s", ps_action_letters(action.kind)));
 	uint8_t *seen = &at->seen[ps__cell(schedule, action.stage, action.micro_batch)];
 	switch ((ps_action_kind)action.kind) {
 	case PS_ACTION_F:

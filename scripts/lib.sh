@@ -10,14 +10,15 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 build_packages=(
 	gcc libc6-dev cmake ninja-build pkg-config
 	libhwloc-dev libjansson-dev libcurl4-openssl-dev libarchive-dev libunistring-dev libdnnl-dev librandom123-dev
-	ca-certificates check
+	libssl-dev ocl-icd-opencl-dev libclblast-dev ca-certificates check
 )
 
-# What scripts/test needs beside those: the second compiler, the linters, and the shells and the manual
-# formatter that check completions and manual page.
+# What scripts/test needs beside those: the second compiler, the linters, the shells and the manual
+# formatter that check completions and manual page, and two OpenCL implementations.
 # shellcheck disable=SC2034
 test_packages=(
 	g++ clang libomp-dev clang-format clang-tidy shellcheck mandoc zsh fish
+	pocl-opencl-icd oclgrind
 )
 
 die() {

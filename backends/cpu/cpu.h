@@ -62,9 +62,9 @@ void ps__fast_thread_start(const struct cpu_device *device);
 /* The shared entries of both tables. */
 ps_status ps__cpu_enumerate(ps_device_visit visit, void *payload);
 ps_status ps__ref_enumerate(ps_device_visit visit, void *payload);
-ps_status ps__cpu_device_open(ps_device *device, const char *spec);
-ps_status ps__ref_device_open(ps_device *device, const char *spec);
-void ps__cpu_device_close(ps_device *device);
+ps_status ps__cpu_device_open(ps_device *out, const char *spec);
+ps_status ps__ref_device_open(ps_device *out, const char *spec);
+void ps__cpu_device_close(ps_device *out);
 ps_status ps__cpu_buffer_create(ps_buffer *buffer);
 void ps__cpu_buffer_destroy(ps_buffer *buffer);
 ps_status ps__cpu_queue_create(ps_queue *queue);

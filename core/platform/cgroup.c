@@ -4,8 +4,10 @@
  */
 #include "core/platform.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PATH_BYTES = 4096 };
@@ -13,14 +15,20 @@ enum { PATH_BYTES = 4096 };
 /* The first one or two numbers of a file; false unless there are `count`. "max" is no number, and no limit. */
 static bool read_numbers(const char *folder, const char *name, int count, long long numbers[2])
 {
-	char path[PATH_BYTES + 64];
+	char path[PATH_BYTES + 64], line[128];
 	snprintf(path, sizeof path, "%s/%s", folder, name);
 	FILE *file = fopen(path, "r");
 	if (!file)
 		return false;
-	int found = fscanf(file, "%lld %lld", &numbers[0], &numbers[1]);
+	char *at = fgets(line, sizeof line, file);
 	fclose(file);
-	return found >= count;
+	for (int i = 0; i < count && at; i++) {
+		char *end;
+		errno = 0;
+		numbers[i] = strtoll(at, &end, 10);
+		at = end == at || errno ? NULL : end;
+	}
+	return at != NULL;
 }
 
 /* The number after `key` in a file of "key number" lines; 0 when it is not there. */

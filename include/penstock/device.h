@@ -4,7 +4,8 @@
  * A device owns what is created on it; it stays alive until the last buffer and queue on it are destroyed, in
  * whatever order that happens. All work goes through queues: each runs its commands in order and asynchronously to
  * the caller and to other queues. An event is a plain value, a point on a queue's 64-bit timeline; there is nothing
- * to create or destroy. A command that fails fails its queue: what comes after it is skipped, whoever waits for a
+ * to create or destroy. A command that fails fails its queue: what comes after it is skipped (or, where
+ * the device finds out late, leaves undefined contents), whoever waits for a
  * later point receives the same status and message, and nothing hangs.
  *
  * Threads: different objects may be used from different threads; one queue is used by one thread at a time. Events

@@ -54,6 +54,12 @@ ps_status ps_fail(ps_status status, const char *format, ...) PS_PRINTF(2, 3);
 /* Puts "format: " in front of the calling thread's message and returns `status` unchanged. */
 ps_status ps_fail_context(ps_status status, const char *format, ...) PS_PRINTF(2, 3);
 
+#ifdef __clang_analyzer__
+/* For the static analyzer, which does not see into the functions: the status that goes in is the one that comes out. */
+#define ps_fail(status, ...) (ps_fail(status, __VA_ARGS__), (status))
+#define ps_fail_context(status, ...) (ps_fail_context(status, __VA_ARGS__), (status))
+#endif
+
 /* The calling thread's last message, never NULL; valid until the thread's next ps_fail. */
 const char *ps_error_message(void);
 

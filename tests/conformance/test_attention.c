@@ -4,8 +4,7 @@
 #include <stdlib.h>
 
 struct row {
-	int64_t rows, time;
-	int heads;
+	int64_t rows, time, heads;
 	int64_t features; /* of one head */
 	bool causal;
 	struct conform_drop drop;
@@ -34,8 +33,9 @@ static void attention_fwd_body(struct conform *c, const void *data)
 	conform_run(c, attention_fwd, .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width)),
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
 	                                 .tolerance = {1e-5, 1e-13}, .zeros = true),
-	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13}),
-	            .heads = row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13},
+	                               .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
 START_TEST(attention_fwd)
@@ -54,8 +54,8 @@ static void attention_bwd_body(struct conform *c, const void *data)
 	                                .fill = FILL_POSITIVE, .causal = row->causal),
 	            .dout = conform_in(c, "dout", SHAPE(row->rows, row->time, width)),
 	            .dqkv = conform_out(c, "dqkv", SHAPE(row->rows, row->time, 3 * width),
-	                                .tolerance = conform_sum_tolerance(row->features * row->time)),
-	            .heads = row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	                                .tolerance = conform_sum_tolerance(row->features * row->time), .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
 START_TEST(attention_bwd)
@@ -88,7 +88,7 @@ static void mask_fwd_body(struct conform *c, const void *data)
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, 1, row->time, row->time),
 	                                 .tolerance = {1e-5, 1e-13}, .zeros = true),
 	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, row->time), .tolerance = {1e-5, 1e-13},
-	                               .zeros = true),
+	                               .terms = 1, .zeros = true),
 	            .heads = 1, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
@@ -132,8 +132,9 @@ static void attention_steep_body(struct conform *c, const void *data)
 	            .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width), .fill = FILL_LARGE),
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
 	                                 .tolerance = {1e-5, 1e-13}),
-	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13}),
-	            .heads = row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13},
+	                               .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
 }
 
 START_TEST(attention_of_steep_scores)

@@ -29,7 +29,7 @@ static void embedding_fwd_body(struct conform *c, const void *data)
 	            .weight = conform_in(c, "weight", SHAPE(row->vocabulary, row->width)),
 	            .positions = conform_in(c, "positions", SHAPE(row->positions, row->width), .fill = FILL_POSITIVE),
 	            .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = {1e-6, 1e-15},
-	                             .zeros = true),
+	                             .terms = 22, .zeros = true),
 	            .scale = 22.627417F, .drop = conform_dropout(&row->drop));
 }
 
@@ -49,10 +49,10 @@ static void embedding_bwd_weight_body(struct conform *c, const void *data)
 	        .scale = 22.627417F,
 	        .accumulate = row->accumulate,
 	        .drop = conform_dropout(&row->drop)};
-	x.dweight = row->accumulate
-	                    ? conform_inout(c, "dweight", SHAPE(row->vocabulary, row->width), .tolerance = tolerance)
-	                    : conform_out(c, "dweight", SHAPE(row->vocabulary, row->width), .tolerance = tolerance,
-	                                  .zeros = true);
+	x.dweight = row->accumulate ? conform_inout(c, "dweight", SHAPE(row->vocabulary, row->width),
+	                                            .tolerance = tolerance, .terms = 22)
+	                            : conform_out(c, "dweight", SHAPE(row->vocabulary, row->width),
+	                                          .tolerance = tolerance, .terms = 22, .zeros = true);
 	conform_call(c, PS_OP_embedding_bwd_weight, &x, sizeof x);
 }
 

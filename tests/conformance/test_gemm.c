@@ -6,43 +6,43 @@
 struct row {
 	int64_t m, n, k;
 	int64_t pad_a, pad_b, pad_c; /* columns between the rows of a view */
-	bool bias, accumulate;
 	enum conform_fill fill;
+	bool bias, accumulate;
 	bool f32_only; /* the model's sizes, once is enough */
 };
 
 static const struct row rows[] = {
-        {1, 1, 1, 0, 0, 0, false, false, FILL_UNIT, false},
-        {1, 1, 1, 0, 0, 0, true, true, FILL_UNIT, false},
-        {1, 7, 3, 0, 0, 0, false, false, FILL_UNIT, false},
-        {3, 1, 7, 0, 0, 0, true, false, FILL_UNIT, false},
-        {3, 7, 1, 0, 0, 0, false, true, FILL_UNIT, false},
-        {7, 3, 17, 0, 0, 0, true, true, FILL_UNIT, false},
-        {16, 64, 128, 0, 0, 0, false, false, FILL_UNIT, false},
-        {17, 65, 129, 0, 0, 0, true, false, FILL_UNIT, false},
-        {17, 33, 129, 1, 0, 0, false, false, FILL_UNIT, false},
-        {17, 33, 129, 0, 3, 0, false, true, FILL_UNIT, false},
-        {17, 33, 129, 0, 0, 5, true, false, FILL_UNIT, false},
-        {33, 17, 7, 2, 4, 6, true, true, FILL_UNIT, false},
-        {5, 16, 1, 1, 1, 1, false, false, FILL_UNIT, false},
-        {1, 16, 5, 7, 7, 7, false, true, FILL_UNIT, false},
-        {33, 129, 1000, 0, 0, 0, false, false, FILL_WHOLE, false},
-        {129, 33, 17, 0, 0, 0, true, true, FILL_WHOLE, false},
-        {7, 33, 129, 0, 0, 0, false, false, FILL_LARGE, false},
-        {7, 33, 129, 0, 0, 0, true, true, FILL_TINY, false},
-        {1, 1000, 1000, 0, 0, 0, true, false, FILL_UNIT, false},
-        {100, 100, 100, 0, 0, 0, false, true, FILL_UNIT, false},
+        {1, 1, 1, 0, 0, 0, FILL_UNIT, false, false, false},
+        {1, 1, 1, 0, 0, 0, FILL_UNIT, true, true, false},
+        {1, 7, 3, 0, 0, 0, FILL_UNIT, false, false, false},
+        {3, 1, 7, 0, 0, 0, FILL_UNIT, true, false, false},
+        {3, 7, 1, 0, 0, 0, FILL_UNIT, false, true, false},
+        {7, 3, 17, 0, 0, 0, FILL_UNIT, true, true, false},
+        {16, 64, 128, 0, 0, 0, FILL_UNIT, false, false, false},
+        {17, 65, 129, 0, 0, 0, FILL_UNIT, true, false, false},
+        {17, 33, 129, 1, 0, 0, FILL_UNIT, false, false, false},
+        {17, 33, 129, 0, 3, 0, FILL_UNIT, false, true, false},
+        {17, 33, 129, 0, 0, 5, FILL_UNIT, true, false, false},
+        {33, 17, 7, 2, 4, 6, FILL_UNIT, true, true, false},
+        {5, 16, 1, 1, 1, 1, FILL_UNIT, false, false, false},
+        {1, 16, 5, 7, 7, 7, FILL_UNIT, false, true, false},
+        {33, 129, 1000, 0, 0, 0, FILL_WHOLE, false, false, false},
+        {129, 33, 17, 0, 0, 0, FILL_WHOLE, true, true, false},
+        {7, 33, 129, 0, 0, 0, FILL_LARGE, false, false, false},
+        {7, 33, 129, 0, 0, 0, FILL_TINY, true, true, false},
+        {1, 1000, 1000, 0, 0, 0, FILL_UNIT, true, false, false},
+        {100, 100, 100, 0, 0, 0, FILL_UNIT, false, true, false},
         /* small: 512 wide, 2048 inside, 35 positions a row */
-        {35, 1536, 512, 0, 0, 0, true, false, FILL_UNIT, true},
-        {35, 2048, 512, 0, 0, 0, true, false, FILL_UNIT, true},
-        {35, 512, 2048, 0, 0, 0, true, false, FILL_UNIT, true},
-        {2, 28782, 512, 0, 0, 0, true, false, FILL_UNIT, true},
-        {2, 512, 28782, 0, 0, 0, false, false, FILL_UNIT, true},
-        {28782, 512, 2, 0, 0, 0, false, true, FILL_UNIT, true},
+        {35, 1536, 512, 0, 0, 0, FILL_UNIT, true, false, true},
+        {35, 2048, 512, 0, 0, 0, FILL_UNIT, true, false, true},
+        {35, 512, 2048, 0, 0, 0, FILL_UNIT, true, false, true},
+        {2, 28782, 512, 0, 0, 0, FILL_UNIT, true, false, true},
+        {2, 512, 28782, 0, 0, 0, FILL_UNIT, false, false, true},
+        {28782, 512, 2, 0, 0, 0, FILL_UNIT, false, true, true},
         /* tutorial: 4096 wide */
-        {3, 4096, 4096, 0, 0, 0, true, false, FILL_UNIT, true},
-        {2, 12288, 4096, 0, 0, 0, true, false, FILL_UNIT, true},
-        {4096, 4096, 3, 0, 0, 0, false, true, FILL_UNIT, true},
+        {3, 4096, 4096, 0, 0, 0, FILL_UNIT, true, false, true},
+        {2, 12288, 4096, 0, 0, 0, FILL_UNIT, true, false, true},
+        {4096, 4096, 3, 0, 0, 0, FILL_UNIT, false, true, true},
 };
 
 static struct conform_tolerance tolerance_of(const struct row *row)
@@ -64,10 +64,10 @@ static void product(struct conform *c, const struct row *row, bool trans_a, bool
 		x.bias = conform_in(c, "bias", SHAPE(row->n), .fill = row->fill);
 	if (row->accumulate)
 		x.c = conform_inout(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c, .fill = row->fill,
-		                    .tolerance = tolerance_of(row));
+		                    .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
 	else
 		x.c = conform_out(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c,
-		                  .tolerance = tolerance_of(row));
+		                  .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
 	conform_call(c, PS_OP_gemm, &x, sizeof x);
 }
 
@@ -137,9 +137,10 @@ static void column_sum_body(struct conform *c, const void *data)
 	if (row->fill == FILL_WHOLE)
 		tolerance = (struct conform_tolerance){0, 0};
 	ps_tensor x = conform_in(c, "x", SHAPE(row->rows, row->columns), .fill = row->fill);
-	ps_tensor y = row->accumulate
-	                      ? conform_inout(c, "y", SHAPE(row->columns), .fill = row->fill, .tolerance = tolerance)
-	                      : conform_out(c, "y", SHAPE(row->columns), .tolerance = tolerance);
+	ps_tensor y = row->accumulate ? conform_inout(c, "y", SHAPE(row->columns), .fill = row->fill,
+	                                              .tolerance = tolerance, .terms = row->fill == FILL_UNIT)
+	                              : conform_out(c, "y", SHAPE(row->columns), .tolerance = tolerance,
+	                                            .terms = row->fill == FILL_UNIT);
 	conform_run(c, column_sum, .x = x, .y = y, .accumulate = row->accumulate);
 }
 

@@ -27,9 +27,10 @@ static const struct row rows[] = {
 static void cross_entropy_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
-	ps_args_cross_entropy x = {.targets = conform_in(c, "targets", SHAPE(row->rows), .bound = row->vocabulary),
-	                           .losses = conform_out(c, "losses", SHAPE(row->rows), .tolerance = CONFORM_CLOSE),
-	                           .scale = row->scale};
+	ps_args_cross_entropy x = {
+	        .targets = conform_in(c, "targets", SHAPE(row->rows), .bound = row->vocabulary),
+	        .losses = conform_out(c, "losses", SHAPE(row->rows), .tolerance = CONFORM_CLOSE, .terms = 1),
+	        .scale = row->scale};
 	/* dlogits is small beside scale where softmax - 1 cancels; the tolerance is relative to its mean square. */
 	if (row->gradient == IN_PLACE) {
 		x.logits = x.dlogits = conform_inout(c, "logits", SHAPE(row->rows, row->vocabulary), .fill = row->fill,

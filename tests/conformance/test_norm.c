@@ -35,9 +35,10 @@ static void layernorm_fwd_body(struct conform *c, const void *data)
 	            .x = conform_in(c, "x", SHAPE(row->rows, row->time, row->width), .fill = row->fill),
 	            .gamma = conform_in(c, "gamma", SHAPE(row->width), .fill = FILL_POSITIVE),
 	            .beta = conform_in(c, "beta", SHAPE(row->width)),
-	            .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = NORM),
-	            .mean = conform_out(c, "mean", SHAPE(row->rows * row->time), .tolerance = STATISTIC),
-	            .rstd = conform_out(c, "rstd", SHAPE(row->rows * row->time), .tolerance = STATISTIC), .eps = 1e-5F);
+	            .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1),
+	            .mean = conform_out(c, "mean", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
+	            .rstd = conform_out(c, "rstd", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
+	            .eps = 1e-5F);
 }
 
 START_TEST(layernorm_fwd)
@@ -54,9 +55,10 @@ static void layernorm_extreme_body(struct conform *c, const void *data)
 	const enum conform_fill *fill = data;
 	conform_run(c, layernorm_fwd, .x = conform_in(c, "x", SHAPE(5, 33), .fill = *fill),
 	            .gamma = conform_in(c, "gamma", SHAPE(33), .fill = FILL_POSITIVE),
-	            .beta = conform_in(c, "beta", SHAPE(33)), .y = conform_out(c, "y", SHAPE(5, 33), .tolerance = NORM),
-	            .mean = conform_out(c, "mean", SHAPE(5), .tolerance = STATISTIC),
-	            .rstd = conform_out(c, "rstd", SHAPE(5), .tolerance = STATISTIC), .eps = 1e-5F);
+	            .beta = conform_in(c, "beta", SHAPE(33)),
+	            .y = conform_out(c, "y", SHAPE(5, 33), .tolerance = NORM, .terms = 1),
+	            .mean = conform_out(c, "mean", SHAPE(5), .tolerance = STATISTIC, .terms = 1),
+	            .rstd = conform_out(c, "rstd", SHAPE(5), .tolerance = STATISTIC, .terms = 1), .eps = 1e-5F);
 }
 
 START_TEST(layernorm_of_extremes)
@@ -75,10 +77,11 @@ static void layernorm_bwd_input_body(struct conform *c, const void *data)
 	        .rstd = conform_in(c, "rstd", SHAPE(row->rows * row->time), .fill = FILL_POSITIVE),
 	        .gamma = conform_in(c, "gamma", SHAPE(row->width), .fill = FILL_POSITIVE)};
 	if (row->flag) {
-		x.dy = x.dx = conform_inout(c, "dy", SHAPE(row->rows, row->time, row->width), .tolerance = NORM);
+		x.dy = x.dx =
+		        conform_inout(c, "dy", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1);
 	} else {
 		x.dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width));
-		x.dx = conform_out(c, "dx", SHAPE(row->rows, row->time, row->width), .tolerance = NORM);
+		x.dx = conform_out(c, "dx", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1);
 	}
 	conform_call(c, PS_OP_layernorm_bwd_input, &x, sizeof x);
 }
@@ -100,11 +103,11 @@ static void layernorm_bwd_weight_body(struct conform *c, const void *data)
 	        .rstd = conform_in(c, "rstd", SHAPE(row->rows * row->time), .fill = FILL_POSITIVE),
 	        .accumulate = row->flag};
 	if (row->flag) {
-		x.dgamma = conform_inout(c, "dgamma", SHAPE(row->width), .tolerance = tolerance);
-		x.dbeta = conform_inout(c, "dbeta", SHAPE(row->width), .tolerance = tolerance);
+		x.dgamma = conform_inout(c, "dgamma", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
+		x.dbeta = conform_inout(c, "dbeta", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
 	} else {
-		x.dgamma = conform_out(c, "dgamma", SHAPE(row->width), .tolerance = tolerance);
-		x.dbeta = conform_out(c, "dbeta", SHAPE(row->width), .tolerance = tolerance);
+		x.dgamma = conform_out(c, "dgamma", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
+		x.dbeta = conform_out(c, "dbeta", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
 	}
 	conform_call(c, PS_OP_layernorm_bwd_weight, &x, sizeof x);
 }
@@ -122,18 +125,19 @@ static void fused_fwd_body(struct conform *c, const void *data)
 	        .residual = conform_in(c, "residual", SHAPE(row->rows, row->time, row->width), .fill = row->fill),
 	        .gamma = conform_in(c, "gamma", SHAPE(row->width), .fill = FILL_POSITIVE),
 	        .beta = conform_in(c, "beta", SHAPE(row->width)),
-	        .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = NORM),
-	        .mean = conform_out(c, "mean", SHAPE(row->rows * row->time), .tolerance = STATISTIC),
-	        .rstd = conform_out(c, "rstd", SHAPE(row->rows * row->time), .tolerance = STATISTIC),
+	        .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1),
+	        .mean = conform_out(c, "mean", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
+	        .rstd = conform_out(c, "rstd", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
 	        .eps = 1e-5F,
 	        .drop = conform_dropout(&row->drop)};
 	/* sum is one product and one sum, which a device may form with one rounding or with two. */
 	if (row->flag) {
 		x.z = x.sum = conform_inout(c, "z", SHAPE(row->rows, row->time, row->width), .fill = row->fill,
-		                            .tolerance = {3e-7, 1e-15});
+		                            .tolerance = {3e-7, 1e-15}, .terms = 1);
 	} else {
 		x.z = conform_in(c, "z", SHAPE(row->rows, row->time, row->width), .fill = row->fill);
-		x.sum = conform_out(c, "sum", SHAPE(row->rows, row->time, row->width), .tolerance = {3e-7, 1e-15});
+		x.sum = conform_out(c, "sum", SHAPE(row->rows, row->time, row->width), .tolerance = {3e-7, 1e-15},
+		                    .terms = 1);
 	}
 	conform_call(c, PS_OP_dropout_add_layernorm_fwd, &x, sizeof x);
 }
@@ -154,10 +158,10 @@ static void fused_mask_body(struct conform *c, const void *data)
 	            .gamma = conform_in(c, "gamma", SHAPE(row->width), .fill = FILL_POSITIVE),
 	            .beta = conform_in(c, "beta", SHAPE(row->width)),
 	            .sum = conform_out(c, "sum", SHAPE(row->rows, row->time, row->width), .zeros = true),
-	            .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = NORM),
-	            .mean = conform_out(c, "mean", SHAPE(row->rows * row->time), .tolerance = STATISTIC),
-	            .rstd = conform_out(c, "rstd", SHAPE(row->rows * row->time), .tolerance = STATISTIC), .eps = 1e-5F,
-	            .drop = conform_dropout(&row->drop));
+	            .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1),
+	            .mean = conform_out(c, "mean", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
+	            .rstd = conform_out(c, "rstd", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
+	            .eps = 1e-5F, .drop = conform_dropout(&row->drop));
 }
 
 START_TEST(mask_of_dropout_add_layernorm_fwd)
@@ -176,13 +180,16 @@ static void fused_bwd_body(struct conform *c, const void *data)
 	        .mean = conform_in(c, "mean", SHAPE(row->rows * row->time)),
 	        .rstd = conform_in(c, "rstd", SHAPE(row->rows * row->time), .fill = FILL_POSITIVE),
 	        .gamma = conform_in(c, "gamma", SHAPE(row->width), .fill = FILL_POSITIVE),
-	        .dz = conform_out(c, "dz", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .zeros = true),
+	        .dz = conform_out(c, "dz", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1,
+	                          .zeros = true),
 	        .drop = conform_dropout(&row->drop)};
 	if (row->flag) {
-		x.dy = x.dresidual = conform_inout(c, "dy", SHAPE(row->rows, row->time, row->width), .tolerance = NORM);
+		x.dy = x.dresidual =
+		        conform_inout(c, "dy", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1);
 	} else {
 		x.dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width));
-		x.dresidual = conform_out(c, "dresidual", SHAPE(row->rows, row->time, row->width), .tolerance = NORM);
+		x.dresidual = conform_out(c, "dresidual", SHAPE(row->rows, row->time, row->width), .tolerance = NORM,
+		                          .terms = 1);
 	}
 	conform_call(c, PS_OP_dropout_add_layernorm_bwd_input, &x, sizeof x);
 }

@@ -34,7 +34,8 @@ struct clip_row {
 };
 
 static const struct clip_row clip_rows[] = {
-        {1, 0.5}, {1, 100}, {3, 0}, {7, -1}, {17, 0.25}, {147, 1e-9}, {147, 12}, {1000, 1e9},
+        {1, 0.5}, {1, 100},   {1, 1.3},    {3, 1.8},  {17, 5},     {3, 0},
+        {7, -1},  {17, 0.25}, {147, 1e-9}, {147, 12}, {1000, 1e9},
 };
 
 static void clip_scale_body(struct conform *c, const void *data)
@@ -57,7 +58,8 @@ static void sgd_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
 	conform_run(c, sgd,
-	            .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .tolerance = {3e-7, 1e-15}),
+	            .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .tolerance = {3e-7, 1e-15},
+	                               .terms = row->fill == FILL_UNIT),
 	            .g = conform_in(c, "g", SHAPE(row->count), .fill = row->fill),
 	            .scale = conform_in(c, "scale", SHAPE(1), .wide = true, .fill = FILL_POSITIVE), .lr = 4.75);
 }

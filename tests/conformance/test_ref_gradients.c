@@ -86,8 +86,8 @@ static struct {
 #define FORWARD(name, op, member)                                                         \
 	static void name(void)                                                            \
 	{                                                                                 \
-		CHECK_OK(ps_op_run(rig.queue, PS_OP_##op, &at.member, sizeof at.member)); \
-		CHECK_OK(ps_queue_finish(rig.queue));                                     \
+		check_ok(ps_op_run(rig.queue, PS_OP_##op, &at.member, sizeof at.member)); \
+		check_ok(ps_queue_finish(rig.queue));                                     \
 	}
 FORWARD(gemm_forward, gemm, gemm)
 FORWARD(relu_forward, relu_fwd, relu)

@@ -17,19 +17,21 @@ static void teardown(void)
 	rig_close(&rig);
 }
 
-static void expect(ps_tensor tensor, const double *want, double tolerance)
+static void expect(ps_tensor tensor, const double *want, size_t wanted, double tolerance)
 {
-	int64_t count = ps_tensor_count(tensor);
-	double *got = malloc((size_t)count * sizeof *got);
+	size_t count = (size_t)ps_tensor_count(tensor);
+	ck_assert_uint_eq(count, wanted);
+	double *got = malloc(count * sizeof *got);
 	ck_assert_ptr_nonnull(got);
 	rig_get(&rig, tensor, got);
-	for (int64_t i = 0; i < count; i++)
+	for (size_t i = 0; i < wanted; i++)
 		ck_assert_msg(fabs(got[i] - want[i]) <= tolerance, "element %d is %.17g, which should be %.17g", (int)i,
 		              got[i], want[i]);
 	free(got);
 }
 
-#define EXPECT(tensor, tolerance, ...) expect((tensor), (double[]){__VA_ARGS__}, (tolerance))
+#define EXPECT(tensor, tolerance, ...) \
+	expect((tensor), (double[]){__VA_ARGS__}, sizeof((double[]){__VA_ARGS__}) / sizeof(double), (tolerance))
 #define TENSOR(dtype, dims, ...) rig_tensor(&rig, (dtype), dims, (double[]){__VA_ARGS__})
 
 START_TEST(products)
@@ -230,11 +232,11 @@ START_TEST(masks)
 	ps_tensor x = rig_tensor(&rig, dtype, RIG_DIMS(3, 101), ones),
 	          y = rig_tensor(&rig, dtype, RIG_DIMS(3, 101), NULL);
 	rig_run(&rig, dropout, .x = x, .y = y, .drop = drop);
-	expect(y, want, 0);
+	expect(y, want, sizeof want / sizeof *want, 0);
 	rig_run(&rig, relu_dropout_fwd, .x = x, .y = y, .drop = drop);
-	expect(y, want, 0);
+	expect(y, want, sizeof want / sizeof *want, 0);
 	rig_run(&rig, relu_dropout_bwd, .dy = x, .y = y, .dx = x, .p = drop.p);
-	expect(x, want, 0);
+	expect(x, want, sizeof want / sizeof *want, 0);
 }
 END_TEST
 
@@ -257,7 +259,7 @@ START_TEST(mask_of_attention)
 	ps_tensor probs = rig_tensor(&rig, PS_F64, RIG_DIMS(ROWS, HEADS, TIME, TIME), NULL);
 	ps_tensor out = rig_tensor(&rig, PS_F64, RIG_DIMS(ROWS, TIME, WIDTH), NULL);
 	rig_run(&rig, attention_fwd, .qkv = qkv, .probs = probs, .out = out, .heads = HEADS, .drop = drop);
-	expect(out, want, 1e-15);
+	expect(out, want, sizeof want / sizeof *want, 1e-15);
 }
 END_TEST
 
@@ -277,7 +279,7 @@ START_TEST(mask_of_embedding)
 	ps_tensor y = rig_tensor(&rig, PS_F64, RIG_DIMS(ROWS, TIME, WIDTH), NULL);
 	rig_run(&rig, embedding_fwd, .tokens = tokens, .weight = weight, .positions = positions, .y = y, .scale = 0,
 	        .drop = drop);
-	expect(y, want, 0);
+	expect(y, want, sizeof want / sizeof *want, 0);
 }
 END_TEST
 

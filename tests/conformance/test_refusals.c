@@ -4,6 +4,7 @@
 #include "support/rig.h"
 
 #include "core/backend.h"
+#include "core/registry.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static const int64_t bad_words[] = {-1, VOCABULARY, 2147483647, -2147483647 - 1}
 static void expect_failure(struct rig *rig, ps_op op, const void *arguments, size_t bytes, int64_t word)
 {
 	char value[32], bound[32];
-	CHECK_OK(ps_op_run(rig->queue, op, arguments, bytes));
+	check_ok(ps_op_run(rig->queue, op, arguments, bytes));
 	ps_status status = ps_queue_finish(rig->queue);
 	const char *message = ps_error_message();
 	snprintf(value, sizeof value, "%lld", (long long)word);
@@ -30,14 +31,14 @@ static void expect_failure(struct rig *rig, ps_op op, const void *arguments, siz
 	ck_assert_msg(strstr(message, ps_op_name(op)) && strstr(message, value) && strstr(message, bound),
 	              "%s on %s says too little: %s", ps_op_name(op), ps_queue_label(rig->queue), message);
 	ps_queue_reset(rig->queue);
-	CHECK_OK(ps_queue_finish(rig->queue));
+	check_ok(ps_queue_finish(rig->queue));
 }
 
 START_TEST(words_out_of_range)
 {
 	struct rig rig;
 	rig_open(&rig, _i == 0 ? "ref" : devices[_i - 1]);
-	const ps_op_fn *ops = ps_queue_device(rig.queue)->backend->ops;
+	const ps_backend *backend = ps_queue_device(rig.queue)->backend;
 	ps_tensor weight = rig_tensor(&rig, PS_F32, RIG_DIMS(VOCABULARY, WIDTH), NULL);
 	ps_tensor positions = rig_tensor(&rig, PS_F32, RIG_DIMS(TIME, WIDTH), NULL);
 	ps_tensor y = rig_tensor(&rig, PS_F32, RIG_DIMS(ROWS, TIME, WIDTH), NULL);
@@ -51,24 +52,27 @@ START_TEST(words_out_of_range)
 		const ps_args_embedding_fwd fwd = {.tokens = tokens, .weight = weight, .positions = positions, .y = y};
 		const ps_args_embedding_bwd_weight bwd = {.tokens = tokens, .dy = y, .dweight = weight};
 		const ps_args_cross_entropy loss = {.logits = logits, .targets = tokens, .losses = losses};
-		if (ops[PS_OP_embedding_fwd])
+		if (ps__backend_has(backend, PS_OP_embedding_fwd))
 			expect_failure(&rig, PS_OP_embedding_fwd, &fwd, sizeof fwd, bad_words[i]);
-		if (ops[PS_OP_embedding_bwd_weight])
+		if (ps__backend_has(backend, PS_OP_embedding_bwd_weight))
 			expect_failure(&rig, PS_OP_embedding_bwd_weight, &bwd, sizeof bwd, bad_words[i]);
-		if (ops[PS_OP_cross_entropy])
+		if (ps__backend_has(backend, PS_OP_cross_entropy))
 			expect_failure(&rig, PS_OP_cross_entropy, &loss, sizeof loss, bad_words[i]);
 	}
 	/* What comes after the failure is skipped, and works after the reset. */
-	if (ops[PS_OP_embedding_fwd] && ops[PS_OP_add]) {
+	if (ps__backend_has(backend, PS_OP_embedding_fwd) && ps__backend_has(backend, PS_OP_add)) {
 		ps_tensor sum = rig_tensor(&rig, PS_F32, RIG_DIMS(1), (double[]){3});
-		CHECK_OK(ps_run(rig.queue, embedding_fwd, .tokens = tokens, .weight = weight, .positions = positions,
+		check_ok(ps_run(rig.queue, embedding_fwd, .tokens = tokens, .weight = weight, .positions = positions,
 		                .y = y));
-		CHECK_OK(ps_run(rig.queue, add, .a = sum, .b = sum, .y = sum));
+		check_ok(ps_run(rig.queue, add, .a = sum, .b = sum, .y = sum));
 		ck_assert_int_eq(ps_queue_finish(rig.queue), PS_EINVAL);
 		ps_queue_reset(rig.queue);
 		double value;
 		rig_get(&rig, sum, &value);
-		ck_assert_double_eq(value, 3);
+		/* A device that learns of the failure after the fact may have run what it had been given. */
+		if (ps_device_get_info(ps_queue_device(rig.queue))->host_addressable)
+			ck_assert_double_eq(value, 3);
+		rig_set(&rig, sum, (double[]){3});
 		rig_run(&rig, add, .a = sum, .b = sum, .y = sum);
 		rig_get(&rig, sum, &value);
 		ck_assert_double_eq(value, 6);
@@ -82,9 +86,9 @@ START_TEST(no_gaps)
 {
 	static const char *const names[] = {"ref", "cpu"};
 	const ps_backend *backend;
-	CHECK_OK(ps__backend_find(&backend, names[_i], strlen(names[_i])));
+	check_ok(ps__backend_find(&backend, names[_i], strlen(names[_i])));
 	for (int op = 0; op < PS_OP_COUNT; op++)
-		ck_assert_msg(backend->ops[op], "%s has no %s", names[_i], ps_op_name((ps_op)op));
+		ck_assert_msg(ps__backend_has(backend, (ps_op)op), "%s has no %s", names[_i], ps_op_name((ps_op)op));
 }
 END_TEST
 

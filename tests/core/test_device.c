@@ -226,20 +226,40 @@ START_TEST(test_threads_are_bound)
 }
 END_TEST
 
-/* Writes one file of a make-believe /sys/fs/cgroup below the working folder; `path` may have folders. */
+/* What put() made, in order. */
+static char made[32][128];
+static int made_count;
+
+static void note_made(const char *path)
+{
+	ck_assert_int_lt(made_count, 32);
+	snprintf(made[made_count++], sizeof made[0], "%s", path);
+}
+
+/* Writes one file of a make-believe /sys/fs/cgroup under `root`; `path` may have folders. */
 static void put(const char *root, const char *path, const char *text)
 {
-	char name[512];
+	char name[128];
 	snprintf(name, sizeof name, "%s/%s", root, path);
-	for (char *slash = strchr(name + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+	for (char *slash = strchr(name + strlen(root) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
-		ck_assert(!mkdir(name, 0700) || errno == EEXIST);
+		int failed = mkdir(name, 0700);
+		ck_assert(!failed || errno == EEXIST);
+		if (!failed)
+			note_made(name);
 		*slash = '/';
 	}
 	FILE *file = fopen(name, "w");
 	ck_assert_ptr_nonnull(file);
 	ck_assert_int_ge(fputs(text, file), 0);
 	ck_assert_int_eq(fclose(file), 0);
+	note_made(name);
+}
+
+static void remove_made(void)
+{
+	while (made_count > 0)
+		ck_assert_int_eq(remove(made[--made_count]), 0);
 }
 
 START_TEST(test_control_groups)
@@ -288,15 +308,15 @@ START_TEST(test_control_groups)
 	         0,
 	         400},
 	};
-	char root[] = "/tmp/penstock-cgroup-XXXXXX", self[64], command[96];
+	char root[] = "/tmp/penstock-cgroup-XXXXXX", self[64];
 	ck_assert_ptr_nonnull(mkdtemp(root));
+	note_made(root);
 	for (int i = 0; i < 6 && rows[_i].files[i][0]; i++)
 		put(root, rows[_i].files[i][0], rows[_i].files[i][1]);
 	put(root, "self", rows[_i].self);
 	snprintf(self, sizeof self, "%s/self", root);
 	struct ps__cgroup_limits limits = ps__cgroup_read(root, self);
-	snprintf(command, sizeof command, "rm -r %s", root);
-	ck_assert_int_eq(system(command), 0);
+	remove_made();
 	ck_assert_uint_eq(limits.memory_bytes, rows[_i].memory);
 	ck_assert_int_eq(limits.cpus, rows[_i].cpus);
 	ck_assert_uint_eq(limits.memory_free, rows[_i].available);

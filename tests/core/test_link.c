@@ -1,9 +1,7 @@
 /* Links between devices: every kind moves what it is given, fails as a whole and recovers. */
-#include "tests/support/check.h"
+#include "tests/core/contract.h"
 
 #include <penstock/link.h>
-
-#include <string.h>
 
 struct ends {
 	ps_device *from, *to;
@@ -14,14 +12,17 @@ struct ends {
 	unsigned char *data;
 };
 
-static void set_up(struct ends *e, const char *from, const char *to, const ps_link_options *options, uint64_t bytes)
+static ps_device *opened(const char *name)
 {
-	*e = (struct ends){.bytes = bytes};
-	check_ok(ps_device_open(&e->from, from));
-	if (strcmp(from, to))
-		check_ok(ps_device_open(&e->to, to));
-	else
-		e->to = e->from;
+	ps_device *device;
+	check_ok(ps_device_open(&device, name));
+	return device;
+}
+
+/* Takes over both devices, which may be one. */
+static void set_up(struct ends *e, ps_device *from, ps_device *to, const ps_link_options *options, uint64_t bytes)
+{
+	*e = (struct ends){.from = from, .to = to, .bytes = bytes};
 	check_ok(ps_buffer_create(&e->source, e->from, bytes));
 	check_ok(ps_buffer_create(&e->target, e->to, bytes));
 	check_ok(ps_queue_create(&e->producer, e->from, "producer"));
@@ -85,7 +86,9 @@ START_TEST(test_kinds)
 	};
 	const ps_link_options *options = &rows[_i].options;
 	struct ends e;
-	set_up(&e, rows[_i].from, rows[_i].to, options, (3 << 20) + 20);
+	ps_device *from = opened(rows[_i].from);
+	ps_device *to = strcmp(rows[_i].from, rows[_i].to) != 0 ? opened(rows[_i].to) : from;
+	set_up(&e, from, to, options, (3 << 20) + 20);
 	const ps_link_info *info = ps_link_get_info(e.link);
 	ck_assert_int_eq(info->kind, rows[_i].kind);
 	ck_assert_str_eq(info->note, "");
@@ -105,11 +108,31 @@ START_TEST(test_kinds)
 }
 END_TEST
 
+/* From and to every device that is here, over host memory and by whatever path the link chooses. */
+START_TEST(test_every_device)
+{
+	for (int i = 0; i < 4; i++) {
+		struct ends e;
+		ps_device *here = contract_open(_i), *there = opened("cpu");
+		ps_link_options options = {.force_staged = i / 2, .chunk_bytes = 8192};
+		set_up(&e, i % 2 ? here : there, i % 2 ? there : here, &options, 4 * 8192 + 12);
+		ck_assert_str_eq(ps_link_get_info(e.link)->note, "");
+		for (int byte = 1; byte <= 3; byte++)
+			send_once(&e, byte, e.bytes);
+		send_once(&e, 4, 8192);
+		tear_down(&e);
+	}
+}
+END_TEST
+
 int main(void)
 {
+	int devices = contract_devices();
 	Suite *suite = suite_create("link");
 	TCase *cases = tcase_create("link");
 	tcase_add_loop_test(cases, test_kinds, 0, 5);
+	tcase_set_timeout(cases, 60);
+	tcase_add_loop_test(cases, test_every_device, 0, devices);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }

@@ -15,9 +15,11 @@
 /* How many allocations are still granted; negative: all. */
 static _Atomic long granted = -1;
 static _Atomic bool refused;
+static _Atomic long asked; /* all allocations so far */
 
 static bool grant(void)
 {
+	atomic_fetch_add(&asked, 1);
 	/* Zero goes to minus one, so that one allocation is refused and those after it are not. */
 	long left = atomic_load(&granted);
 	while (left >= 0 && !atomic_compare_exchange_weak(&granted, &left, left - 1))
@@ -292,12 +294,57 @@ START_TEST(test_every_allocation)
 }
 END_TEST
 
+/* Once links and queues have held as much as they will have to, nothing allocates any more. */
+START_TEST(test_nothing_allocates_when_warm)
+{
+	ps_link_options options = {.force_staged = _i == 1, .skip_measure = true};
+	ps_link *link;
+	ps_buffer *source, *target;
+	ps_queue *queue;
+	ps_list *list;
+	ps_link_times times;
+	ps_event done;
+	long before = 0;
+	check_ok(ps_device_open(&device, "cpu"));
+	check_ok(ps_device_open(&far, "ref"));
+	check_ok(ps_buffer_create(&source, device, 64));
+	check_ok(ps_buffer_create(&target, far, 64));
+	check_ok(ps_queue_create(&queue, device, "q"));
+	check_ok(ps_link_create(&link, device, far, "l", &options));
+	ps_tensor x = ps_tensor_make(source, 0, PS_F32, 1, (int64_t[]){16}), y = x;
+	y.buffer = target;
+	check_ok(ps_list_create(&list, queue));
+	check_ok(ps_record(list, add, .a = x, .b = x, .y = x));
+	for (int i = 0; i < 60; i++) {
+		ps_status status = ps_list_submit(list, 0);
+		ps_event after = ps_queue_record(queue);
+		if (status == PS_OK)
+			status = ps_link_send(link, y, x, &after, 1, &times, &done);
+		if (status == PS_OK)
+			status = ps_event_wait(done, -1);
+		require(status == PS_OK);
+		if (i == 9)
+			before = atomic_load(&asked);
+	}
+	long during = atomic_load(&asked) - before;
+	ck_assert_int_eq(during, 0);
+	ps_list_destroy(list);
+	ps_link_destroy(link);
+	ps_queue_destroy(queue);
+	ps_buffer_destroy(source);
+	ps_buffer_destroy(target);
+	ps_device_close(device);
+	ps_device_close(far);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("memory");
 	TCase *cases = tcase_create("memory");
 	tcase_set_timeout(cases, 120);
 	tcase_add_loop_test(cases, test_every_allocation, 0, (int)(sizeof scenarios / sizeof *scenarios));
+	tcase_add_loop_test(cases, test_nothing_allocates_when_warm, 0, 2);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }

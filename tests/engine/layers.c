@@ -88,7 +88,7 @@ void trial_mixed_model(ps_model *out, int64_t emsize, int64_t time)
 	out->layers = calloc(LAYERS, sizeof(ps_layer *));
 	ck_assert_ptr_nonnull(out->layers);
 	out->layer_count = LAYERS;
-	check_ok(ps_embedding_create(&out->layers[0], 0, TRIAL_VOCABULARY, emsize, time, 0.1));
+	check_ok(ps_embedding_create(&out->layers[0], 0, TRIAL_VOCABULARY, emsize, time > 0 ? time : 1, 0.1));
 	out->layers[1] = create(&doubling, 1);
 	check_ok(ps_encoder_layer_create(&out->layers[2], 2, "layers.0", emsize, 2, 12, 0.1, true));
 	out->layers[3] = create(&relu, 3);

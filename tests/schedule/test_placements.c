@@ -50,7 +50,7 @@ static ps_schedule *translate(const char *const rows[RANKS], bool v_shaped)
 				stage = v_shaped ? 2 * RANKS - 1 - rank : RANKS + rank;
 			int letter = toupper((unsigned char)*at);
 			const char *kind = letter == 'F' ? "F" : letter == 'B' ? "BW" : letter == 'I' ? "B" : "W";
-			used += (size_t)snprintf(text + used, sizeof text - used, "%d%s%d,", stage, kind, atoi(at + 1));
+			used += (size_t)snprintf(text + used, sizeof text - used, "%d%s%d,", stage, kind, at[1] - '0');
 		}
 		used += (size_t)snprintf(text + used, sizeof text - used, "\n");
 	}

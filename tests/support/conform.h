@@ -18,7 +18,8 @@
  * all bytes that are no element of an output must be as they were. An output that is only overwritten starts as NaNs.
  *
  * The environment: PS_TEST_SEED is the seed of all fills, PS_TEST_DEVICES a comma-separated list of devices (default:
- * those that ps_device_list knows; of the CPU's the whole and its first core).
+ * those that ps_device_list knows; of the CPU's the whole and its first core). PS_TEST_ELEMENTS is the most elements of
+ * a tensor; rows with larger ones are left out, for devices that are slow, such as simulators.
  */
 #ifndef PS_TESTS_SUPPORT_CONFORM_H
 #define PS_TESTS_SUPPORT_CONFORM_H
@@ -39,8 +40,9 @@ enum conform_fill {
 };
 
 /*
- * How far an output may be off, relative to the larger of the value and the output's root mean square, by dtype. Zero
- * asks for the same value. What is below the smallest normal number counts as zero, since devices may flush it.
+ * How far an output may be off, by dtype, relative to the largest of the value, the output's root mean square and the
+ * spec's `terms`, the size of the terms whose sum it is: small outputs whose terms cancel need that. Zero asks for the
+ * same value. What is below the smallest normal number counts as zero, since devices may flush it.
  */
 struct conform_tolerance {
 	double f32, f64;
@@ -66,6 +68,7 @@ struct conform_spec {
 	bool causal;   /* zeros above the diagonal of the last two dimensions */
 	bool zeros;    /* an output that must be exactly zero exactly where the reference's is */
 	struct conform_tolerance tolerance;
+	double terms;
 };
 
 #define SHAPE(...) .rank = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), .dims = {__VA_ARGS__}

@@ -187,7 +187,8 @@ static void compare_elements(struct conform *c, const struct conform_slot *slot,
 	const struct conform_spec *spec = &slot->spec;
 	ps_dtype dtype = slot->tensor.dtype;
 	double tolerance = dtype == PS_F64 ? spec->tolerance.f64 : spec->tolerance.f32;
-	double least = dtype == PS_F64 ? DBL_MIN : (double)FLT_MIN, scale = magnitude(slot), worst = 0;
+	double least = dtype == PS_F64 ? DBL_MIN : (double)FLT_MIN, scale = fmax(magnitude(slot), spec->terms),
+	       worst = 0;
 	int64_t count = ps_tensor_count(slot->tensor), row, column, wrong = 0, pattern = 0, first = -1;
 	for (int64_t i = 0; i < count; i++) {
 		size_t at = slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * ps_dtype_bytes(dtype);

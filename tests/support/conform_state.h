@@ -4,7 +4,7 @@
 
 #include "support/conform.h"
 
-enum { CONFORM_SLOTS = 16, CONFORM_GUARD = 128 };
+enum { CONFORM_SLOTS = 16, CONFORM_GUARD = 1024 };
 
 /* One tensor of the row: its bytes before the op on every device, and the reference's after it. */
 struct conform_slot {
@@ -22,6 +22,7 @@ struct conform_state {
 	ps_queue *queue;
 	bool reference; /* this pass is the reference's */
 	bool done;      /* the body ran the op in this pass */
+	bool large;     /* a tensor has more elements than PS_TEST_ELEMENTS: the row is left out */
 	bool skip;      /* the device lacks the op: nothing was run, and nothing is wrong */
 	size_t slots;
 	struct conform_slot slot[CONFORM_SLOTS];

@@ -99,21 +99,18 @@ static void *clock_main(void *argument)
 	return NULL;
 }
 
-/* A new gate, not yet open. */
-static ps_status add_gate(struct hook_state *s, struct gate **out)
+/* A new gate, not yet open; NULL with a message when there is no memory for one. */
+static struct gate *add_gate(struct hook_state *s)
 {
 	struct gate *gate = calloc(1, sizeof *gate);
-	if (!gate)
-		return ps_fail(PS_ENOMEM, "out of memory for a gate of the hook");
-	ps_status status = ps__timeline_init(&gate->timeline, NULL, "a gate of the hook");
-	if (status != PS_OK) {
+	if (!gate || ps__timeline_init(&gate->timeline, NULL, "a gate of the hook") != PS_OK) {
+		(void)ps_fail(PS_ENOMEM, "out of memory for a gate of the hook");
 		free(gate);
-		return status;
+		return NULL;
 	}
 	gate->next = s->gates;
 	s->gates = gate;
-	*out = gate;
-	return PS_OK;
+	return gate;
 }
 
 static ps_status inject(const struct hook_state *s, const struct hook_rule *rule, const char *message, int call,
@@ -135,11 +132,15 @@ static ps_status apply(struct hook_state *s, const struct hook_rule *rule, const
 	case HOOK_REFUSE:
 		break;
 	case HOOK_FAIL:
-		PS_TRY(add_gate(s, &gate));
+		gate = add_gate(s);
+		if (!gate)
+			return PS_ENOMEM;
 		ps__timeline_fail(&gate->timeline, 1, inject(s, rule, message, call, number, queue));
 		return s->inner->queue_wait(queue, (ps_event){&gate->timeline, 1});
 	case HOOK_DELAY:
-		PS_TRY(add_gate(s, &gate));
+		gate = add_gate(s);
+		if (!gate)
+			return PS_ENOMEM;
 		gate->before = ps_queue_record(queue);
 		gate->delay_ns = rule->delay_ns;
 		if (!s->clock_runs && pthread_create(&s->clock, NULL, clock_main, s))

@@ -10,8 +10,8 @@ void rig_open(struct rig *rig, const char *name)
 {
 	*rig = (struct rig){0};
 	ps_device *device;
-	CHECK_OK(ps_device_open(&device, name));
-	CHECK_OK(ps_queue_create(&rig->queue, device, name));
+	check_ok(ps_device_open(&device, name));
+	check_ok(ps_queue_create(&rig->queue, device, name));
 	ps_device_close(device);
 }
 
@@ -28,7 +28,7 @@ ps_tensor rig_tensor(struct rig *rig, ps_dtype dtype, int rank, const int64_t *d
 	ck_assert_int_lt(rig->count, RIG_BUFFERS);
 	ps_tensor tensor = ps_tensor_make(NULL, 0, dtype, rank, dims);
 	size_t count = (size_t)ps_tensor_count(tensor);
-	CHECK_OK(ps_buffer_create(&tensor.buffer, ps_queue_device(rig->queue), count * ps_dtype_bytes(dtype)));
+	check_ok(ps_buffer_create(&tensor.buffer, ps_queue_device(rig->queue), count * ps_dtype_bytes(dtype)));
 	uint64_t stream = conform_mix(conform_seed()) + (uint64_t)rig->count * 1000003;
 	rig->buffers[rig->count++] = tensor.buffer;
 	double *random = NULL;
@@ -56,15 +56,15 @@ void rig_set(struct rig *rig, ps_tensor tensor, const double *values)
 		else
 			memcpy(bytes + i * size, &(int32_t){(int32_t)values[i]}, size);
 	}
-	CHECK_OK(ps_queue_write(rig->queue, tensor, bytes));
-	CHECK_OK(ps_queue_finish(rig->queue));
+	check_ok(ps_queue_write(rig->queue, tensor, bytes));
+	check_ok(ps_queue_finish(rig->queue));
 	free(bytes);
 }
 
 void rig_bytes(struct rig *rig, ps_tensor tensor, void *bytes)
 {
-	CHECK_OK(ps_queue_read(rig->queue, bytes, tensor));
-	CHECK_OK(ps_queue_finish(rig->queue));
+	check_ok(ps_queue_read(rig->queue, bytes, tensor));
+	check_ok(ps_queue_finish(rig->queue));
 }
 
 void rig_get(struct rig *rig, ps_tensor tensor, double *values)

@@ -4,10 +4,7 @@
 
 #include <penstock/ops.h>
 
-#include <check.h>
-
-/* Fails the test with the library's message unless the status is PS_OK. */
-#define CHECK_OK(expression) ck_assert_msg((expression) == PS_OK, "%s: %s", #expression, ps_error_message())
+#include "support/check.h"
 
 enum { RIG_BUFFERS = 64 };
 
@@ -17,7 +14,8 @@ struct rig {
 	int count;
 };
 
-void rig_open(struct rig *rig, const char *device);
+/* Opens the device with this name. */
+void rig_open(struct rig *rig, const char *name);
 /* Frees all tensors too. */
 void rig_close(struct rig *rig);
 
@@ -39,8 +37,8 @@ bool rig_same_bits(struct rig *rig, ps_tensor a, ps_tensor b);
 /* Runs an op and waits for it; fails the test if either fails. */
 #define rig_run(rig, op, ...)                                    \
 	do {                                                     \
-		CHECK_OK(ps_run((rig)->queue, op, __VA_ARGS__)); \
-		CHECK_OK(ps_queue_finish((rig)->queue));         \
+		check_ok(ps_run((rig)->queue, op, __VA_ARGS__)); \
+		check_ok(ps_queue_finish((rig)->queue));         \
 	} while (0)
 
 #endif

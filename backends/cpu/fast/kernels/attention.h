@@ -1,0 +1,242 @@
+/*
+ * Self-attention. A unit is one head of one sample row. Its positions are done in blocks of queries; what a block
+ * needs of q, k, v and their gradients is copied into dense scratch matrices with rows padded to LANES.
+ */
+#ifndef PS_FAST_KERNELS_ATTENTION_H
+#define PS_FAST_KERNELS_ATTENTION_H
+
+#include "backends/cpu/fast/kernels/elements.h"
+#include "backends/cpu/fast/kernels/tile.h"
+
+#include <string.h>
+
+struct head {
+	int64_t time, features, heads, width;
+	int64_t padded_time, padded; /* time and features rounded up to LANES */
+	float scale;
+	bool causal;
+	const float *qkv; /* of the sample row, at the head's first feature of q */
+	int64_t index;    /* of the unit */
+};
+
+static inline struct head head_init(const ps_tensor *out, int heads, bool causal)
+{
+	int64_t features = out->dims[2] / heads;
+	return (struct head){.time = out->dims[1],
+	                     .features = features,
+	                     .heads = heads,
+	                     .width = out->dims[2],
+	                     .padded_time = round_up(out->dims[1], LANES),
+	                     .padded = round_up(features, LANES),
+	                     .scale = (float)(1 / sqrt((double)features)),
+	                     .causal = causal};
+}
+
+/* Where a head's features start in a tensor of (rows, time, parts * width). */
+static inline int64_t head_at(const struct head *h, int64_t parts)
+{
+	return h->index / h->heads * h->time * parts * h->width + h->index % h->heads * h->features;
+}
+
+/* to (count, padded) = the head's features at `count` positions, zeros behind them. */
+static inline void copy_in(const struct head *h, const float *from, int64_t stride, int64_t count, float *restrict to)
+{
+	for (int64_t t = 0; t < count; t++) {
+		memcpy(to + t * h->padded, from + t * stride, (size_t)h->features * sizeof *to);
+		for (int64_t f = h->features; f < h->padded; f++)
+			to[t * h->padded + f] = 0;
+	}
+}
+
+/* to (features, padded_time) = the transpose of that, over all positions. */
+static inline void copy_in_transposed(const struct head *h, const float *from, int64_t stride, float *restrict to)
+{
+	enum { BLOCK = 16 };
+	for (int64_t first = 0; first < h->padded_time; first += BLOCK) {
+		int64_t count = least(BLOCK, h->time - first);
+		for (int64_t f = 0; f < h->features; f++) {
+			float *restrict at = to + f * h->padded_time + first;
+			for (int64_t t = 0; t < BLOCK; t++)
+				at[t] = t < count ? from[(first + t) * stride + f] : 0.0f;
+		}
+	}
+}
+
+static inline void copy_out(const struct head *h, const float *from, int64_t count, float *to, int64_t stride)
+{
+	for (int64_t t = 0; t < count; t++)
+		memcpy(to + t * stride, from + t * h->padded, (size_t)h->features * sizeof *to);
+}
+
+/* factors (count, time) of the probabilities of positions [first, first + count). */
+static inline void copy_factors(const struct head *h, struct mask *mask, int64_t first, int64_t count, float *factors)
+{
+	int64_t begin = (h->index * h->time + first) * h->time, end = begin + count * h->time;
+	for (struct walk w = walk_start(begin, end, h->heads * h->time * h->time); walk_next(&w, mask);)
+		memcpy(factors + (w.at - begin), w.factor, (size_t)w.count * sizeof *factors);
+}
+
+/* Positions that position i sees. */
+static inline int64_t seen_by(const struct head *h, int64_t i)
+{
+	return h->causal ? i + 1 : h->time;
+}
+
+/* Scores (count, padded_time) to probabilities, which are stored; then to what remains of them after dropout. */
+static inline void softmax_rows(const struct head *h, float *scores, const float *factors, int64_t first, int64_t count,
+                                float *probs)
+{
+	for (int64_t i = 0; i < count; i++) {
+		float *row = scores + i * h->padded_time;
+		const float *factor = factors + i * h->time;
+		float *prob = probs + ((h->index * h->time) + first + i) * h->time;
+		int64_t seen = seen_by(h, first + i);
+#pragma omp simd
+		for (int64_t j = 0; j < seen; j++)
+			row[j] *= h->scale;
+		double sum = exp_and_sum(row, row, seen, max_of(row, seen));
+		float factor_sum = (float)(1 / sum);
+#pragma omp simd
+		for (int64_t j = 0; j < seen; j++)
+			prob[j] = row[j] * factor_sum;
+#pragma omp simd
+		for (int64_t j = 0; j < seen; j++)
+			row[j] = mask_apply(factor[j], prob[j]);
+		for (int64_t j = seen; j < h->time; j++)
+			prob[j] = row[j] = 0;
+	}
+}
+
+static void attention_fwd_range(const struct fast_range *range)
+{
+	const ps_args_attention_fwd *a = range->arguments;
+	struct head h = head_init(&a->out, a->heads, a->causal);
+	float *probs = ps__cpu_data(a->probs), *out = ps__cpu_data(a->out);
+	float *kt = range->scratch, *v = kt + h.features * h.padded_time, *q = v + h.padded_time * h.padded;
+	float *scores = q + FAST_QUERIES * h.padded, *factors = scores + FAST_QUERIES * h.padded_time;
+	float *block = factors + FAST_QUERIES * h.padded_time;
+	struct mask mask;
+	mask_init(&mask, &a->drop);
+	for (h.index = range->begin; h.index < range->end; h.index++) {
+		int64_t stride = 3 * h.width;
+		const float *qkv = (const float *)ps__cpu_data(a->qkv) + head_at(&h, 3);
+		copy_in_transposed(&h, qkv + h.width, stride, kt);
+		copy_in(&h, qkv + 2 * h.width, stride, h.time, v);
+		for (int64_t first = 0; first < h.time; first += FAST_QUERIES) {
+			int64_t count = least(FAST_QUERIES, h.time - first), seen = seen_by(&h, first + count - 1);
+			copy_in(&h, qkv + first * stride, stride, count, q);
+			copy_factors(&h, &mask, first, count, factors);
+			multiply(count, seen,
+			         (struct tile){.left = q,
+			                       .right = kt,
+			                       .left_row = h.padded,
+			                       .left_step = 1,
+			                       .right_step = h.padded_time,
+			                       .k = h.features},
+			         scores, h.padded_time, false);
+			softmax_rows(&h, scores, factors, first, count, probs);
+			multiply(count, h.features,
+			         (struct tile){.left = scores,
+			                       .right = v,
+			                       .left_row = h.padded_time,
+			                       .left_step = 1,
+			                       .right_step = h.padded,
+			                       .k = seen},
+			         block, h.padded, false);
+			copy_out(&h, block, count, out + head_at(&h, 1) + first * h.width, h.width);
+		}
+	}
+}
+
+/*
+ * From dprobs (count, padded_time), the gradient of the probabilities after dropout: dscores in its place, and kept,
+ * the probabilities after dropout. With m the mask's factors: dS = P (m dP - sum over j of P m dP) / sqrt(d).
+ */
+static inline void softmax_gradient_rows(const struct head *h, float *dprobs, float *kept, const float *factors,
+                                         int64_t first, int64_t count, const float *probs)
+{
+	for (int64_t i = 0; i < count; i++) {
+		float *row = dprobs + i * h->padded_time, *keep = kept + i * h->padded_time;
+		const float *factor = factors + i * h->time;
+		const float *prob = probs + ((h->index * h->time) + first + i) * h->time;
+		int64_t seen = seen_by(h, first + i);
+#pragma omp simd
+		for (int64_t j = 0; j < seen; j++) {
+			row[j] = mask_apply(factor[j], row[j]);
+			keep[j] = row[j] * prob[j];
+		}
+		float inner = (float)sum_of(keep, seen);
+#pragma omp simd
+		for (int64_t j = 0; j < seen; j++) {
+			row[j] = prob[j] * (row[j] - inner) * h->scale;
+			keep[j] = mask_apply(factor[j], prob[j]);
+		}
+		for (int64_t j = seen; j < h->time; j++)
+			row[j] = keep[j] = 0;
+	}
+}
+
+static void attention_bwd_range(const struct fast_range *range)
+{
+	const ps_args_attention_bwd *a = range->arguments;
+	struct head h = head_init(&a->dout, a->heads, a->causal);
+	const float *probs = ps__cpu_data(a->probs), *dout = ps__cpu_data(a->dout);
+	int64_t plane = h.padded_time * h.padded, rows = FAST_QUERIES * h.padded_time;
+	float *vt = range->scratch, *k = vt + h.features * h.padded_time, *dk = k + plane, *dv = dk + plane;
+	float *dscores = dv + plane, *kept = dscores + rows, *factors = kept + rows;
+	float *q = factors + rows, *dy = q + FAST_QUERIES * h.padded, *dq = dy + FAST_QUERIES * h.padded;
+	struct mask mask;
+	mask_init(&mask, &a->drop);
+	for (h.index = range->begin; h.index < range->end; h.index++) {
+		int64_t stride = 3 * h.width;
+		const float *qkv = (const float *)ps__cpu_data(a->qkv) + head_at(&h, 3);
+		float *dqkv = (float *)ps__cpu_data(a->dqkv) + head_at(&h, 3);
+		copy_in_transposed(&h, qkv + 2 * h.width, stride, vt);
+		copy_in(&h, qkv + h.width, stride, h.time, k);
+		memset(dk, 0, (size_t)(2 * plane) * sizeof *dk);
+		for (int64_t first = 0; first < h.time; first += FAST_QUERIES) {
+			int64_t count = least(FAST_QUERIES, h.time - first), seen = seen_by(&h, first + count - 1);
+			copy_in(&h, qkv + first * stride, stride, count, q);
+			copy_in(&h, dout + head_at(&h, 1) + first * h.width, h.width, count, dy);
+			copy_factors(&h, &mask, first, count, factors);
+			multiply(count, seen,
+			         (struct tile){.left = dy,
+			                       .right = vt,
+			                       .left_row = h.padded,
+			                       .left_step = 1,
+			                       .right_step = h.padded_time,
+			                       .k = h.features},
+			         dscores, h.padded_time, false);
+			softmax_gradient_rows(&h, dscores, kept, factors, first, count, probs);
+			multiply(count, h.features,
+			         (struct tile){.left = dscores,
+			                       .right = k,
+			                       .left_row = h.padded_time,
+			                       .left_step = 1,
+			                       .right_step = h.padded,
+			                       .k = seen},
+			         dq, h.padded, false);
+			multiply(seen, h.features,
+			         (struct tile){.left = dscores,
+			                       .right = q,
+			                       .left_row = 1,
+			                       .left_step = h.padded_time,
+			                       .right_step = h.padded,
+			                       .k = count},
+			         dk, h.padded, true);
+			multiply(seen, h.features,
+			         (struct tile){.left = kept,
+			                       .right = dy,
+			                       .left_row = 1,
+			                       .left_step = h.padded_time,
+			                       .right_step = h.padded,
+			                       .k = count},
+			         dv, h.padded, true);
+			copy_out(&h, dq, count, dqkv + first * stride, stride);
+		}
+		copy_out(&h, dk, h.time, dqkv + h.width, stride);
+		copy_out(&h, dv, h.time, dqkv + 2 * h.width, stride);
+	}
+}
+
+#endif

@@ -1,0 +1,203 @@
+/*
+ * Wrong input of every kind: the command ends with 2 and one line on standard error that says what was wrong and what
+ * would be right, prints nothing on standard output, and neither makes nor changes a file.
+ */
+#include "cli/program.h"
+#include "support/check.h"
+
+#include <penstock/safetensors.h>
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const struct bad {
+	const char *arguments, *message;
+} cases[] = {
+        {"", "give a subcommand"},
+        {"trian", "there is no subcommand 'trian'; did you mean train?"},
+        {"frobnicate", "penstock --help lists them"},
+        {"help trane", "did you mean train?"},
+        {"train --epoch-s 3", "unknown option --epoch-s; did you mean --epochs?"},
+        {"train --batchsize=3", "unknown option --batchsize; did you mean --batch-size?"},
+        {"train --zzzzzzzz", "penstock train --help lists them"},
+        {"train -q", "unknown option -q"},
+        {"train --lr", "--lr needs a value"},
+        {"train extra", "'extra' is no option"},
+        {"devices --json=yes", "--json=yes takes no value"},
+        {"devices --jsno", "did you mean --json?"},
+        {"eval", "--load FILE is missing"},
+
+        {"train --epochs 0", "--epochs: '0' is wrong; give a whole number from 1 to 1000000"},
+        {"train --epochs -1", "from 1 to 1000000"},
+        {"train --epochs 2x", "'2x' is wrong"},
+        {"train --epochs 2.5", "'2.5' is wrong"},
+        {"train --epochs ''", "'' is wrong"},
+        {"train --epochs ' 2'", "' 2' is wrong"},
+        {"train --epochs 99999999999999999999", "is wrong; give a whole number"},
+        {"train --epochs nan", "'nan' is wrong"},
+        {"train --batch-size 0", "--batch-size: '0' is wrong; give a whole number from 1"},
+        {"train --eval-batch-size 0", "--eval-batch-size: '0'"},
+        {"train --bptt 0", "--bptt: '0'"},
+        {"train --steps-per-epoch -1", "--steps-per-epoch: '-1'"},
+        {"train --eval-steps x", "--eval-steps: 'x'"},
+        {"train --chunks 0", "--chunks: '0'"},
+        {"train --emsize 1", "--emsize: '1' is wrong; give a whole number from 2"},
+        {"train --nhead 0", "--nhead: '0'"},
+        {"train --nhid 0", "--nhid: '0'"},
+        {"train --nlayers 0", "--nlayers: '0'"},
+        {"train --log-interval 0", "--log-interval: '0'"},
+        {"train --lr nan", "--lr: 'nan' is wrong; give a number above 0 to 1e+06"},
+        {"train --lr inf", "--lr: 'inf'"},
+        {"train --lr 1e999", "--lr: '1e999'"},
+        {"train --lr 0", "--lr: '0'"},
+        {"train --lr -1", "--lr: '-1'"},
+        {"train --lr 0x10", "--lr: '0x10'"},
+        {"train --lr 1e", "--lr: '1e'"},
+        {"train --lr-decay 0", "--lr-decay: '0'"},
+        {"train --clip -0.5", "--clip: '-0.5' is wrong; give a number from 0"},
+        {"train --clip infinity", "--clip: 'infinity'"},
+        {"train --dropout 1", "--dropout: '1' is wrong; give a number from 0 to below 1"},
+        {"train --dropout -0.1", "--dropout: '-0.1'"},
+        {"train --seed -1", "--seed: '-1' is wrong; give a whole number from 0 to 18446744073709551615"},
+        {"train --seed 18446744073709551616", "--seed: "},
+
+        {"train --preset tutroial", "--preset: there is no 'tutroial'; did you mean tutorial?"},
+        {"train --mask diagonal", "there are causal, none"},
+        {"train --split odd", "there are even, torch"},
+        {"train --checkpoint sometimes", "there are never, except-last, always"},
+        {"train --dtype fp8", "fp32"},
+        {"train --schedule 1f1c", "--schedule 1f1c: is no file and none of the schedules"},
+        {"train --schedule 1f1c", "did you mean 1f1b?"},
+        {"train --schedule forward-only", "none of the schedules for training"},
+        {"train --schedule ./none", "./none"},
+        {"train --nhead 5", "--nhead 5 does not divide --emsize 64"},
+        {"train --emsize 63 --nhead 3", "even"},
+
+        {"train --stages gpu", "gpu"},
+        {"train --stages cpu:9999", "cpu:9999"},
+        {"train --stages cpu,,cpu", "the name of stage 1 is empty"},
+        {"train --stages ref,", "the name of stage 1 is empty"},
+        {"train --stages ref,ref,ref,ref,ref --nlayers 2", "5 stages are more than the 4 units"},
+        {"train --balance 2,3 --stages ref,ref", "adds up to 5; the model has 4 units"},
+        {"train --balance 4,0 --stages ref,ref", "stage 1 gets no unit"},
+        {"train --balance 1,1,2 --stages ref,ref", "has 3 stages, but there are 2 devices"},
+        {"train --balance 4 --stages ref,ref", "has 1 stages"},
+        {"train --balance 2;2 --stages ref,ref", "give the units of each stage as in 7,7"},
+        {"train --balance 2,2, --stages ref,ref", "give the units of each stage as in 7,7"},
+        {"train --balance evenly --stages ref,ref", "give the units of each stage as in 7,7"},
+
+        {"train --data no-such-folder", "no-such-folder"},
+        {"train --data short", "wiki.train.tokens"},
+        {"train --data empty", "empty"},
+        {"train --data text", "text"},
+        {"train --data brief --batch-size 20", "too few for 20 rows of two; give more text or a smaller --batch-size"},
+        {"train --data invalid", "wiki.train.tokens:2:"},
+
+        {"train --init no-such-file", "no-such-file"},
+        {"train --init text", "text: "},
+        {"train --init truncated", "truncated: is truncated"},
+        {"train --init foreign", "foreign: has no encoder.weight"},
+        {"train --init .", "no regular file"},
+        {"train --resume text", "text: "},
+        {"train --resume foreign", "has no state"},
+        {"train --init foreign --resume foreign", "give one of them"},
+        {"eval --load no-such-file", "no-such-file"},
+        {"eval --load foreign", "foreign: has no matrix encoder.weight"},
+
+        {"train --save no-such-folder/x", "--save: no-such-folder/x"},
+        {"train --save-last short", "--save-last: short: is a folder"},
+        {"train --log short/", "--log: short/: is a folder"},
+        {"train --trace text/x", "--trace: text/x"},
+        {"train --save /dev/null", "no regular file"},
+        {"train --save ''", "--save: is empty; give FILE"},
+        {"train --save kept --save-last kept", "--save and --save-last both name kept"},
+        {"train --save kept --log ./kept", "both name"},
+
+        {"train --config no-such-file", "--config no-such-file: cannot be read"},
+        {"train --config short", "--config short: cannot be read"},
+        {"train --config config-line", "config-line:2: 'lr 3' is no 'name = value' line"},
+        {"train --config config-name", "config-name:3: unknown option learning-rate"},
+        {"train --config config-value", "config-value:1: lr: 'fast' is wrong; give a number above 0"},
+        {"train --config config-config", "config-config:1: a configuration file cannot name another"},
+
+        {"train --emsize 65536 --nhid 65536 --nlayers 200 --stages ref,ref", "GiB"},
+        {"data", "data"},
+        {"data info no-such-folder", "no-such-folder"},
+};
+
+static void make_files(void)
+{
+	ck_assert_int_eq(mkdir("short", 0700), 0);
+	ck_assert_int_eq(mkdir("empty", 0700), 0);
+	ck_assert_int_eq(mkdir("brief", 0700), 0);
+	ck_assert_int_eq(mkdir("invalid", 0700), 0);
+	static const char *const splits[] = {"train", "valid", "test"};
+	for (int i = 0; i < 3; i++) {
+		char path[64];
+		snprintf(path, sizeof path, "empty/wiki.%s.tokens", splits[i]);
+		file_write(path, "");
+		snprintf(path, sizeof path, "brief/wiki.%s.tokens", splits[i]);
+		file_write(path, "one two three four\n");
+		snprintf(path, sizeof path, "invalid/wiki.%s.tokens", splits[i]);
+		file_write(path, "fine\nnot \xff fine\n");
+	}
+	file_write("text", "This is no weight file, but some text of a few words.\n");
+	file_write("kept", "what was here before\n");
+	file_write("config-line", "# rates\nlr 3\n");
+	file_write("config-name", "lr = 3\n\nlearning-rate = 2\n");
+	file_write("config-value", "lr = fast\n");
+	file_write("config-config", "config = text\n");
+	const float values[4] = {1, 2, 3, 4};
+	const ps_saved_tensor tensor = {
+	        .name = "other", .dtype = PS_F32, .rank = 1, .dims = {4}, .bytes = sizeof values};
+	ps_safetensors_writer *writer;
+	check_ok(ps_safetensors_writer_create(&writer, "foreign", &tensor, 1, NULL, 0));
+	check_ok(ps_safetensors_writer_put(writer, values));
+	check_ok(ps_safetensors_writer_commit(writer));
+	FILE *from = fopen("foreign", "rb"), *to = fopen("truncated", "wb");
+	ck_assert(from != NULL && to != NULL);
+	for (int i = 0, c; i < 70 && (c = getc(from)) != EOF; i++)
+		putc(c, to);
+	fclose(from);
+	ck_assert_int_eq(fclose(to), 0);
+}
+
+static void enter(void)
+{
+	program_enter();
+	make_files();
+}
+
+START_TEST(bad_input)
+{
+	const struct bad *row = &cases[_i];
+	static struct outcome run;
+	/* Outputs that would be made, had the input been right. */
+	bool outputs = strncmp(row->arguments, "train ", 6) == 0 && strcmp(row->arguments, "train --lr") != 0 &&
+	               strstr(row->arguments, "--save") == NULL && strstr(row->arguments, "--log ") == NULL &&
+	               strstr(row->arguments, "--trace") == NULL;
+	unsigned long before = folder_state();
+	program_run(&run, "%s%s", row->arguments,
+	            outputs ? " --save new --save-last kept --log new.jsonl --trace new.json" : "");
+	ck_assert_msg(run.status == 2, "penstock %s: exit status %d\n%s", row->arguments, run.status, run.error);
+	ck_assert_msg(count_lines(run.error) == 1, "penstock %s: not one line:\n%s", row->arguments, run.error);
+	ck_assert_msg(strncmp(run.error, "penstock", 8) == 0, "penstock %s: whose error is %s", row->arguments,
+	              run.error);
+	ck_assert_msg(strstr(run.error, row->message) != NULL, "penstock %s: \"%s\" is not in\n%s", row->arguments,
+	              row->message, run.error);
+	ck_assert_msg(run.out[0] == '\0', "penstock %s printed\n%s", row->arguments, run.out);
+	ck_assert_msg(folder_state() == before, "penstock %s touched a file", row->arguments);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("bad input");
+	TCase *rows = tcase_create("bad input");
+	tcase_set_timeout(rows, 60);
+	tcase_add_checked_fixture(rows, enter, program_leave);
+	tcase_add_loop_test(rows, bad_input, 0, (int)(sizeof cases / sizeof *cases));
+	suite_add_tcase(suite, rows);
+	return check_run(suite);
+}

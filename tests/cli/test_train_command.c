@@ -1,0 +1,414 @@
+/* `penstock train` and `eval` from outside: what they print, log, trace and save; interruption and resumption. */
+#define _XOPEN_SOURCE 700 /* posix_openpt */
+#include "cli/program.h"
+#include "support/check.h"
+#include "support/tiny_run.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <math.h>
+#include <regex.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct outcome run;
+
+static void check_matches(const char *text, const char *pattern)
+{
+	regex_t regex;
+	ck_assert_int_eq(regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB | REG_NEWLINE), 0);
+	int found = regexec(&regex, text, 0, NULL, 0);
+	regfree(&regex);
+	ck_assert_msg(found == 0, "\"%s\" is not in\n%s", pattern, text);
+}
+
+/* Line `index` of a JSONL file as an object; NULL past the end. The caller gives it up. */
+static json_t *line(const char *path, int index)
+{
+	char text[8192];
+	FILE *file = fopen(path, "rb");
+	ck_assert_ptr_nonnull(file);
+	char *got = NULL;
+	for (int i = 0; i <= index; i++)
+		got = fgets(text, sizeof text, file);
+	fclose(file);
+	if (got == NULL)
+		return NULL;
+	json_error_t error;
+	json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+	ck_assert_msg(object != NULL, "%s:%d: %s", path, index + 1, error.text);
+	return object;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+	ck_assert_msg(text != NULL, "no text %s", key);
+	return text;
+}
+
+static double number_of(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+	ck_assert_msg(json_is_number(value), "no number %s", key);
+	return json_number_value(value);
+}
+
+START_TEST(lines)
+{
+	program_run(&run, "train " SMALL "--log log.jsonl --trace trace.json --dropout 0.1 --seed 3");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	check_matches(run.out, "^Total parameters in model: 7,264$");
+	check_matches(run.out, "^\\| epoch   1 \\|     2/    3 batches \\| lr 4.00 \\| ms/batch +[0-9.]+ \\| loss  "
+	                       "[0-9.]{4} \\| ppl +[0-9.]+$");
+	check_matches(run.out, "^\\| epoch   1 \\|     3/    3 batches \\|");
+	check_matches(run.out, "^-{89}$");
+	check_matches(run.out,
+	              "^\\| end of epoch   1 \\| time: +[0-9.]+s \\| valid loss  [0-9.]{4} \\| valid ppl +[0-9.]+$");
+	check_matches(run.out, "^={89}$");
+	check_matches(run.out, "^\\| End of training \\| test loss  [0-9.]{4} \\| test ppl +[0-9.]+$");
+	check_matches(run.out, "^entropy of the source 2\\.[0-9]+ nats; reached [0-9.]+, [0-9.]+ % above$");
+	check_matches(run.error, "^stage 0 on ref: [12] units, [0-9]+ parameters, peak ");
+	check_matches(run.error, "^schedule 1f1b, 2 micro-batches of 2,2 rows");
+}
+END_TEST
+
+START_TEST(json_log)
+{
+	program_run(&run,
+	            "train " SMALL "--log log.jsonl --seed 18446744073709551615 --epochs 2 --lr 0.1 --lr-decay 0.5");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	json_t *object = line("log.jsonl", 0);
+	ck_assert_str_eq(text_of(object, "event"), "start");
+	ck_assert_str_eq(text_of(object, "preset"), "default");
+	ck_assert_str_eq(text_of(object, "seed"), "18446744073709551615");
+	ck_assert_int_eq((int)number_of(object, "parameters"), 7264);
+	ck_assert_int_eq((int)number_of(object, "micro_batches"), 2);
+	ck_assert_int_eq((int)number_of(object, "emsize"), 8);
+	ck_assert_double_eq(number_of(object, "lr"), 0.1);
+	const json_t *stages = json_object_get(object, "stages");
+	ck_assert_int_eq((int)json_array_size(stages), 2);
+	ck_assert_str_eq(text_of(json_array_get(stages, 1), "device"), "ref");
+	ck_assert_int_eq(
+	        (int)(number_of(json_array_get(stages, 0), "units") + number_of(json_array_get(stages, 1), "units")),
+	        3);
+	ck_assert_double_gt(number_of(json_array_get(stages, 0), "peak_bytes"), 0);
+	json_decref(object);
+	for (int i = 0; i < 8; i++) {
+		object = line("log.jsonl", 1 + i);
+		ck_assert_int_eq((int)number_of(object, "epoch"), i / 4 + 1);
+		if (i % 4 == 3) {
+			ck_assert_str_eq(text_of(object, "event"), "eval");
+			ck_assert_str_eq(text_of(object, "split"), "valid");
+			ck_assert_double_eq_tol(number_of(object, "ppl"), exp(number_of(object, "loss")), 1e-9);
+		} else {
+			ck_assert_str_eq(text_of(object, "event"), "step");
+			ck_assert_int_eq((int)number_of(object, "step"), i % 4 + 1);
+			ck_assert_double_eq(number_of(object, "lr"), i < 4 ? 0.1 : 0.05);
+			ck_assert_double_gt(number_of(object, "loss"), 0);
+			ck_assert_double_gt(number_of(object, "grad_norm"), 0);
+			ck_assert_double_gt(number_of(object, "ms"), 0);
+			ck_assert_double_gt(number_of(object, "tokens_per_s"), 0);
+		}
+		json_decref(object);
+	}
+	object = line("log.jsonl", 9);
+	ck_assert_str_eq(text_of(object, "split"), "test");
+	json_decref(object);
+	object = line("log.jsonl", 10);
+	ck_assert_str_eq(text_of(object, "event"), "end");
+	ck_assert_str_eq(text_of(object, "status"), "done");
+	ck_assert_int_eq((int)number_of(object, "steps"), 6);
+	json_decref(object);
+	ck_assert_ptr_null(line("log.jsonl", 11));
+}
+END_TEST
+
+/* A run that fails is told on standard error and in the log, which stays valid JSON. */
+START_TEST(failure)
+{
+	program_run(&run, "train " SMALL
+	                  "--lr 1e6 --clip 0 --steps-per-epoch 200 --log log.jsonl --save best --save-last last");
+	ck_assert_int_eq(run.status, 1);
+	const char *error = strstr(run.error, "penstock train: epoch 1, step ");
+	ck_assert_msg(error != NULL && count_lines(error) == 1, "%s", run.error);
+	json_t *object = NULL, *next;
+	for (int i = 0; (next = line("log.jsonl", i)) != NULL; i++) {
+		json_decref(object);
+		object = next;
+	}
+	ck_assert_str_eq(text_of(object, "status"), "failed");
+	ck_assert_str_eq(text_of(json_object_get(object, "error"), "status"), "PS_ENUMERIC");
+	json_decref(object);
+	ck_assert_int_ne(access("last", F_OK), 0);
+}
+END_TEST
+
+START_TEST(trace)
+{
+	program_run(&run, "train " SMALL "--trace trace.json");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	json_t *object = json_load_file("trace.json", JSON_REJECT_DUPLICATES, NULL);
+	const json_t *events = json_object_get(object, "traceEvents");
+	ck_assert(json_is_array(events));
+	const json_t *event;
+	size_t i;
+	int forwards[2] = {0, 0}, transfers[2] = {0, 0}, rows = 0;
+	json_array_foreach(events, i, event)
+	{
+		int row = (int)number_of(event, "tid");
+		const char *name = text_of(event, "name");
+		if (strcmp(text_of(event, "ph"), "M") == 0) {
+			rows += strcmp(name, "thread_name") == 0;
+			continue;
+		}
+		ck_assert_double_ge(number_of(event, "ts"), 0);
+		ck_assert_double_ge(number_of(event, "dur"), 0);
+		ck_assert_int_lt(row, 4);
+		if (row < 2 && name[0] == 'F')
+			forwards[row]++;
+		if (row >= 2)
+			transfers[row - 2]++;
+	}
+	/* Two stages and a link each way; three steps of two micro-batches. */
+	ck_assert_int_eq(rows, 4);
+	for (int k = 0; k < 2; k++) {
+		ck_assert_int_eq(forwards[k], 6);
+		ck_assert(transfers[k] == 6 || transfers[k] == 0);
+	}
+	json_decref(object);
+}
+END_TEST
+
+START_TEST(as_published)
+{
+	program_run(&run, "train --preset tutorial-as-published " SMALL "--epochs 2 --save-last last --batch-size 20");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	check_matches(run.out, "^The tutorial as published, with its mistakes");
+	ck_assert_int_eq(strncmp(run.out, "The tutorial as published", 25), 0);
+	/* One line an epoch, at batch 2 of 0 to 2; the second with a rate that has decayed twice. */
+	check_matches(run.out, "^\\| epoch   1 \\|     2/    3 batches \\| lr 5.00 ");
+	check_matches(run.out, "^\\| epoch   2 \\|     2/    3 batches \\| lr 4.51 ");
+	ps_safetensors *file;
+	check_ok(ps_safetensors_open(&file, "last"));
+	ck_assert_str_eq(ps_safetensors_metadata(file, "mistakes"), "12346");
+	ck_assert_str_eq(ps_safetensors_metadata(file, "mask"), "none");
+	ps_safetensors_close(file);
+	program_run(&run, "train --preset tutorial " SMALL "--epochs 2 --batch-size 20");
+	check_matches(run.out, "^\\| epoch   2 \\|     3/    3 batches \\| lr 4.75 ");
+	ck_assert_int_eq(strncmp(run.out, "Total parameters", 16), 0);
+}
+END_TEST
+
+START_TEST(config_file)
+{
+	file_write("config", "# A small model.\n\n  emsize = 16  \nlr=0.25\r\nseed = 9\npreset = tutorial\nclip = 0.5");
+	program_run(&run, "train --config config " SMALL "--log log.jsonl --seed 4");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	json_t *object = line("log.jsonl", 0);
+	ck_assert_str_eq(text_of(object, "preset"), "tutorial");
+	ck_assert_int_eq((int)number_of(object, "emsize"), 8);
+	ck_assert_double_eq(number_of(object, "lr"), 0.25);
+	ck_assert_double_eq(number_of(object, "lr_decay"), 0.95);
+	ck_assert_int_eq((int)number_of(object, "seed"), 4);
+	json_decref(object);
+}
+END_TEST
+
+/* Help is on standard output, for each, and teaches by example. */
+START_TEST(help)
+{
+	static const char *const commands[] = {"train", "eval", "devices", "data"};
+	for (int i = 0; i < 4; i++) {
+		program_run(&run, "%s --help", commands[i]);
+		ck_assert_int_eq(run.status, 0);
+		ck_assert_str_eq(run.error, "");
+		check_matches(run.out, "^Examples:");
+		char kept[sizeof run.out];
+		memcpy(kept, run.out, sizeof kept);
+		program_run(&run, "help %s", commands[i]);
+		ck_assert_str_eq(run.out, kept);
+	}
+	program_run(&run, "--version");
+	check_matches(run.out, "^penstock [0-9]+\\.[0-9]+\\.[0-9]+$");
+	program_run(&run, "--help");
+	ck_assert_int_eq(run.status, 0);
+	check_matches(run.out, "^  train ");
+}
+END_TEST
+
+START_TEST(devices)
+{
+	program_run(&run, "devices");
+	check_matches(run.out, "^ref +ref ");
+	program_run(&run, "devices --json --measure-links");
+	ck_assert_int_eq(run.status, 0);
+	json_t *object = json_loads(run.out, JSON_REJECT_DUPLICATES, NULL);
+	ck_assert_ptr_nonnull(object);
+	const json_t *list = json_object_get(object, "devices"), *links = json_object_get(object, "links");
+	size_t count = json_array_size(list);
+	ck_assert_uint_ge(count, 2);
+	ck_assert_uint_eq(json_array_size(links), count * (count - 1));
+	ck_assert_double_gt(number_of(json_array_get(links, 0), "bandwidth_bytes_s"), 0);
+	json_decref(object);
+}
+END_TEST
+
+/* What train saved is what eval measures, on other devices too. */
+START_TEST(evaluation)
+{
+	program_run(&run, "train " SMALL "--save best --save-last last --log log.jsonl");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	json_t *valid = line("log.jsonl", 4), *test = line("log.jsonl", 5);
+	static const char *const runs[] = {"--stages ref", "--stages ref,ref", "--stages cpu"};
+	for (int i = 0; i < 3; i++) {
+		program_run(&run, "eval --load %s --eval-steps 2 --json %s", i == 1 ? "last" : "best", runs[i]);
+		ck_assert_msg(run.status == 0, "%s", run.error);
+		json_t *object = json_loads(run.out, 0, NULL);
+		double tolerance = i < 2 ? 0 : 1e-5;
+		ck_assert_double_le(
+		        fabs(number_of(json_object_get(object, "valid"), "loss") - number_of(valid, "loss")),
+		        tolerance);
+		ck_assert_double_le(fabs(number_of(json_object_get(object, "test"), "loss") - number_of(test, "loss")),
+		                    tolerance);
+		json_decref(object);
+	}
+	json_decref(valid);
+	json_decref(test);
+	program_run(&run, "eval --load best --stages ref --eval-steps 1");
+	check_matches(run.out, "^\\| valid loss +[0-9.]+ \\| ppl +[0-9.]+ \\| 20 tokens");
+	check_matches(run.out, "^\\| test  loss ");
+}
+END_TEST
+
+/* Waits until a file has so many lines, or half a minute. */
+static void wait_for_lines(const char *path, int wanted)
+{
+	const struct timespec nap = {.tv_nsec = 5000000};
+	for (int i = 0; i < 6000; i++) {
+		size_t bytes = 0;
+		char *text = (char *)tiny_file(path, &bytes);
+		int count = 0;
+		for (size_t k = 0; text != NULL && k < bytes; k++)
+			count += text[k] == '\n';
+		free(text);
+		if (count >= wanted)
+			return;
+		nanosleep(&nap, NULL);
+	}
+	ck_abort_msg("%s never had %d lines", path, wanted);
+}
+
+#define LONG_RUN "train " SMALL "--steps-per-epoch 60 --epochs 2 --dropout 0.2 "
+
+START_TEST(interrupt)
+{
+	program_run(&run, LONG_RUN "--save-last whole --save whole-best");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	pid_t process = program_start(LONG_RUN "--save-last last --save best --log log.jsonl");
+	wait_for_lines("log.jsonl", 6);
+	ck_assert_int_eq(kill(process, SIGINT), 0);
+	program_wait(process, &run);
+	ck_assert_msg(run.status == 130, "%d: %s", run.status, run.error);
+	check_matches(run.error,
+	              "^penstock train: interrupted after step [0-9]+; last goes on from there with --resume");
+	json_t *object = NULL, *next;
+	int lines_before = 0;
+	for (; (next = line("log.jsonl", lines_before)) != NULL; lines_before++) {
+		json_decref(object);
+		object = next;
+	}
+	ck_assert_str_eq(text_of(object, "status"), "interrupted");
+	json_decref(object);
+	program_run(&run, LONG_RUN "--save-last last --save best --log log.jsonl --resume last");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	ck_assert(tiny_same_files("whole", "last"));
+	ck_assert(tiny_same_files("whole-best", "best"));
+	/* The log goes on where it was. */
+	object = line("log.jsonl", lines_before);
+	ck_assert_str_eq(text_of(object, "event"), "start");
+	json_decref(object);
+}
+END_TEST
+
+/* A reader who goes away ends the run, with its state saved. */
+START_TEST(broken_pipe)
+{
+	int ends[2];
+	ck_assert_int_eq(pipe(ends), 0);
+	close(ends[0]);
+	char text[512];
+	snprintf(text, sizeof text, "%s --save-last last 2>run.error", PS_PROGRAM " " LONG_RUN);
+	pid_t process = fork();
+	ck_assert_int_ge(process, 0);
+	if (process == 0) {
+		dup2(ends[1], STDOUT_FILENO);
+		close(ends[1]);
+		execl("/bin/sh", "sh", "-c", text, (char *)NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	file_write("run.out", "");
+	program_wait(process, &run);
+	ck_assert_msg(run.status == 1, "%d: %s", run.status, run.error);
+	check_matches(run.error, "^penstock train: standard output was closed");
+	ck_assert_int_eq(access("last", F_OK), 0);
+}
+END_TEST
+
+/* On a terminal there is a bar, redrawn in place and gone at the end. */
+START_TEST(bar)
+{
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+	ck_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+	const char *name = ptsname(terminal);
+	ck_assert_ptr_nonnull(name);
+	pid_t process = fork();
+	ck_assert_int_ge(process, 0);
+	if (process == 0) {
+		int slave = open(name, O_RDWR | O_NOCTTY), out = open("run.out", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		dup2(out, STDOUT_FILENO);
+		dup2(slave, STDERR_FILENO);
+		close(terminal);
+		execl("/bin/sh", "sh", "-c", PS_PROGRAM " train " SMALL, (char *)NULL);
+		_exit(127);
+	}
+	file_write("run.error", "");
+	program_wait(process, &run);
+	ck_assert_int_eq(run.status, 0);
+	char text[8192];
+	ck_assert_int_eq(fcntl(terminal, F_SETFL, O_NONBLOCK), 0);
+	ssize_t bytes = read(terminal, text, sizeof text - 1);
+	ck_assert_int_gt(bytes, 0);
+	text[bytes] = '\0';
+	ck_assert_ptr_nonnull(strstr(text, "1/3  loss "));
+	ck_assert_ptr_nonnull(strstr(text, " tokens/s  0:0"));
+	ck_assert_msg(strstr(text, "\r\033[K") != NULL, "the bar stays");
+	close(terminal);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("train command");
+	TCase *cases = tcase_create("train command");
+	tcase_set_timeout(cases, 120);
+	tcase_add_checked_fixture(cases, program_enter, program_leave);
+	tcase_add_test(cases, lines);
+	tcase_add_test(cases, json_log);
+	tcase_add_test(cases, failure);
+	tcase_add_test(cases, trace);
+	tcase_add_test(cases, as_published);
+	tcase_add_test(cases, config_file);
+	tcase_add_test(cases, help);
+	tcase_add_test(cases, devices);
+	tcase_add_test(cases, evaluation);
+	tcase_add_test(cases, interrupt);
+	tcase_add_test(cases, broken_pipe);
+	tcase_add_test(cases, bar);
+	suite_add_tcase(suite, cases);
+	return check_run(suite);
+}

@@ -1,0 +1,225 @@
+/* The corpus, the model, the cut and the pipeline of a run. */
+#include "tools/penstock/setup.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The elements of each unit's parameters. */
+static double unit_parameters(const ps_layer *layer)
+{
+	double sum = 0;
+	for (int i = 0; i < layer->parameter_count; i++) {
+		double elements = 1;
+		for (int d = 0; d < layer->parameters[i].rank; d++)
+			elements *= (double)layer->parameters[i].dims[d];
+		sum += elements;
+	}
+	return sum;
+}
+
+/* Reads "7,7": *count numbers into sizes[limit]. */
+static ps_status parse_units(const char *text, int *sizes, int limit, int *count)
+{
+	*count = 0;
+	for (const char *at = text;;) {
+		char *end;
+		errno = 0;
+		long units = *at >= '0' && *at <= '9' ? strtol(at, &end, 10) : -1;
+		if (units < 0 || errno != 0 || (*end != ',' && *end != '\0'))
+			return ps_fail(PS_EINVAL,
+			               "--balance %.60s: give the units of each stage as in 7,7, or params, or time",
+			               text);
+		if (units == 0)
+			return ps_fail(PS_EINVAL, "--balance %.60s: stage %d gets no unit; each needs at least 1", text,
+			               *count);
+		if (*count < limit)
+			sizes[*count] = units > limit ? limit + 1 : (int)units;
+		++*count;
+		if (*end == '\0')
+			return PS_OK;
+		at = end + 1;
+	}
+}
+
+static ps_status check_units(const struct setup *setup, const char *text, int count)
+{
+	int sum = 0;
+	if (count != setup->stage_count)
+		return ps_fail(PS_EINVAL, "--balance %.60s: has %d stages, but there are %d devices in --stages", text,
+		               count, setup->stage_count);
+	for (int s = 0; s < count; s++)
+		sum += setup->balance[s];
+	if (sum != setup->model.layer_count)
+		return ps_fail(PS_EINVAL,
+		               "--balance %.60s: adds up to %d; the model has %d units: embedding, %d layers, decoder",
+		               text, sum, setup->model.layer_count, setup->model.layer_count - 2);
+	return PS_OK;
+}
+
+/* NULL and "time" leave the cut to the engine, which goes by work. */
+static ps_status make_balance(struct setup *setup, const char *text)
+{
+	int units = setup->model.layer_count, stages = setup->stage_count;
+	if (stages > units)
+		return ps_fail(
+		        PS_EINVAL,
+		        "--stages: %d stages are more than the %d units of the model; give fewer or raise --nlayers",
+		        stages, units);
+	if (text == NULL || strcmp(text, "time") == 0)
+		return PS_OK;
+	double *costs = calloc((size_t)units, sizeof *costs);
+	setup->balance = calloc((size_t)units, sizeof *setup->balance);
+	ps_status status = PS_OK;
+	if (costs == NULL || setup->balance == NULL) {
+		status = ps_fail(PS_ENOMEM, "no memory for the cut of %d units", units);
+	} else if (strcmp(text, "params") == 0 || strcmp(text, "even") == 0) {
+		for (int i = 0; i < units; i++)
+			costs[i] = text[0] == 'p' ? unit_parameters(setup->model.layers[i]) : 1;
+		ps_balance(costs, units, stages, setup->balance);
+	} else {
+		int count;
+		status = parse_units(text, setup->balance, units, &count);
+		if (status == PS_OK)
+			status = check_units(setup, text, count);
+	}
+	free(costs);
+	return status;
+}
+
+/* A rule's name, or else a file's. */
+static ps_status choose_schedule(const char *text, ps_pipeline_config *config)
+{
+	const ps_schedule_rule *rule = ps_schedule_find_rule(text);
+	if (rule != NULL && strcmp(text, "forward-only") != 0) {
+		config->schedule = text;
+		return PS_OK;
+	}
+	if (rule == NULL && (strchr(text, '/') != NULL || access(text, F_OK) == 0)) {
+		config->schedule_file = text;
+		return PS_OK;
+	}
+	const char *names[32] = {NULL};
+	char listed[256] = "";
+	int n = 0;
+	for (rule = ps_schedule_rules(); rule->name != NULL && n < 31; rule++) {
+		if (strcmp(rule->name, "forward-only") == 0)
+			continue;
+		size_t length = strlen(listed);
+		snprintf(listed + length, sizeof listed - length, "%s%s", n > 0 ? ", " : "", rule->name);
+		names[n++] = rule->name;
+	}
+	const char *nearest = options_nearest(text, names);
+	return ps_fail(PS_EINVAL, "--schedule %.60s: is no file and none of the schedules for training: %s%s%s%s", text,
+	               listed, nearest != NULL ? "; did you mean " : "", nearest != NULL ? nearest : "",
+	               nearest != NULL ? "?" : "");
+}
+
+/* Words for what the library says of sizes alone. */
+static ps_status check_corpus(const struct setup *setup, const run_options *options, bool evaluate_only)
+{
+	for (int s = evaluate_only ? PS_SPLIT_VALID : PS_SPLIT_TRAIN; s < PS_SPLIT_COUNT; s++) {
+		size_t count;
+		ps_batches batches;
+		bool training = s == PS_SPLIT_TRAIN;
+		const int32_t *tokens = ps_corpus_tokens(setup->corpus, (ps_split)s, &count);
+		int64_t rows = training ? options->batch_size : options->eval_batch_size;
+		if (ps_batches_init(&batches, tokens, count, rows, options->bptt) != PS_OK)
+			return ps_fail(PS_EFORMAT,
+			               "--data %s: the %s split has %zu tokens, too few for %" PRId64
+			               " rows of two; give more text or a smaller --%sbatch-size",
+			               options->data, ps_split_name((ps_split)s), count, rows, training ? "" : "eval-");
+	}
+	return PS_OK;
+}
+
+static ps_status create_pipeline(struct setup *setup, const run_options *options, bool evaluate_only)
+{
+	ps_pipeline_config config = {
+	        .layers = setup->model.layers,
+	        .layer_count = setup->model.layer_count,
+	        .devices = (const char *const *)setup->stages,
+	        .rank_count = setup->stage_count,
+	        .balance = setup->balance,
+	        .stage_count = setup->stage_count,
+	        .chunks = (int)options->chunks,
+	        .split = (ps_split_rule)options->split,
+	        .checkpoint = (ps_checkpoint)options->checkpoint,
+	        .dtype = options->dtype == 0 ? PS_F32 : PS_F64,
+	        .seed = options->seed,
+	        .rows = evaluate_only ? options->eval_batch_size : options->batch_size,
+	        .eval_rows = options->eval_batch_size,
+	        .time = options->bptt,
+	        .trace = options->trace != NULL,
+	};
+	PS_TRY(choose_schedule(options->schedule, &config));
+	return ps_pipeline_create(&setup->pipeline, &config);
+}
+
+ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only)
+{
+	*out = (struct setup){0};
+	if (options->emsize % options->nhead != 0)
+		return ps_fail(PS_EINVAL, "--nhead %" PRId64 " does not divide --emsize %" PRId64, options->nhead,
+		               options->emsize);
+	PS_TRY(stages_parse(&out->stages, &out->stage_count, options->stages));
+	PS_TRY(ps_corpus_open(&out->corpus, options->data, NULL));
+	PS_TRY(check_corpus(out, options, evaluate_only));
+	const ps_transformer_config model = {.vocabulary = ps_corpus_vocabulary(out->corpus),
+	                                     .emsize = options->emsize,
+	                                     .nhead = (int)options->nhead,
+	                                     .nhid = options->nhid,
+	                                     .nlayers = (int)options->nlayers,
+	                                     .dropout = options->dropout,
+	                                     .causal = options->mask == MASK_CAUSAL,
+	                                     .max_time = options->bptt};
+	PS_TRY(ps_transformer_create(&out->model, &model));
+	PS_TRY(make_balance(out, options->balance));
+	return create_pipeline(out, options, evaluate_only);
+}
+
+void setup_finish(struct setup *setup)
+{
+	ps_pipeline_destroy(setup->pipeline);
+	ps_model_finish(&setup->model);
+	ps_corpus_close(setup->corpus);
+	free(setup->balance);
+	stages_free(setup->stages, setup->stage_count);
+}
+
+static const char *size_text(uint64_t bytes, char text[32])
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	double size = (double)bytes;
+	int unit = 0;
+	for (; size >= 1024 && unit < 4; unit++)
+		size /= 1024;
+	snprintf(text, 32, unit == 0 ? "%.0f %s" : "%.1f %s", size, units[unit]);
+	return text;
+}
+
+void setup_print_plan(const struct setup *setup, const run_options *options, FILE *to)
+{
+	const ps_pipeline *pipeline = setup->pipeline;
+	for (int r = 0; r < ps_pipeline_rank_count(pipeline); r++) {
+		ps_rank_info info;
+		char peak[32], weights[32], gradients[32], activations[32];
+		ps_pipeline_get_rank(pipeline, r, &info);
+		fprintf(to,
+		        "stage %d on %s: %d units, %" PRIu64
+		        " parameters, peak %s (weights %s, gradients %s, activations %s)\n",
+		        r, info.device_name, info.units,
+		        info.parameter_bytes / ps_dtype_bytes(ps_pipeline_dtype(pipeline)),
+		        size_text(info.peak_bytes, peak), size_text(info.parameter_bytes, weights),
+		        size_text(info.gradient_bytes, gradients), size_text(info.activation_bytes, activations));
+	}
+	const int64_t *sizes;
+	int count = ps_pipeline_micro_batches(pipeline, &sizes);
+	fprintf(to, "schedule %s, %d micro-batches of", ps_pipeline_get_schedule(pipeline)->name, count);
+	for (int m = 0; m < count && m < 16; m++)
+		fprintf(to, "%s%" PRId64, m == 0 ? " " : ",", sizes[m]);
+	static const char *const modes[] = {"never", "except-last", "always"};
+	fprintf(to, "%s rows, recomputed %s\n", count > 16 ? ",…" : "", modes[options->checkpoint]);
+}

@@ -1,0 +1,33 @@
+/* From options to what a run needs: the corpus, the devices of the stages, the cut, the model, the pipeline. */
+#ifndef PS_TOOLS_SETUP_H
+#define PS_TOOLS_SETUP_H
+
+#include "tools/penstock/run_options.h"
+
+#include <penstock/data.h>
+#include <penstock/model.h>
+
+struct setup {
+	ps_corpus *corpus;
+	ps_model model;
+	char **stages; /* device names */
+	int stage_count;
+	int *balance; /* NULL: by work */
+	ps_pipeline *pipeline;
+};
+
+/* Creates all of it; on failure what there is so far is for setup_finish. `evaluate_only`: no training is meant. */
+ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only) PS_WARN_UNUSED;
+void setup_finish(struct setup *setup);
+
+/*
+ * Cuts "DEV,DEV" into names; a comma before a digit belongs to the device before it. NULL: two halves of the CPU cores
+ * that may be used. The caller frees *out with stages_free.
+ */
+ps_status stages_parse(char ***out, int *count, const char *text) PS_WARN_UNUSED;
+void stages_free(char **stages, int count);
+
+/* Writes the plan of each rank's memory and the shape of a step, for people. */
+void setup_print_plan(const struct setup *setup, const run_options *options, FILE *to);
+
+#endif

@@ -1,0 +1,86 @@
+/* The devices of the stages. */
+#include "tools/penstock/setup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static ps_status add(char ***stages, int *count, const char *begin, size_t length)
+{
+	char **larger = realloc(*stages, ((size_t)*count + 1) * sizeof **stages);
+	if (larger == NULL)
+		return ps_fail(PS_ENOMEM, "no memory for the names of the stages");
+	*stages = larger;
+	larger[*count] = strndup(begin, length);
+	if (larger[*count] == NULL)
+		return ps_fail(PS_ENOMEM, "no memory for the names of the stages");
+	++*count;
+	return PS_OK;
+}
+
+void stages_free(char **stages, int count)
+{
+	for (int i = 0; i < count; i++)
+		free(stages[i]);
+	free(stages);
+}
+
+/* The first comma that ends a device's name, or the end of the text. */
+static const char *name_end(const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == ',' && !(text[1] >= '0' && text[1] <= '9'))
+			return text;
+	}
+	return text;
+}
+
+static ps_status split(char ***stages, int *count, const char *text)
+{
+	for (const char *begin = text;;) {
+		const char *end = name_end(begin);
+		if (end == begin)
+			return ps_fail(PS_EINVAL,
+			               "--stages %.100s: the name of stage %d is empty; give names as in cpu:0,cpu:1",
+			               text, *count);
+		PS_TRY(add(stages, count, begin, (size_t)(end - begin)));
+		if (*end == '\0')
+			return PS_OK;
+		begin = end + 1;
+	}
+}
+
+/* cpu:0 and cpu:1 on two cores, cpu:0-3 and cpu:4-7 on eight, cpu twice on one. */
+static ps_status default_stages(char ***stages, int *count)
+{
+	ps_device *cpu;
+	PS_TRY(ps_device_open(&cpu, "cpu"));
+	int cores = ps_device_get_info(cpu)->compute_units;
+	ps_device_close(cpu);
+	char names[2][32] = {"cpu", "cpu"};
+	int half = (cores + 1) / 2;
+	for (int i = 0; cores > 1 && i < 2; i++) {
+		int first = i == 0 ? 0 : half, last = i == 0 ? half - 1 : cores - 1;
+		if (first == last)
+			snprintf(names[i], sizeof names[i], "cpu:%d", first);
+		else
+			snprintf(names[i], sizeof names[i], "cpu:%d-%d", first, last);
+	}
+	for (int i = 0; i < 2; i++)
+		PS_TRY(add(stages, count, names[i], strlen(names[i])));
+	return PS_OK;
+}
+
+ps_status stages_parse(char ***out, int *count, const char *text)
+{
+	*out = NULL;
+	*count = 0;
+	char **stages = NULL;
+	ps_status status = text == NULL ? default_stages(&stages, count) : split(&stages, count, text);
+	if (status != PS_OK) {
+		stages_free(stages, *count);
+		*count = 0;
+		return status;
+	}
+	*out = stages;
+	return PS_OK;
+}
