@@ -17,9 +17,9 @@ enum { LAYERS = 3, STEPS = 20, WIDTH = 2, WORDS = 3 };
 static ps_status plan(const ps_layer *layer, const ps_shape *in, ps_dtype dtype, ps_layer_plan *out)
 {
 	(void)layer;
+	(void)dtype;
 	out->out = *in;
-	out->slots[0] = (ps_slot){"y", PS_LIFETIME_SAVED_B, {dtype, 2, {in->dims[0], in->dims[1]}}};
-	out->slot_count = 1;
+	out->input = PS_LIFETIME_SAVED_B;
 	return PS_OK;
 }
 
@@ -29,10 +29,11 @@ static ps_status forward(const ps_layer *layer, const ps_layer_context *c)
 	return ps_record(c->list, relu_fwd, .x = c->x, .y = c->y);
 }
 
+/* x is positive where y is. */
 static ps_status backward_input(const ps_layer *layer, const ps_layer_context *c)
 {
 	(void)layer;
-	return ps_record(c->list, relu_bwd, .dy = c->dy, .y = c->slots[0], .dx = c->dx);
+	return ps_record(c->list, relu_bwd, .dy = c->dy, .y = c->x, .dx = c->dx);
 }
 
 static void destroy(ps_layer *layer)

@@ -1,13 +1,9 @@
 /* The permanent tensors of the layers: parameters, gradients and constants, one buffer of each for a layer. */
 #include "pipeline/internal.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* How many values are made or moved at a time. */
-#define CHUNK ((int64_t)1 << 20)
 
 enum { PARAMETERS, GRADIENTS, CONSTANTS };
 
@@ -191,92 +187,4 @@ ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const vo
 ps_status ps_pipeline_read_gradient(ps_pipeline *pipeline, int index, void *to)
 {
 	return move(pipeline, index, true, to, NULL);
-}
-
-/* Makes the start values of `count` elements from `first` on, in the tensor's dtype. */
-static void make_values(const ps_parameter *parameter, const ps_random_place *place, ps_dtype dtype, int64_t first,
-                        int64_t count, float *room, void *values)
-{
-	if (parameter->init == PS_INIT_UNIFORM)
-		ps_random_uniform(place, parameter->low, parameter->high, (uint64_t)first, (size_t)count, room);
-	else
-		for (int64_t i = 0; i < count; i++)
-			room[i] = (float)parameter->low;
-	if (dtype == PS_F64)
-		for (int64_t i = 0; i < count; i++)
-			((double *)values)[i] = (double)room[i];
-	else
-		memcpy(values, room, (size_t)count * sizeof *room);
-}
-
-static ps_status initialize_parameter(const ps_pipeline *pipeline, int index, float *room, void *values)
-{
-	ps_parameter_view view;
-	ps_pipeline_get_parameter(pipeline, index, &view);
-	const ps_layer *layer = pipeline->config.layers[view.layer];
-	ps_random_place place = {.seed = pipeline->config.seed,
-	                         .step = PS_RANDOM_STEP_INIT,
-	                         .layer = layer->index,
-	                         .site = PS_RANDOM_SITE_PARAMETER + (uint32_t)pipeline->parameter_index[index]};
-	int64_t total = ps_tensor_count(view.value);
-	for (int64_t first = 0; first < total; first += CHUNK) {
-		int64_t count = total - first < CHUNK ? total - first : CHUNK;
-		make_values(view.declaration, &place, view.value.dtype, first, count, room, values);
-		ps_tensor part = ps_tensor_make(view.value.buffer,
-		                                view.value.offset + (uint64_t)first * ps_dtype_bytes(view.value.dtype),
-		                                view.value.dtype, 1, &count);
-		PS_TRY(ps_queue_write(view.queue, part, values));
-		PS_TRY(ps_queue_finish(view.queue));
-	}
-	return PS_OK;
-}
-
-/* One thread's share of the initial values: the parameters of one rank. */
-struct initializer {
-	const ps_pipeline *pipeline;
-	int rank;
-	pthread_t thread;
-	bool started;
-	ps_status status;
-	char message[512];
-};
-
-static void *initialize_rank(void *argument)
-{
-	struct initializer *job = argument;
-	float *room = malloc(CHUNK * sizeof *room);
-	void *values = malloc(CHUNK * sizeof(double));
-	if (!room || !values)
-		job->status = ps_fail(PS_ENOMEM, "out of memory for initial values");
-	for (int i = 0; i < job->pipeline->parameter_count && job->status == PS_OK; i++)
-		if (rank_of_layer(job->pipeline, job->pipeline->parameter_layer[i]) == job->rank)
-			job->status = initialize_parameter(job->pipeline, i, room, values);
-	if (job->status != PS_OK)
-		snprintf(job->message, sizeof job->message, "%s", ps_error_message());
-	free(values);
-	free(room);
-	return NULL;
-}
-
-ps_status ps_pipeline_initialize(ps_pipeline *pipeline)
-{
-	struct initializer *jobs = calloc((size_t)pipeline->rank_count, sizeof *jobs);
-	if (!jobs)
-		return ps_fail(PS_ENOMEM, "out of memory for initial values");
-	for (int r = 0; r < pipeline->rank_count; r++) {
-		jobs[r].pipeline = pipeline;
-		jobs[r].rank = r;
-		jobs[r].started = !pthread_create(&jobs[r].thread, NULL, initialize_rank, &jobs[r]);
-		if (!jobs[r].started)
-			initialize_rank(&jobs[r]);
-	}
-	ps_status status = PS_OK;
-	for (int r = 0; r < pipeline->rank_count; r++) {
-		if (jobs[r].started)
-			pthread_join(jobs[r].thread, NULL);
-		if (status == PS_OK && jobs[r].status != PS_OK)
-			status = ps_fail(jobs[r].status, "%s", jobs[r].message);
-	}
-	free(jobs);
-	return status;
 }

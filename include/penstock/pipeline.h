@@ -27,8 +27,8 @@ extern "C" {
 
 typedef struct ps_pipeline ps_pipeline;
 
+/* All that is pointed to is borrowed and must outlive the pipeline. */
 typedef struct ps_pipeline_config {
-	/* Borrowed; must outlive the pipeline. */
 	ps_layer *const *layers;
 	int layer_count;
 
@@ -38,14 +38,15 @@ typedef struct ps_pipeline_config {
 	/* Layers of each stage, in order; NULL: the cut whose heaviest stage has the least work by the layers' flops.
 	 */
 	const int *balance;
-	int stage_count; /* 0: one for each rank */
+	int stage_count; /* 0: as many as the schedule file is for; without one, one for each rank */
 
 	const char *schedule;      /* a rule's name; NULL: "1f1b" */
 	const char *schedule_file; /* takes the place of `schedule` */
 	int chunks;                /* micro-batches asked for; 0: twice the ranks */
 	ps_split_rule split;
 	ps_checkpoint checkpoint;
-	int weight_group; /* micro-batches in one weight gradient; 0: the whole batch */
+	/* Micro-batches in one weight gradient; 0: the whole batch; below 0: as the schedule itself has them. */
+	int weight_group;
 
 	ps_dtype dtype; /* PS_F32, or PS_F64 where all devices can */
 	uint64_t seed;
@@ -97,8 +98,8 @@ typedef struct ps_batch {
 
 /*
  * Forward and backward of one batch. *loss is the mean over all its elements; the gradients of that mean are on the
- * devices. On failure the message names stage, device, action, layer and op; the pipeline can be used again unless
- * the status is PS_ESTALL. A loss that is NaN or infinite is PS_ENUMERIC and names step, stage and layer.
+ * devices. On failure the message names stage, device, action, layer and op, and the pipeline can be used again, unless
+ * something does not stop: PS_ESTALL, now or the next time, after which it can only be destroyed. A loss that is NaN or infinite is PS_ENUMERIC and names step, stage and layer.
  */
 ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double *loss) PS_WARN_UNUSED;
 /* Forward only, without dropout. *loss_sum is the sum over all elements. */
@@ -126,7 +127,7 @@ ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const vo
 ps_status ps_pipeline_read_gradient(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_dtype ps_pipeline_dtype(const ps_pipeline *pipeline);
 
-/* One action or transfer of the last step, when tracing. */
+/* One action or transfer of the last step, when tracing. Those that a failed step did not come to are left out. */
 typedef struct ps_trace_span {
 	bool transfer; /* of the boundary stage | stage + 1; kind F or B tells its direction */
 	int rank;      /* of the action, or of the transfer's source */

@@ -200,6 +200,33 @@ START_TEST(test_groups)
 }
 END_TEST
 
+/* Thousands of micro-batches. */
+START_TEST(test_many)
+{
+	enum { MANY = 3000 };
+	const char *const schedules[] = {"gpipe", "1f1b"};
+	struct outcome one, other;
+	struct trial whole_batch = {.encoder_layers = 1, .config = {.chunks = 1, .rows = MANY, .time = 1}};
+	struct trial many = {.encoder_layers = 1,
+	                     .config = {.rank_count = 3,
+	                                .chunks = MANY,
+	                                .rows = MANY,
+	                                .time = 1,
+	                                .schedule = schedules[_i],
+	                                .checkpoint = (ps_checkpoint)_i}};
+	trial_open(&whole_batch);
+	trial_run(&whole_batch, 1, NULL, &one);
+	trial_close(&whole_batch);
+	trial_open(&many);
+	ck_assert_int_eq(ps_pipeline_micro_batches(many.pipeline, NULL), MANY);
+	trial_run(&many, 1, NULL, &other);
+	trial_close(&many);
+	outcome_compare(&one, &other, "thousands of micro-batches");
+	outcome_free(&one);
+	outcome_free(&other);
+}
+END_TEST
+
 /* Different seeds and steps give different losses: the comparisons above are of something. */
 START_TEST(test_seed_matters)
 {
@@ -229,6 +256,7 @@ int main(void)
 	tcase_add_loop_test(cases, test_files, 0, 12);
 	tcase_add_loop_test(cases, test_shapes, 0, 4);
 	tcase_add_loop_test(cases, test_groups, 0, 3);
+	tcase_add_loop_test(cases, test_many, 0, 2);
 	tcase_add_test(cases, test_seed_matters);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

@@ -3,18 +3,20 @@
  * embedding of tokens that come once each, every layer's input. And the two halves of a backward against the whole.
  */
 #include "pipeline/internal.h"
+#include "tests/model/norm_layer.h"
 #include "tests/support/check.h"
 
 #include <penstock/model.h>
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { ROWS = 3, TIME = 4, TOKENS = ROWS * TIME, VOCABULARY = TOKENS + 1, EMSIZE = 6, HEADS = 3, NHID = 5 };
 
 struct variant {
-	int encoder_layers;
+	int encoder_layers; /* -1: the worked example in their place */
 	double dropout;
 	bool causal;
 	int64_t time;
@@ -27,12 +29,15 @@ static int32_t inputs[TOKENS], targets[TOKENS];
 static void open_pipeline(const struct variant *variant, ps_dtype dtype, int chunks, int group, const char *schedule)
 {
 	static const char *const devices[] = {"ref"};
-	model.layers = calloc((size_t)variant->encoder_layers + 2, sizeof(ps_layer *));
+	bool example = variant->encoder_layers < 0;
+	model.layer_count = example ? 3 : variant->encoder_layers + 2;
+	model.layers = calloc((size_t)model.layer_count, sizeof(ps_layer *));
 	ck_assert_ptr_nonnull(model.layers);
-	model.layer_count = variant->encoder_layers + 2;
 	uint32_t last = (uint32_t)model.layer_count - 1;
 	check_ok(ps_embedding_create(&model.layers[0], 0, VOCABULARY, EMSIZE, TIME, variant->dropout));
-	for (uint32_t l = 1; l < last; l++)
+	if (example)
+		check_ok(norm_layer_create(&model.layers[1], 1, EMSIZE));
+	for (uint32_t l = 1; l < last && !example; l++)
 		check_ok(ps_encoder_layer_create(&model.layers[l], l, "layers.0", EMSIZE, HEADS, NHID, variant->dropout,
 		                                 variant->causal));
 	check_ok(ps_decoder_create(&model.layers[last], last, VOCABULARY, EMSIZE));
@@ -111,7 +116,7 @@ static double difference(int index, double *values, int64_t at, int64_t time)
 
 static const struct variant variants[] = {
         {0, 0, true, TIME},   {0, 0.3, true, TIME}, {1, 0, true, TIME},   {1, 0, false, TIME},
-        {1, 0.3, true, TIME}, {1, 0.3, false, 3},   {2, 0.2, true, TIME},
+        {1, 0.3, true, TIME}, {1, 0.3, false, 3},   {2, 0.2, true, TIME}, {-1, 0.2, true, TIME},
 };
 
 START_TEST(test_finite_differences)
@@ -231,6 +236,40 @@ START_TEST(test_evaluation_has_no_dropout)
 }
 END_TEST
 
+static char *read_file(const char *path)
+{
+	static char text[1 << 16];
+	FILE *file = fopen(path, "r");
+	ck_assert_msg(file != NULL, "%s cannot be read", path);
+	size_t length = fread(text, 1, sizeof text - 1, file);
+	ck_assert_int_eq(fclose(file), 0);
+	text[length] = '\0';
+	char *copy = malloc(length + 1);
+	ck_assert_ptr_nonnull(copy);
+	memcpy(copy, text, length + 1);
+	return copy;
+}
+
+/* The code in docs/add-a-layer.md is that of the layer that is tested. */
+START_TEST(test_worked_example)
+{
+	char *page = read_file(PS_SOURCE_FOLDER "/docs/add-a-layer.md");
+	char *code = read_file(PS_SOURCE_FOLDER "/tests/model/norm_layer.c");
+	int blocks = 0;
+	for (char *at = strstr(page, "```c\n"); at; at = strstr(at, "```c\n")) {
+		char *begin = at + 5, *end = strstr(begin, "```");
+		ck_assert_ptr_nonnull(end);
+		*end = '\0';
+		ck_assert_msg(strstr(code, begin) != NULL, "this is not in the layer's file:\n%s", begin);
+		at = end + 1;
+		blocks++;
+	}
+	ck_assert_int_ge(blocks, 5);
+	free(page);
+	free(code);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("layers");
@@ -241,6 +280,7 @@ int main(void)
 	tcase_add_loop_test(cases, test_halves, 0, count);
 	tcase_add_loop_test(cases, test_mask, 0, 2);
 	tcase_add_test(cases, test_evaluation_has_no_dropout);
+	tcase_add_test(cases, test_worked_example);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }
