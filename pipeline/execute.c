@@ -38,6 +38,11 @@ static ps_status enqueue_transfer(ps_pipeline *pipeline, struct program *program
 	const struct instruction *instruction = &program->instructions[index];
 	for (int i = 0; i < instruction->wait_count; i++)
 		program->transfer_waits[i] = program->events[program->waits[instruction->wait_first + i]];
+	/* The first wait is for the action that made the tensor; of an empty one, that is all there is to wait for. */
+	if (program->sizes[instruction->action.micro_batch] == 0) {
+		program->events[index] = program->transfer_waits[0];
+		return PS_OK;
+	}
 	return ps_link_send(instruction->link, instruction->to, instruction->from, program->transfer_waits,
 	                    instruction->wait_count, pipeline->config.trace ? &program->transfers[index] : NULL,
 	                    &program->events[index]);

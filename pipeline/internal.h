@@ -97,7 +97,7 @@ struct program {
 	bool training;
 	int64_t rows, time;
 	int micro_batches;
-	int64_t *sizes, *first_row; /* micro_batches; first_row has one more, the total */
+	int64_t *sizes, *first_row; /* micro_batches, the last ones may be 0; first_row has one more, the total */
 	ps_schedule *schedule;
 	bool keep_boundaries; /* boundary tensors share no memory: the fallback for unusual orders */
 

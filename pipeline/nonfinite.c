@@ -111,7 +111,7 @@ static ps_status pass_on(const struct search *search, int stage, int micro_batch
 static ps_status search_all(struct search *search)
 {
 	const ps_pipeline *pipeline = search->pipeline;
-	for (int i = 0; i < search->program->micro_batches; i++) {
+	for (int i = 0; i < search->program->micro_batches && search->program->sizes[i]; i++) {
 		for (int s = 0; s < pipeline->stage_count; s++) {
 			const struct stage *stage = &pipeline->stages[s];
 			for (int l = stage->first; l < stage->first + stage->count; l++) {

@@ -64,6 +64,19 @@ static ps_status plan_layers(ps_pipeline *pipeline, struct program *program)
 	return PS_OK;
 }
 
+/* The program of the largest batch of a kind, which is made before all others; NULL while there is none. */
+static const struct program *largest_program(const ps_pipeline *pipeline, bool training)
+{
+	for (int i = 0; i < pipeline->program_count; i++)
+		if (pipeline->programs[i]->training == training)
+			return pipeline->programs[i];
+	return NULL;
+}
+
+/*
+ * A smaller batch has as many micro-batches as the largest one, of which the last ones may be empty: it runs by the
+ * same schedule, and needs no more memory. Empty ones have actions without ops and no transfers.
+ */
 static ps_status split(ps_pipeline *pipeline, struct program *program)
 {
 	int chunks = pipeline->config.chunks;
@@ -71,7 +84,13 @@ static ps_status split(ps_pipeline *pipeline, struct program *program)
 	program->first_row = zeroed((size_t)chunks + 1, sizeof *program->first_row);
 	if (!program->sizes || !program->first_row)
 		return ps_fail(PS_ENOMEM, "out of memory for a program");
-	program->micro_batches = ps_split_rows(pipeline->config.split, program->rows, chunks, program->sizes);
+	const struct program *largest = largest_program(pipeline, program->training);
+	int count = ps_split_rows(pipeline->config.split, program->rows, chunks, program->sizes);
+	if (largest && count > largest->micro_batches)
+		count = ps_split_rows(PS_SPLIT_EVEN, program->rows, largest->micro_batches, program->sizes);
+	for (int i = count; i < chunks; i++)
+		program->sizes[i] = 0;
+	program->micro_batches = largest ? largest->micro_batches : count;
 	for (int i = 0; i < program->micro_batches; i++)
 		program->first_row[i + 1] = program->first_row[i] + program->sizes[i];
 	return PS_OK;

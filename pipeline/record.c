@@ -239,6 +239,8 @@ ps_status ps__record_action(ps_pipeline *pipeline, struct program *program, ps_a
 	if (kind == PS_ACTION_W || kind == PS_ACTION_BW)
 		r.rows.count =
 		        program->first_row[action.micro_batch + action.count] - program->first_row[action.micro_batch];
+	if (r.rows.count == 0)
+		return PS_OK;
 	bool recomputed =
 	        program->training && program->at_recompute[ps__at(program, action.stage, action.micro_batch)] >= 0;
 	r.unsaved = !program->training || (kind == PS_ACTION_F && recomputed);

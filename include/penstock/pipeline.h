@@ -42,7 +42,7 @@ typedef struct ps_pipeline_config {
 
 	const char *schedule;      /* a rule's name; NULL: "1f1b" */
 	const char *schedule_file; /* takes the place of `schedule` */
-	int chunks;                /* micro-batches asked for; 0: twice the ranks */
+	int chunks; /* micro-batches asked for; 0: twice the ranks */
 	ps_split_rule split;
 	ps_checkpoint checkpoint;
 	/* Micro-batches in one weight gradient; 0: the whole batch; below 0: as the schedule itself has them. */
@@ -99,7 +99,8 @@ typedef struct ps_batch {
 /*
  * Forward and backward of one batch. *loss is the mean over all its elements; the gradients of that mean are on the
  * devices. On failure the message names stage, device, action, layer and op, and the pipeline can be used again, unless
- * something does not stop: PS_ESTALL, now or the next time, after which it can only be destroyed. A loss that is NaN or infinite is PS_ENUMERIC and names step, stage and layer.
+ * something does not stop: PS_ESTALL, now or the next time, after which it can only be destroyed. A loss that is NaN or
+ * infinite is PS_ENUMERIC and names step, stage and layer.
  */
 ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double *loss) PS_WARN_UNUSED;
 /* Forward only, without dropout. *loss_sum is the sum over all elements. */

@@ -155,7 +155,8 @@ END_TEST
 /* Shorter time and fewer rows in later batches, in all orders of sizes. */
 START_TEST(test_shapes)
 {
-	const int64_t shapes[][STEPS][2] = {{{6, 5}, {6, 2}}, {{6, 1}, {6, 5}}, {{4, 5}, {6, 5}}, {{1, 1}, {5, 3}}};
+	const int64_t shapes[][STEPS][2] = {{{6, 5}, {6, 2}}, {{6, 1}, {6, 5}}, {{4, 5}, {6, 5}},
+	                                    {{1, 1}, {5, 3}}, {{2, 5}, {3, 5}}, {{6, 5}, {1, 5}}};
 	struct outcome one, other;
 	outcome_free(&expected);
 	whole(&one, false, shapes[_i]);
@@ -254,7 +255,7 @@ int main(void)
 	tcase_add_test(cases, test_one_device_for_all);
 	tcase_add_test(cases, test_staged_links);
 	tcase_add_loop_test(cases, test_files, 0, 12);
-	tcase_add_loop_test(cases, test_shapes, 0, 4);
+	tcase_add_loop_test(cases, test_shapes, 0, 6);
 	tcase_add_loop_test(cases, test_groups, 0, 3);
 	tcase_add_loop_test(cases, test_many, 0, 2);
 	tcase_add_test(cases, test_seed_matters);

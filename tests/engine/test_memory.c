@@ -15,6 +15,7 @@ static void shadow_all(struct trial *trial)
 	double loss;
 	check_ok(ps_pipeline_initialize(trial->pipeline));
 	check_ok(trial_train(trial, 0, trial->config.rows, 1, &loss));
+	check_ok(trial_train(trial, 0, 2, trial->config.time, &loss));
 	for (int i = 0; i < trial->pipeline->program_count; i++)
 		shadow_check(trial->pipeline, trial->pipeline->programs[i]);
 }
@@ -137,6 +138,30 @@ START_TEST(test_plan_is_what_is_allocated)
 	check_plan(&trial);
 	outcome_free(&outcome);
 	trial_close(&trial);
+}
+END_TEST
+
+/* Batches with fewer rows, and so with more or fewer micro-batches, have room in what the largest one needs. */
+START_TEST(test_smaller_batches_fit)
+{
+	const char *const schedules[] = {"gpipe", "1f1b"};
+	for (int k = 0; k < 4; k++) {
+		struct trial trial = {.encoder_layers = 1,
+		                      .config = {.rank_count = 1 + _i % 3,
+		                                 .rows = 20,
+		                                 .time = 3,
+		                                 .chunks = 5 + _i,
+		                                 .schedule = schedules[k % 2],
+		                                 .weight_group = _i % 4,
+		                                 .checkpoint = (ps_checkpoint)(_i % 3),
+		                                 .split = k / 2 ? PS_SPLIT_TORCH : PS_SPLIT_EVEN}};
+		double loss;
+		trial_open(&trial);
+		check_ok(ps_pipeline_initialize(trial.pipeline));
+		for (int64_t rows = 20; rows > 0; rows--)
+			check_ok(trial_train(&trial, 0, rows, 1 + rows % 3, &loss));
+		trial_close(&trial);
+	}
 }
 END_TEST
 
@@ -271,6 +296,7 @@ int main(void)
 	tcase_add_loop_test(cases, test_files_share_nothing, 0, 8);
 	tcase_add_test(cases, test_kept_boundaries);
 	tcase_add_loop_test(cases, test_plan_is_what_is_allocated, 0, 9);
+	tcase_add_loop_test(cases, test_smaller_batches_fit, 0, 12);
 	tcase_add_test(cases, test_what_needs_less);
 	tcase_add_loop_test(cases, test_poison, 0, 12);
 	tcase_add_loop_test(cases, test_small_buffers, 0, 6);

@@ -207,6 +207,34 @@ START_TEST(test_refused_sizes)
 }
 END_TEST
 
+/* Every size is allowed by itself, but the bytes of all cannot be counted. */
+START_TEST(test_beyond_counting)
+{
+	const ps_transformer_config sizes = {.vocabulary = INT32_MAX,
+	                                     .emsize = 1 << 20,
+	                                     .nhead = 1 << 20,
+	                                     .nhid = 1 << 24,
+	                                     .nlayers = 3000,
+	                                     .max_time = 1 << 20};
+	const char *const devices[] = {"ref"};
+	ps_model model;
+	check_ok(ps_transformer_create(&model, &sizes));
+	ps_pipeline_config config = {.layers = model.layers,
+	                             .layer_count = model.layer_count,
+	                             .devices = devices,
+	                             .rank_count = 1,
+	                             .rows = 2000,
+	                             .time = 1 << 19};
+	ps_pipeline *pipeline;
+	check_fails(ps_pipeline_create(&pipeline, &config), PS_ETOOBIG);
+	check_message("a model and batch of these sizes would take ");
+	config.time = 1;
+	check_fails(ps_pipeline_create(&pipeline, &config), PS_ETOOBIG);
+	check_message("GiB");
+	ps_model_finish(&model);
+}
+END_TEST
+
 START_TEST(test_refused_layers)
 {
 	ps_layer *layer;
@@ -248,6 +276,7 @@ int main(void)
 	tcase_add_loop_test(cases, test_start_values, 0, 4);
 	tcase_add_test(cases, test_start_values_of_a_large_parameter);
 	tcase_add_loop_test(cases, test_refused_sizes, 0, (int)(sizeof refused / sizeof *refused));
+	tcase_add_test(cases, test_beyond_counting);
 	tcase_add_test(cases, test_refused_layers);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
