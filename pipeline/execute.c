@@ -14,6 +14,8 @@
 #define WATCH_NS INT64_C(20000000)
 /* And how often, after a failure, whether all have stopped. */
 #define DRAIN_NS 100000L
+/* A look that comes later than this counts as no later: the whole process was kept from running, not a device. */
+#define LONGEST_LOOK_NS INT64_C(1000000000)
 
 static ps_status enqueue_action(ps_pipeline *pipeline, struct program *program, int index, uint32_t step)
 {
@@ -112,10 +114,19 @@ static uint64_t progress(const ps_pipeline *pipeline, const struct program *prog
 	return sum;
 }
 
+/* Time since *last, which becomes now, as far as it counts as waiting. */
+static int64_t waited(int64_t *last)
+{
+	int64_t now = ps_clock_ns(), passed = now - *last;
+	*last = now;
+	return passed < LONGEST_LOOK_NS ? passed : LONGEST_LOOK_NS;
+}
+
 /* Waits until every rank is done or one has failed. PS_ESTALL when nothing moves for too long. */
 static ps_status watch(ps_pipeline *pipeline, const struct program *program)
 {
-	int64_t limit = (int64_t)(pipeline->config.stall_timeout_s * 1e9), since = ps_clock_ns();
+	double limit = pipeline->config.stall_timeout_s * 1e9, still = 0;
+	int64_t last = ps_clock_ns();
 	uint64_t seen = 0;
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		ps_event end = ps_queue_record(pipeline->ranks[r].queue);
@@ -129,12 +140,12 @@ static ps_status watch(ps_pipeline *pipeline, const struct program *program)
 					return ps__timeline_status(event.timeline);
 			}
 			uint64_t now = progress(pipeline, program);
-			if (now != seen) {
-				seen = now;
-				since = ps_clock_ns();
-			} else if (ps_clock_ns() - since > limit) {
+			still = now == seen ? still + (double)waited(&last) : 0;
+			if (now != seen)
+				last = ps_clock_ns();
+			seen = now;
+			if (still > limit)
 				return PS_ESTALL;
-			}
 		}
 	}
 	return PS_OK;
@@ -163,9 +174,11 @@ void ps__recover(ps_pipeline *pipeline, const struct program *program, ps_status
 		ps_timeline *timeline = ps_queue_record(pipeline->ranks[r].queue).timeline;
 		ps__timeline_fail(timeline, atomic_load(&timeline->completed) + 1, status);
 	}
-	int64_t limit = (int64_t)(pipeline->config.stall_timeout_s * 1e9), since = ps_clock_ns();
+	double limit = pipeline->config.stall_timeout_s * 1e9, still = 0;
+	int64_t last = ps_clock_ns();
 	while (!idle(pipeline, program)) {
-		if (ps_clock_ns() - since > limit) {
+		still += (double)waited(&last);
+		if (still > limit) {
 			pipeline->stalled = true;
 			return;
 		}

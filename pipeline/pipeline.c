@@ -89,7 +89,7 @@ static ps_status set_config(ps_pipeline *pipeline, const ps_pipeline_config *con
 		own->chunks = 2 * own->rank_count;
 	if (own->chunks > own->rows && own->rows > 0)
 		own->chunks = (int)own->rows;
-	if (own->stall_timeout_s <= 0)
+	if (!(own->stall_timeout_s > 0))
 		own->stall_timeout_s = DEFAULT_STALL_TIMEOUT_S;
 	PS_TRY(check_config(own));
 	size_t ranks = (size_t)own->rank_count, stages = (size_t)own->stage_count;

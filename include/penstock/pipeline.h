@@ -42,7 +42,7 @@ typedef struct ps_pipeline_config {
 
 	const char *schedule;      /* a rule's name; NULL: "1f1b" */
 	const char *schedule_file; /* takes the place of `schedule` */
-	int chunks; /* micro-batches asked for; 0: twice the ranks */
+	int chunks;                /* micro-batches asked for; 0: twice the ranks */
 	ps_split_rule split;
 	ps_checkpoint checkpoint;
 	/* Micro-batches in one weight gradient; 0: the whole batch; below 0: as the schedule itself has them. */

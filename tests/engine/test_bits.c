@@ -197,6 +197,21 @@ START_TEST(test_groups)
 		outcome_free(&other);
 		trial_close(&trial);
 	}
+	/* A schedule's own BW, in any order, are groups of one. */
+	for (uint64_t state = 1; group == 1 && state < 5; state++) {
+		char path[256];
+		struct random_schedule wanted = {
+		        .ranks = 3, .stages = 5, .micro_batches = 6, .recompute = true, .any_order = true};
+		schedule_random_file(path, &wanted, &state);
+		struct trial trial = {
+		        .config = {.rank_count = 3, .chunks = 6, .weight_group = -1, .schedule_file = path}};
+		trial_open(&trial);
+		trial_run(&trial, STEPS, NULL, &other);
+		outcome_compare(&one, &other, "the weight gradients of a file");
+		outcome_free(&other);
+		trial_close(&trial);
+		unlink(path);
+	}
 	outcome_free(&one);
 }
 END_TEST
