@@ -14,12 +14,22 @@ endif()
 set(PS_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 option(PS_WERROR "Treat warnings as errors" OFF)
 
+# Start values and references are the same bits from every compiler: no fused multiply-add unless a target asks for it.
+add_compile_options($<$<COMPILE_LANGUAGE:C>:-ffp-contract=off>)
+
 add_library(penstock_warnings INTERFACE)
 target_compile_definitions(penstock_warnings INTERFACE _POSIX_C_SOURCE=200809L)
+set(warnings -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2)
 target_compile_options(penstock_warnings INTERFACE
-	-Wall -Wextra -Wpedantic -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual
-	-Wwrite-strings -Wundef -Wvla -Wformat=2 $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> $<$<BOOL:${PS_WERROR}>:-Werror>)
+	"$<$<COMPILE_LANGUAGE:C,CXX>:${warnings};-Wpedantic>"
+	"$<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes;-Wmissing-prototypes>"
+	"$<$<C_COMPILER_ID:GNU>:$<$<COMPILE_LANGUAGE:C>:-Wno-format-truncation>>"
+	"$<$<BOOL:${PS_WERROR}>:$<$<COMPILE_LANGUAGE:C,CXX>:-Werror>>"
+	# nvcc hands the host's part of a file to the C++ compiler.
+	"$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra$<$<BOOL:${PS_WERROR}>:,-Werror>>"
+	"$<$<BOOL:${PS_WERROR}>:$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>>")
 if(PS_SANITIZE)
-	add_compile_options(-fsanitize=${PS_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+	add_compile_options(
+		"$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${PS_SANITIZE};-fno-omit-frame-pointer;-fno-sanitize-recover=all>")
 	add_link_options(-fsanitize=${PS_SANITIZE})
 endif()

@@ -1,0 +1,168 @@
+/*
+ * What the files of the CUDA backend share.
+ *
+ * A queue is a CUDA stream and two threads. The submitter takes commands out of a ring and enqueues them on the stream;
+ * the completer waits for the stream's events and completes the timeline in order. So the caller of an op never blocks.
+ * Commands are grouped into flights, each with one event at its end.
+ *
+ * Waits: for a point of another queue of this backend the stream waits for that queue's event, and no host thread is in
+ * the loop on the GPU's side; the submitter only sees to it that the event was recorded. For any other point the
+ * submitter waits on the host, and what comes after goes to the stream when the point is reached.
+ *
+ * Failures: what a call of CUDA refuses fails the queue at its command. A range check that fails sets the queue's stop
+ * flag on the device, so that the kernels behind it on the stream do nothing; products and copies that were already
+ * enqueued behind it still run. A point that another queue of this backend fails to reach fails the waiting queue, but
+ * what had been enqueued behind the wait by then has run: its results count as failed.
+ */
+#ifndef PS_BACKENDS_CUDA_CUDA_H
+#define PS_BACKENDS_CUDA_CUDA_H
+
+#include "backends/cuda/kernels/kernels.h"
+
+#include <penstock/backend.h>
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+/* The backend's name; tests build the same sources under another one. */
+#ifndef PS_CUDA_NAME
+#define PS_CUDA_NAME "cuda"
+#endif
+
+struct cuda_plan;
+
+enum { CUDA_PEERS = 64 };
+
+struct cuda_device {
+	int ordinal;
+	int major, minor; /* compute capability */
+	cublasLtHandle_t lt;
+	size_t workspace_bytes; /* of a queue, for products */
+	pthread_mutex_t mutex;  /* guards what follows */
+	struct cuda_plan *plans;
+	unsigned char peer[CUDA_PEERS]; /* by ordinal: 0: not asked yet, 1: can be read, 2: cannot */
+};
+
+struct cuda_queue;
+typedef ps_status (*cuda_runner)(struct cuda_queue *q, const void *arguments);
+
+enum {
+	CUDA_ARGUMENT_BYTES = 1024,
+	CUDA_FLIGHTS = 64,
+	CUDA_FLIGHT_COMMANDS = 16, /* a flight that is this long is closed */
+	CUDA_BOUNCE_BYTES = 4096   /* transfers up to this size go through pinned memory of the queue */
+};
+
+struct cuda_command {
+	cuda_runner runner;
+	uint64_t value;
+	_Alignas(16) unsigned char arguments[CUDA_ARGUMENT_BYTES];
+};
+
+/* Commands on the stream up to `value`, and what the host does when they are done. */
+struct cuda_flight {
+	cudaEvent_t event; /* made once */
+	bool recorded;     /* false: nothing to wait for */
+	cudaError_t error; /* of recording */
+	uint64_t first, value;
+	int commands;
+	bool full;      /* to be closed after the command */
+	ps_event after; /* whose failure is this queue's */
+	int64_t *stamp; /* gets the time */
+	void *read_to;  /* host memory that gets read_bytes, */
+	size_t read_bytes;
+	bool bounced;        /* from bounce */
+	const char *checked; /* the op whose range check left `fault`, or NULL */
+	const char *what;    /* "token" */
+	int64_t time, bound; /* positions of a row (0: rows have none), and what is too large */
+	/* Pinned memory, made once. */
+	struct ps_cuda_fault *fault;
+	unsigned char *bounce;
+};
+
+struct cuda_queue {
+	ps_queue *queue;
+	struct cuda_device *device;
+	cudaStream_t stream;
+	int *stop;        /* device memory */
+	double *partials; /* device memory, PS_CUDA_PARTIALS */
+	void *workspace;  /* device memory, made when the first product is asked for */
+	unsigned char *pinned;
+
+	pthread_t submitter, completer;
+	int threads;           /* how many were started */
+	pthread_mutex_t mutex; /* guards what follows, less the submitter's */
+	pthread_cond_t cond;   /* signalled whenever something changes */
+	struct cuda_command *ring;
+	size_t capacity, head, count;
+	bool end, ended; /* no more commands will come; the submitter is through */
+	struct cuda_flight flight[CUDA_FLIGHTS];
+	size_t flight_head, flight_count; /* those that were closed and have not landed */
+	uint64_t closed;                  /* the last value of a closed flight */
+	bool stopped;                     /* the stop flag may be set */
+
+	/* The submitter's. */
+	struct cuda_flight *open; /* the flight being filled */
+	uint64_t value;           /* of the command being submitted */
+	uint64_t waited;          /* the last command that made the stream wait for another queue */
+};
+
+/* error.c: fails with "where: what: name (text)". Out of memory is PS_ENOMEM, all else PS_EDEVICE. */
+ps_status ps__cuda_fail(const char *where, const char *what, cudaError_t error);
+#define CUDA_TRY(where, call)                                                  \
+	do {                                                                   \
+		cudaError_t cuda_try_error_ = (call);                          \
+		if (cuda_try_error_ != cudaSuccess)                            \
+			return ps__cuda_fail((where), #call, cuda_try_error_); \
+	} while (0)
+const char *ps__cublas_error_name(cublasStatus_t status);
+
+/* device.c. ps__cuda_enter makes a device current for the calling thread and returns which was, for ps__cuda_leave. */
+cudaError_t ps__cuda_enter(int *before, const struct cuda_device *device);
+void ps__cuda_leave(int before);
+bool ps__cuda_is_ours(const ps_device *device);
+ps_status ps__cuda_enumerate(ps_device_visit visit, void *payload);
+ps_status ps__cuda_device_open(ps_device *device, const char *spec);
+void ps__cuda_device_close(ps_device *device);
+ps_status ps__cuda_buffer_create(ps_buffer *buffer);
+void ps__cuda_buffer_destroy(ps_buffer *buffer);
+bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from);
+
+/* queue.c. */
+ps_status ps__cuda_queue_create(ps_queue *queue);
+void ps__cuda_queue_destroy(ps_queue *queue);
+ps_status ps__cuda_queue_wait(ps_queue *queue, ps_event event);
+/* Enqueues a command; a dry queue takes it and does nothing. */
+ps_status ps__cuda_enqueue(ps_queue *queue, cuda_runner runner, const void *arguments, size_t bytes);
+/*
+ * For runners: the flight that the command belongs to. `alone` asks for one whose host side nobody uses yet; it is
+ * closed after the command.
+ */
+struct cuda_flight *ps__cuda_flight(struct cuda_queue *q, bool alone);
+/*
+ * For runners that are about to read host memory: waits until what may still write it, before this command, is over.
+ * The stream's own order is of no help there, since memory that is not pinned is read when a copy is enqueued.
+ */
+ps_status ps__cuda_settle(struct cuda_queue *q, const void *from, size_t bytes);
+
+/* transfer.c. */
+ps_status ps__cuda_queue_write(ps_queue *queue, ps_tensor to, const void *from);
+ps_status ps__cuda_queue_read(ps_queue *queue, void *to, ps_tensor from);
+ps_status ps__cuda_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from);
+ps_status ps__cuda_queue_zero(ps_queue *queue, ps_tensor tensor);
+ps_status ps__cuda_queue_timestamp(ps_queue *queue, int64_t *ns);
+
+/* gemm.c. */
+ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments);
+void ps__cuda_plans_free(struct cuda_device *device);
+
+/* ops.c. */
+extern const ps_op_fn ps__cuda_ops[PS_OP_COUNT];
+
+/* The tensor's first element in device memory. */
+static inline void *ps__cuda_data(ps_tensor tensor)
+{
+	return tensor.buffer ? (char *)tensor.buffer->impl + tensor.offset : NULL;
+}
+
+#endif

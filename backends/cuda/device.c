@@ -1,0 +1,209 @@
+/* CUDA devices and their memory. */
+#include "backends/cuda/cuda.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What cuBLAS's documentation asks for on Hopper and later; 4 MiB do before it. */
+#define WORKSPACE_LARGE ((size_t)32 << 20)
+#define WORKSPACE_SMALL ((size_t)4 << 20)
+
+cudaError_t ps__cuda_enter(int *before, const struct cuda_device *device)
+{
+	cudaError_t error = cudaGetDevice(before);
+	return error == cudaSuccess ? cudaSetDevice(device->ordinal) : error;
+}
+
+void ps__cuda_leave(int before)
+{
+	(void)cudaSetDevice(before);
+}
+
+bool ps__cuda_is_ours(const ps_device *device)
+{
+	return device->backend->queue_create == ps__cuda_queue_create;
+}
+
+/* How many devices there are; PS_ENODEV says why there are none. */
+static ps_status count_devices(int *count)
+{
+	*count = 0;
+	cudaError_t error = cudaGetDeviceCount(count);
+	if (error == cudaErrorInsufficientDriver)
+		return ps_fail(PS_ENODEV,
+		               "there is no NVIDIA driver, or it is older than the CUDA %d.%d of this build needs",
+		               CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+	if (error == cudaErrorNoDevice || (error == cudaSuccess && *count == 0))
+		return ps_fail(PS_ENODEV, "the NVIDIA driver sees no GPU");
+	if (error != cudaSuccess)
+		return ps_fail(PS_ENODEV, "CUDA does not start: %s (%s)", cudaGetErrorString(error),
+		               cudaGetErrorName(error));
+	return PS_OK;
+}
+
+static ps_status describe(ps_device_info *info, int ordinal)
+{
+	struct cudaDeviceProp properties;
+	char name[32];
+	snprintf(name, sizeof name, "%s:%d", PS_CUDA_NAME, ordinal);
+	CUDA_TRY(name, cudaGetDeviceProperties(&properties, ordinal));
+	memset(info, 0, sizeof *info);
+	snprintf(info->name, sizeof info->name, "%s", name);
+	snprintf(info->backend, sizeof info->backend, "%s", PS_CUDA_NAME);
+	snprintf(info->description, sizeof info->description, "%.80s, compute capability %d.%d, %d multiprocessors",
+	         properties.name, properties.major, properties.minor, properties.multiProcessorCount);
+	info->memory_bytes = properties.totalGlobalMem;
+	info->max_buffer_bytes = properties.totalGlobalMem;
+	info->compute_units = properties.multiProcessorCount;
+	return PS_OK;
+}
+
+ps_status ps__cuda_enumerate(ps_device_visit visit, void *payload)
+{
+	int count;
+	PS_TRY(count_devices(&count));
+	for (int i = 0; i < count; i++) {
+		ps_device_info info;
+		PS_TRY(describe(&info, i));
+		PS_TRY(visit(payload, &info));
+	}
+	return PS_OK;
+}
+
+static ps_status parse(int *ordinal, const char *spec, int count)
+{
+	char *end;
+	long number = *spec >= '0' && *spec <= '9' ? strtol(spec, &end, 10) : -1;
+	if (!*spec)
+		number = 0;
+	else if (number < 0 || *end)
+		return ps_fail(PS_ENODEV, "\"%s:%s\" names no GPU; write %s:0", PS_CUDA_NAME, spec, PS_CUDA_NAME);
+	if (number >= count)
+		return ps_fail(PS_ENODEV, "%s:%ld: there is no such GPU here; the last one is %s:%d", PS_CUDA_NAME,
+		               number, PS_CUDA_NAME, count - 1);
+	*ordinal = (int)number;
+	return PS_OK;
+}
+
+static ps_status open_on(struct cuda_device *device, const char *name)
+{
+	int before;
+	CUDA_TRY(name, ps__cuda_enter(&before, device));
+	cudaError_t error = cudaFree(NULL); /* makes the context now, where its failure can be told */
+	cublasStatus_t blas = error == cudaSuccess ? cublasLtCreate(&device->lt) : CUBLAS_STATUS_SUCCESS;
+	ps__cuda_leave(before);
+	if (error != cudaSuccess)
+		return ps__cuda_fail(name, "starting the device", error);
+	if (blas != CUBLAS_STATUS_SUCCESS)
+		return ps_fail(blas == CUBLAS_STATUS_ALLOC_FAILED ? PS_ENOMEM : PS_EDEVICE, "%s: cublasLtCreate: %s",
+		               name, ps__cublas_error_name(blas));
+	return PS_OK;
+}
+
+ps_status ps__cuda_device_open(ps_device *out, const char *spec)
+{
+	int count, ordinal = 0;
+	ps_device_info info;
+	struct cudaDeviceProp properties;
+	PS_TRY(count_devices(&count));
+	PS_TRY(parse(&ordinal, spec, count));
+	PS_TRY(describe(&info, ordinal));
+	CUDA_TRY(info.name, cudaGetDeviceProperties(&properties, ordinal));
+	struct cuda_device *device = calloc(1, sizeof *device);
+	if (!device || pthread_mutex_init(&device->mutex, NULL)) {
+		free(device);
+		return ps_fail(PS_ENOMEM, "out of memory for device %s", info.name);
+	}
+	device->ordinal = ordinal;
+	device->major = properties.major;
+	device->minor = properties.minor;
+	device->workspace_bytes = properties.major >= 9 ? WORKSPACE_LARGE : WORKSPACE_SMALL;
+	ps_status status = open_on(device, info.name);
+	if (status != PS_OK) {
+		pthread_mutex_destroy(&device->mutex);
+		free(device);
+		return status;
+	}
+	out->info = info;
+	out->impl = device;
+	return PS_OK;
+}
+
+void ps__cuda_device_close(ps_device *out)
+{
+	struct cuda_device *device = out->impl;
+	ps__cuda_plans_free(device);
+	cublasLtDestroy(device->lt);
+	pthread_mutex_destroy(&device->mutex);
+	free(device);
+}
+
+ps_status ps__cuda_buffer_create(ps_buffer *buffer)
+{
+	const char *name = buffer->device->info.name;
+	size_t bytes = (size_t)buffer->bytes, free_bytes = 0, total = 0;
+	int before;
+	CUDA_TRY(name, ps__cuda_enter(&before, buffer->device->impl));
+	cudaError_t error = cudaMalloc(&buffer->impl, bytes);
+	if (error == cudaErrorMemoryAllocation) {
+		(void)cudaGetLastError();
+		if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess)
+			(void)cudaGetLastError();
+	}
+	ps__cuda_leave(before);
+	if (error == cudaErrorMemoryAllocation)
+		return ps_fail(PS_ENOMEM, "%s is out of memory for a buffer of %" PRIu64 " bytes; %zu of %zu are free",
+		               name, buffer->bytes, free_bytes, total);
+	if (error != cudaSuccess)
+		return ps__cuda_fail(name, "cudaMalloc", error);
+	return PS_OK;
+}
+
+void ps__cuda_buffer_destroy(ps_buffer *buffer)
+{
+	/* A device that failed for good says so here once more; there is nobody left to tell. */
+	if (cudaFree(buffer->impl) != cudaSuccess)
+		(void)cudaGetLastError();
+}
+
+/* Asks the driver, and makes the other device's memory accessible. False without an answer that will do for good. */
+static bool ask_for_peer(const struct cuda_device *here, const struct cuda_device *there, bool *can)
+{
+	int possible = 0, before;
+	cudaError_t error = cudaDeviceCanAccessPeer(&possible, here->ordinal, there->ordinal);
+	if (error == cudaSuccess && possible)
+		error = ps__cuda_enter(&before, here);
+	if (error == cudaSuccess && possible) {
+		error = cudaDeviceEnablePeerAccess(there->ordinal, 0);
+		ps__cuda_leave(before);
+		if (error == cudaErrorPeerAccessAlreadyEnabled) {
+			(void)cudaGetLastError();
+			error = cudaSuccess;
+		}
+	}
+	if (error != cudaSuccess)
+		(void)cudaGetLastError();
+	*can = error == cudaSuccess && possible;
+	return error == cudaSuccess;
+}
+
+bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from)
+{
+	if (!ps__cuda_is_ours(from))
+		return false;
+	struct cuda_device *here = to->impl;
+	const struct cuda_device *there = from->impl;
+	if (here->ordinal == there->ordinal)
+		return true;
+	if (there->ordinal >= CUDA_PEERS)
+		return false;
+	pthread_mutex_lock(&here->mutex);
+	unsigned char *known = &here->peer[there->ordinal];
+	bool can = *known == 1;
+	if (!*known && ask_for_peer(here, there, &can))
+		*known = can ? 1 : 2;
+	pthread_mutex_unlock(&here->mutex);
+	return can;
+}

@@ -1,0 +1,245 @@
+/*
+ * What the kernels share: launching, quads of elements, sums over a block, random numbers and dropout.
+ *
+ * The same sources are compiled by nvcc and, for tests without a GPU, by a C++ compiler with an emulation of what they
+ * use of CUDA (tests/cuda/emulated). Hence they launch through PS_LAUNCH and take dynamic shared memory through
+ * PS_DYNAMIC_SHARED.
+ *
+ * Rules that all kernels keep:
+ *   - no atomics on floating point, and no order of additions that depends on anything but the op's shape: neither on
+ *     the alignment of a pointer nor on how many sample rows a call has;
+ *   - threads of a block all reach each barrier;
+ *   - the first thing a kernel does is to return when the queue's stop flag is set, which a failed range check sets, so
+ *     that what is behind a failure on the stream is skipped there.
+ */
+#ifndef PS_BACKENDS_CUDA_KERNELS_COMMON_CUH
+#define PS_BACKENDS_CUDA_KERNELS_COMMON_CUH
+
+#include "backends/cuda/kernels/kernels.h"
+
+#include <cuda_runtime.h>
+
+#if defined(__CUDACC__)
+/* It would take the launch's brackets apart. */
+/* clang-format off */
+#define PS_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
+	((kernel)<<<(blocks), (threads), (shared), (stream)>>>(__VA_ARGS__), cudaGetLastError())
+/* clang-format on */
+#define PS_DYNAMIC_SHARED(type, name)                                       \
+	extern __shared__ __align__(16) unsigned char ps_dynamic_shared_[]; \
+	type *name = reinterpret_cast<type *>(ps_dynamic_shared_)
+#endif
+
+namespace ps
+{
+
+constexpr int warp_lanes = 32;
+constexpr int block_threads = 256;
+
+template <typename T> struct quad_of;
+template <> struct quad_of<float> {
+	using type = float4;
+	static constexpr int count = 1;
+};
+template <> struct quad_of<double> {
+	using type = double2;
+	static constexpr int count = 2;
+};
+
+/* Are all the pointers good for 16-byte accesses of quads? A NULL pointer is. */
+inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nullptr, const void *d = nullptr,
+                      const void *e = nullptr)
+{
+	uintptr_t bits = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) |
+	                 reinterpret_cast<uintptr_t>(c) | reinterpret_cast<uintptr_t>(d) |
+	                 reinterpret_cast<uintptr_t>(e);
+	return bits % 16 == 0;
+}
+
+/* Four elements from `at` on, of which the first `left` exist; VECTOR: all do, and `at` is aligned to 16 bytes. */
+template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], const T *at, int64_t left)
+{
+	if (VECTOR) {
+		using quad = typename quad_of<T>::type;
+		quad *to = reinterpret_cast<quad *>(value);
+		const quad *from = reinterpret_cast<const quad *>(at);
+#pragma unroll
+		for (int i = 0; i < quad_of<T>::count; i++)
+			to[i] = from[i];
+	} else {
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			value[i] = i < left ? at[i] : T(0);
+	}
+}
+
+template <bool VECTOR, typename T> __device__ inline void store4(T *at, const T (&value)[4], int64_t left)
+{
+	if (VECTOR) {
+		using quad = typename quad_of<T>::type;
+		const quad *from = reinterpret_cast<const quad *>(value);
+		quad *to = reinterpret_cast<quad *>(at);
+#pragma unroll
+		for (int i = 0; i < quad_of<T>::count; i++)
+			to[i] = from[i];
+	} else {
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			if (i < left)
+				at[i] = value[i];
+	}
+}
+
+/* A register array that load4 and store4 may see as vectors. */
+#define PS_QUAD(T, name) alignas(16) T name[4]
+
+__device__ inline float exp_of(float x)
+{
+	return expf(x);
+}
+__device__ inline double exp_of(double x)
+{
+	return exp(x);
+}
+__device__ inline float log_of(float x)
+{
+	return logf(x);
+}
+__device__ inline double log_of(double x)
+{
+	return log(x);
+}
+__device__ inline float root_of(float x)
+{
+	return sqrtf(x);
+}
+__device__ inline double root_of(double x)
+{
+	return sqrt(x);
+}
+
+/* The sum over a warp, the same in all lanes: a butterfly adds the same pairs everywhere. */
+template <typename T> __device__ inline T warp_sum(T value)
+{
+#pragma unroll
+	for (int lanes = warp_lanes / 2; lanes > 0; lanes /= 2)
+		value += __shfl_xor_sync(0xffffffffU, value, lanes);
+	return value;
+}
+
+template <typename T> __device__ inline T warp_max(T value)
+{
+#pragma unroll
+	for (int lanes = warp_lanes / 2; lanes > 0; lanes /= 2) {
+		T other = __shfl_xor_sync(0xffffffffU, value, lanes);
+		value = other > value ? other : value;
+	}
+	return value;
+}
+
+/* The sum over a block of whole warps, the same in all threads. `room` has block_threads / warp_lanes elements and must
+ * not be used again before another barrier. */
+template <typename T> __device__ inline T block_sum(T value, T *room)
+{
+	value = warp_sum(value);
+	if (threadIdx.x % warp_lanes == 0)
+		room[threadIdx.x / warp_lanes] = value;
+	__syncthreads();
+	T sum = room[0];
+	for (unsigned i = 1; i < blockDim.x / warp_lanes; i++)
+		sum += room[i];
+	return sum;
+}
+
+/* Philox4x32-10 (Salmon et al., SC 2011), as docs/random.md lays it out: the words of one block. */
+struct words {
+	uint32_t w[4];
+};
+
+__device__ inline words philox(const ps_cuda_dropout &d, uint32_t row, uint32_t block)
+{
+	uint32_t c0 = block, c1 = row, c2 = d.step, c3 = d.place, k0 = d.key[0], k1 = d.key[1];
+#pragma unroll
+	for (int round = 0; round < 10; round++) {
+		uint32_t high0 = __umulhi(0xD2511F53U, c0), low0 = 0xD2511F53U * c0;
+		uint32_t high1 = __umulhi(0xCD9E8D57U, c2), low1 = 0xCD9E8D57U * c2;
+		c0 = high1 ^ c1 ^ k0;
+		c1 = low1;
+		c2 = high0 ^ c3 ^ k1;
+		c3 = low0;
+		k0 += 0x9E3779B9U;
+		k1 += 0xBB67AE85U;
+	}
+	return words{{c0, c1, c2, c3}};
+}
+
+__device__ inline uint32_t word_at(const words &block, int64_t element)
+{
+	/* Without an index into registers. */
+	uint32_t low = element & 1 ? block.w[1] : block.w[0], high = element & 1 ? block.w[3] : block.w[2];
+	return element & 2 ? high : low;
+}
+
+/* value / (1 - p) or 0, by the mask's word. */
+template <typename T> __device__ inline T drop_by(const ps_cuda_dropout &d, uint32_t word, T value)
+{
+	return word >= d.threshold ? value * T(d.factor) : T(0);
+}
+
+/* Dropout of four neighbours within one sample row, from `element` on. */
+template <typename T>
+__device__ inline void drop4_in_row(const ps_cuda_dropout &d, uint32_t row, int64_t element, T (&value)[4])
+{
+	words block = philox(d, row, uint32_t(element / 4));
+	if (element % 4 == 0) {
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			value[i] = drop_by(d, block.w[i], value[i]);
+		return;
+	}
+	words next = philox(d, row, uint32_t(element / 4) + 1);
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		bool here = (element + i) / 4 == element / 4;
+		value[i] = drop_by(d, word_at(here ? block : next, element + i), value[i]);
+	}
+}
+
+/* Dropout of the elements [at, at + 4) of a tensor with `elements` in each sample row. */
+template <typename T>
+__device__ inline void drop4(const ps_cuda_dropout &d, int64_t elements, int64_t at, T (&value)[4])
+{
+	if (!d.active)
+		return;
+	int64_t row = at / elements, element = at - row * elements;
+	if (element + 4 <= elements) {
+		drop4_in_row(d, d.first_row + uint32_t(row), element, value);
+		return;
+	}
+	/* The last ones of a row that is no multiple of four, and the first ones of the next. */
+	for (int i = 0; i < 4; i++, element++) {
+		if (element == elements) {
+			element = 0;
+			row++;
+		}
+		words block = philox(d, d.first_row + uint32_t(row), uint32_t(element / 4));
+		value[i] = drop_by(d, word_at(block, element), value[i]);
+	}
+}
+
+inline unsigned blocks_for(int64_t threads, int per_block = block_threads)
+{
+	return unsigned((threads + per_block - 1) / per_block);
+}
+
+/* Calls body.run<T, VECTOR>() by a dtype and an alignment. */
+template <typename BODY> cudaError_t by_dtype(ps_dtype dtype, bool vector, const BODY &body)
+{
+	if (dtype == PS_F64)
+		return vector ? body.template run<double, true>() : body.template run<double, false>();
+	return vector ? body.template run<float, true>() : body.template run<float, false>();
+}
+
+} // namespace ps
+
+#endif

@@ -1,0 +1,130 @@
+/*
+ * The kernels as the C side sees them: functions that launch on a stream and return what the launch said. Pointers are
+ * device memory of `dtype` (PS_F32 or PS_F64) unless they say otherwise; shapes are checked and not empty. Each file
+ * says how many bytes and operations its kernels need.
+ */
+#ifndef PS_BACKENDS_CUDA_KERNELS_KERNELS_H
+#define PS_BACKENDS_CUDA_KERNELS_KERNELS_H
+
+#include <penstock/tensor.h>
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What all kernels of a queue are launched with. */
+struct ps_cuda_launch {
+	cudaStream_t stream;
+	ps_dtype dtype;
+	const int *stop; /* device memory: not 0 when the queue has failed */
+};
+
+/* A dropout site. factor is 1 / (1 - p) in the precision in which tensors of the dtype are multiplied. */
+struct ps_cuda_dropout {
+	int active; /* 0: p is 0 and the rest is not read */
+	uint32_t threshold, first_row, step, place, key[2];
+	double factor;
+};
+
+/* What a range check leaves in pinned host memory: the first bad element, -1 when all are good. */
+struct ps_cuda_fault {
+	int64_t index;
+	int32_t value;
+};
+
+/* Sets *stop and fills *fault when an element of tokens (count) is outside of [0, bound). */
+cudaError_t ps__cuda_check_range(const struct ps_cuda_launch *launch, const int32_t *tokens, int64_t count,
+                                 int64_t bound, struct ps_cuda_fault *fault, int *stop);
+
+enum ps_cuda_elementwise {
+	PS_CUDA_ADD,              /* y = a + b */
+	PS_CUDA_RELU_FWD,         /* y = max(a, 0) */
+	PS_CUDA_RELU_BWD,         /* y = a where b > 0 */
+	PS_CUDA_DROPOUT,          /* y = dropout(a) */
+	PS_CUDA_RELU_DROPOUT_FWD, /* y = dropout(max(a, 0)) */
+	PS_CUDA_RELU_DROPOUT_BWD  /* y = a * factor where b > 0 */
+};
+/* count elements, `elements` in each sample row. b may be NULL where it is not read. */
+cudaError_t ps__cuda_elementwise(const struct ps_cuda_launch *launch, enum ps_cuda_elementwise kind, const void *a,
+                                 const void *b, void *y, int64_t count, int64_t elements,
+                                 const struct ps_cuda_dropout *drop);
+
+/* c (rows, columns), rows `stride` apart: each row = bias (+ the row). */
+cudaError_t ps__cuda_set_rows(const struct ps_cuda_launch *launch, void *c, int64_t stride, const void *bias,
+                              int64_t rows, int64_t columns, bool accumulate);
+
+/* y (columns) = sum of the rows of x (rows, columns) in ascending order (+ y). */
+cudaError_t ps__cuda_column_sum(const struct ps_cuda_launch *launch, const void *x, void *y, int64_t rows,
+                                int64_t columns, bool accumulate);
+cudaError_t ps__cuda_layernorm_bwd_weight(const struct ps_cuda_launch *launch, const void *dy, const void *x,
+                                          const void *mean, const void *rstd, void *dgamma, void *dbeta, int64_t rows,
+                                          int64_t columns, bool accumulate);
+
+struct ps_cuda_norm {
+	const void *z, *residual; /* NULL: x is read as it is */
+	const void *x;            /* not read when z is given */
+	void *sum;                /* written when z is given */
+	const void *gamma, *beta;
+	void *y, *mean, *rstd;
+	int64_t rows, columns; /* rows of the matrix that x is */
+	int64_t elements;      /* in each sample row */
+	double eps;
+	struct ps_cuda_dropout drop;
+};
+cudaError_t ps__cuda_layernorm_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_norm *norm);
+
+struct ps_cuda_norm_bwd {
+	const void *dy, *x, *mean, *rstd, *gamma;
+	void *dx, *dz; /* dz may be NULL */
+	int64_t rows, columns, elements;
+	struct ps_cuda_dropout drop;
+};
+cudaError_t ps__cuda_layernorm_bwd_input(const struct ps_cuda_launch *launch, const struct ps_cuda_norm_bwd *norm);
+
+struct ps_cuda_embedding {
+	const int32_t *tokens; /* (rows, time) */
+	const void *weight, *positions;
+	void *y; /* (rows, time, width): the output, or dy to be read */
+	void *dweight;
+	int64_t rows, time, width, vocabulary, weight_stride, position_stride;
+	double scale;
+	bool accumulate;
+	struct ps_cuda_dropout drop;
+};
+cudaError_t ps__cuda_embedding_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_embedding *embedding);
+cudaError_t ps__cuda_embedding_bwd_weight(const struct ps_cuda_launch *launch,
+                                          const struct ps_cuda_embedding *embedding);
+
+struct ps_cuda_attention {
+	const void *qkv, *dout;
+	void *probs; /* written by forward, read by backward */
+	void *out, *dqkv;
+	int64_t rows, time, width;
+	int heads;
+	bool causal;
+	struct ps_cuda_dropout drop;
+};
+/* The longest sequence for a dtype. */
+int64_t ps__cuda_attention_limit(ps_dtype dtype);
+cudaError_t ps__cuda_attention_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
+cudaError_t ps__cuda_attention_bwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
+
+/* dlogits may be NULL or logits. */
+cudaError_t ps__cuda_cross_entropy(const struct ps_cuda_launch *launch, const void *logits, const int32_t *targets,
+                                   void *losses, void *dlogits, int64_t rows, int64_t columns, double scale);
+
+/* Doubles of device memory that sum_squares needs. */
+enum { PS_CUDA_PARTIALS = 1024 };
+cudaError_t ps__cuda_sum_squares(const struct ps_cuda_launch *launch, const void *x, int64_t count, double *partials,
+                                 double *out);
+cudaError_t ps__cuda_clip_scale(const struct ps_cuda_launch *launch, const double *sums, int64_t count, double *norm,
+                                double *scale, double max_norm);
+cudaError_t ps__cuda_sgd(const struct ps_cuda_launch *launch, void *w, const void *g, int64_t count, double lr,
+                         const double *scale);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

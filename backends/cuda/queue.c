@@ -1,0 +1,480 @@
+/* A queue: the ring of commands, the thread that enqueues them on the stream and the thread that completes them. */
+#include "backends/cuda/cuda.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *device_name(const struct cuda_queue *q)
+{
+	return q->queue->device->info.name;
+}
+
+/* --- the completer ---------------------------------------------------------------------------------------------- */
+
+static ps_status fault_status(const struct cuda_flight *flight)
+{
+	const struct ps_cuda_fault *fault = flight->fault;
+	char where[64];
+	if (flight->time)
+		snprintf(where, sizeof where, "row %" PRId64 ", position %" PRId64, fault->index / flight->time,
+		         fault->index % flight->time);
+	else
+		snprintf(where, sizeof where, "row %" PRId64, fault->index);
+	return ps_fail(PS_EINVAL, "%s: %s has %s %" PRId32 ", which should be at least 0 and below %" PRId64,
+	               flight->checked, where, flight->what, fault->value, flight->bound);
+}
+
+/* Waits until the stream has passed the flight. */
+static ps_status pass(struct cuda_queue *q, const struct cuda_flight *flight)
+{
+	char what[96];
+	cudaError_t error = flight->error;
+	if (error == cudaSuccess && flight->recorded)
+		error = cudaEventSynchronize(flight->event);
+	if (error == cudaSuccess)
+		return PS_OK;
+	/* Whatever it says, nothing of the flight runs after it. */
+	if (!flight->recorded && cudaStreamSynchronize(q->stream) != cudaSuccess)
+		(void)cudaGetLastError();
+	snprintf(what, sizeof what, "a command of queue %s", q->queue->label);
+	return ps__cuda_fail(device_name(q), what, error);
+}
+
+static void land(struct cuda_queue *q, struct cuda_flight *flight)
+{
+	ps_timeline *timeline = &q->queue->timeline;
+	uint64_t at = flight->first;
+	bool stopped = false;
+	ps_status status = pass(q, flight);
+	if (status == PS_OK && flight->after.timeline)
+		status = ps_event_wait(flight->after, -1);
+	if (status == PS_OK && flight->checked && flight->fault->index >= 0) {
+		status = fault_status(flight);
+		at = flight->value;
+		stopped = true;
+	}
+	if (status != PS_OK)
+		ps__timeline_fail(timeline, at, status);
+	if (stopped) {
+		/* After the failure: whoever sees the queue well again has to clear the flag. */
+		pthread_mutex_lock(&q->mutex);
+		q->stopped = true;
+		pthread_mutex_unlock(&q->mutex);
+	}
+	if (ps__timeline_status(timeline) == PS_OK) {
+		if (flight->bounced)
+			memcpy(flight->read_to, flight->bounce, flight->read_bytes);
+		if (flight->stamp)
+			*flight->stamp = ps_clock_ns();
+	}
+	ps__timeline_complete(timeline, flight->value);
+}
+
+static void *complete_main(void *argument)
+{
+	struct cuda_queue *q = argument;
+	if (cudaSetDevice(q->device->ordinal) != cudaSuccess)
+		(void)cudaGetLastError(); /* waiting for events does not need it */
+	pthread_mutex_lock(&q->mutex);
+	for (;;) {
+		while (q->flight_count == 0 && !q->ended)
+			pthread_cond_wait(&q->cond, &q->mutex);
+		if (q->flight_count == 0)
+			break;
+		struct cuda_flight *flight = &q->flight[q->flight_head];
+		pthread_mutex_unlock(&q->mutex);
+		land(q, flight);
+		pthread_mutex_lock(&q->mutex);
+		q->flight_head = (q->flight_head + 1) % CUDA_FLIGHTS;
+		q->flight_count--;
+		pthread_cond_broadcast(&q->cond);
+	}
+	pthread_mutex_unlock(&q->mutex);
+	return NULL;
+}
+
+/* --- the submitter ---------------------------------------------------------------------------------------------- */
+
+struct cuda_flight *ps__cuda_flight(struct cuda_queue *q, bool alone)
+{
+	if (!q->open) {
+		pthread_mutex_lock(&q->mutex);
+		while (q->flight_count == CUDA_FLIGHTS)
+			pthread_cond_wait(&q->cond, &q->mutex);
+		struct cuda_flight *flight = &q->flight[(q->flight_head + q->flight_count) % CUDA_FLIGHTS];
+		pthread_mutex_unlock(&q->mutex);
+		*flight = (struct cuda_flight){.event = flight->event,
+		                               .fault = flight->fault,
+		                               .bounce = flight->bounce,
+		                               .first = q->value,
+		                               .value = q->value};
+		q->open = flight;
+	}
+	q->open->full |= alone;
+	return q->open;
+}
+
+/* Hands the open flight to the completer, behind an event unless there is nothing to wait for. */
+static void close_flight(struct cuda_queue *q, bool record)
+{
+	struct cuda_flight *flight = q->open;
+	q->open = NULL;
+	if (record) {
+		flight->error = cudaEventRecord(flight->event, q->stream);
+		flight->recorded = flight->error == cudaSuccess;
+		if (!flight->recorded)
+			(void)cudaGetLastError();
+	}
+	pthread_mutex_lock(&q->mutex);
+	q->flight_count++;
+	q->closed = flight->value;
+	pthread_cond_broadcast(&q->cond);
+	pthread_mutex_unlock(&q->mutex);
+}
+
+/* The queue has failed: the command is over without having run. */
+static void skip(struct cuda_queue *q)
+{
+	if (q->open)
+		close_flight(q, true);
+	(void)ps__cuda_flight(q, true);
+	close_flight(q, false);
+}
+
+/* Fails the queue at the current command, when all that came before is over, so that the first failure counts. */
+static void fail(struct cuda_queue *q, ps_status status)
+{
+	ps_timeline *timeline = &q->queue->timeline;
+	char message[sizeof timeline->message];
+	snprintf(message, sizeof message, "%s", ps_error_message());
+	if (q->open) {
+		/* What the command asked of the host is off; what it enqueued, if anything, is waited for. */
+		q->open->after = (ps_event){0};
+		q->open->stamp = NULL;
+		q->open->bounced = false;
+		q->open->checked = NULL;
+		q->open->value = q->value - 1;
+		close_flight(q, true);
+	}
+	pthread_mutex_lock(&q->mutex);
+	while (q->flight_count > 0)
+		pthread_cond_wait(&q->cond, &q->mutex);
+	pthread_mutex_unlock(&q->mutex);
+	ps__timeline_fail(timeline, q->value, ps_fail(status, "%s", message));
+	ps__timeline_complete(timeline, q->value);
+	pthread_mutex_lock(&q->mutex);
+	q->closed = q->value;
+	pthread_cond_broadcast(&q->cond);
+	pthread_mutex_unlock(&q->mutex);
+}
+
+/* Clears the stop flag that a failed range check has left. */
+static ps_status restart(struct cuda_queue *q)
+{
+	pthread_mutex_lock(&q->mutex);
+	bool stopped = q->stopped;
+	q->stopped = false;
+	pthread_mutex_unlock(&q->mutex);
+	if (stopped)
+		CUDA_TRY(device_name(q), cudaMemsetAsync(q->stop, 0, sizeof *q->stop, q->stream));
+	return PS_OK;
+}
+
+static void submit(struct cuda_queue *q, const struct cuda_command *command)
+{
+	q->value = command->value;
+	if (ps__timeline_status(&q->queue->timeline) != PS_OK) {
+		skip(q);
+		return;
+	}
+	ps_status status = restart(q);
+	if (status == PS_OK)
+		status = command->runner(q, command->arguments);
+	if (status != PS_OK) {
+		fail(q, status);
+		return;
+	}
+	struct cuda_flight *flight = ps__cuda_flight(q, false);
+	flight->value = command->value;
+	if (++flight->commands == CUDA_FLIGHT_COMMANDS)
+		flight->full = true;
+	pthread_mutex_lock(&q->mutex);
+	bool idle = q->count == 0;
+	pthread_mutex_unlock(&q->mutex);
+	if (idle || flight->full)
+		close_flight(q, true);
+}
+
+static bool take(struct cuda_queue *q, struct cuda_command *command)
+{
+	pthread_mutex_lock(&q->mutex);
+	while (q->count == 0 && !q->end)
+		pthread_cond_wait(&q->cond, &q->mutex);
+	bool some = q->count > 0;
+	if (some) {
+		*command = q->ring[q->head];
+		q->head = (q->head + 1) % q->capacity;
+		q->count--;
+	} else {
+		q->ended = true;
+		pthread_cond_broadcast(&q->cond);
+	}
+	pthread_mutex_unlock(&q->mutex);
+	return some;
+}
+
+static void *submit_main(void *argument)
+{
+	struct cuda_queue *q = argument;
+	struct cuda_command command;
+	/* Where this is refused, so is what follows, and that is told. */
+	if (cudaSetDevice(q->device->ordinal) != cudaSuccess)
+		(void)cudaGetLastError();
+	while (take(q, &command))
+		submit(q, &command);
+	return NULL;
+}
+
+static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
+{
+	uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
+	return first < second + b_bytes && second < first + a_bytes;
+}
+
+/* Is there a flight that the host memory depends on? The caller holds the mutex. */
+static bool unsettled(const struct cuda_queue *q, const void *from, size_t bytes)
+{
+	for (size_t i = 0; i < q->flight_count; i++) {
+		const struct cuda_flight *flight = &q->flight[(q->flight_head + i) % CUDA_FLIGHTS];
+		if (flight->first <= q->waited)
+			return true;
+		if (flight->read_to && overlap(flight->read_to, flight->read_bytes, from, bytes))
+			return true;
+	}
+	return false;
+}
+
+ps_status ps__cuda_settle(struct cuda_queue *q, const void *from, size_t bytes)
+{
+	if (q->open && q->open->commands > 0)
+		close_flight(q, true);
+	pthread_mutex_lock(&q->mutex);
+	bool waits = unsettled(q, from, bytes);
+	while (unsettled(q, from, bytes))
+		pthread_cond_wait(&q->cond, &q->mutex);
+	pthread_mutex_unlock(&q->mutex);
+	/* What was waited for may have failed the queue, and this command with it. */
+	bool failed = waits && ps__timeline_status(&q->queue->timeline) != PS_OK;
+	return failed ? ps_event_wait((ps_event){&q->queue->timeline, q->value}, 0) : PS_OK;
+}
+
+/* --- waits ------------------------------------------------------------------------------------------------------ */
+
+/* The flight that ends with `value` or later; NULL when it has landed. The caller holds from's mutex. */
+static const struct cuda_flight *flight_of(const struct cuda_queue *from, uint64_t value)
+{
+	for (size_t i = 0; i < from->flight_count; i++) {
+		const struct cuda_flight *flight = &from->flight[(from->flight_head + i) % CUDA_FLIGHTS];
+		if (flight->value >= value)
+			return flight;
+	}
+	return NULL;
+}
+
+/*
+ * Another queue of this backend: the stream waits. The submitter waits until the event was recorded, which for all that
+ * is before a wait is done before the wait, so that two queues that wait for each other's points do not block.
+ */
+static ps_status wait_on_stream(struct cuda_queue *q, ps_event event)
+{
+	struct cuda_queue *from = event.timeline->queue->impl;
+	cudaError_t error = cudaSuccess;
+	pthread_mutex_lock(&from->mutex);
+	while (from->closed < event.value)
+		pthread_cond_wait(&from->cond, &from->mutex);
+	const struct cuda_flight *flight = flight_of(from, event.value);
+	bool waits = flight && flight->recorded;
+	if (waits)
+		error = cudaStreamWaitEvent(q->stream, flight->event, 0);
+	pthread_mutex_unlock(&from->mutex);
+	if (!waits)
+		return ps_event_wait(event, -1);
+	if (error != cudaSuccess)
+		return ps__cuda_fail(device_name(q), "cudaStreamWaitEvent", error);
+	ps__cuda_flight(q, true)->after = event;
+	q->waited = q->value;
+	return PS_OK;
+}
+
+static ps_status wait_runner(struct cuda_queue *q, const void *arguments)
+{
+	const ps_event *event = arguments;
+	if (q->open)
+		close_flight(q, true);
+	const ps_queue *from = event->timeline->queue;
+	return from && ps__cuda_is_ours(from->device) ? wait_on_stream(q, *event) : ps_event_wait(*event, -1);
+}
+
+ps_status ps__cuda_queue_wait(ps_queue *queue, ps_event event)
+{
+	return ps__cuda_enqueue(queue, wait_runner, &event, sizeof event);
+}
+
+/* --- the caller's side ------------------------------------------------------------------------------------------- */
+
+static bool grow(struct cuda_queue *q)
+{
+	size_t capacity = q->capacity ? q->capacity * 2 : 64;
+	struct cuda_command *ring = malloc(capacity * sizeof *ring);
+	if (!ring)
+		return false;
+	for (size_t i = 0; i < q->count; i++)
+		ring[i] = q->ring[(q->head + i) % q->capacity];
+	free(q->ring);
+	q->ring = ring;
+	q->capacity = capacity;
+	q->head = 0;
+	return true;
+}
+
+ps_status ps__cuda_enqueue(ps_queue *queue, cuda_runner runner, const void *arguments, size_t bytes)
+{
+	struct cuda_queue *q = queue->impl;
+	if (bytes > CUDA_ARGUMENT_BYTES)
+		return ps_fail(PS_EINTERNAL, "%zu bytes of arguments do not fit into a command", bytes);
+	if (queue->dry)
+		return PS_OK;
+	pthread_mutex_lock(&q->mutex);
+	if (q->count == q->capacity && !grow(q)) {
+		pthread_mutex_unlock(&q->mutex);
+		return ps_fail(PS_ENOMEM, "out of memory for the commands of queue %s", queue->label);
+	}
+	struct cuda_command *command = &q->ring[(q->head + q->count++) % q->capacity];
+	command->runner = runner;
+	command->value = ps__timeline_next(&queue->timeline);
+	memcpy(command->arguments, arguments, bytes);
+	pthread_cond_broadcast(&q->cond);
+	pthread_mutex_unlock(&q->mutex);
+	return PS_OK;
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------- */
+
+static ps_status create_parts(struct cuda_queue *q)
+{
+	const char *name = device_name(q);
+	const size_t each = CUDA_BOUNCE_BYTES + sizeof(struct ps_cuda_fault);
+	CUDA_TRY(name, cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking));
+	CUDA_TRY(name, cudaMalloc((void **)&q->partials, (PS_CUDA_PARTIALS + 1) * sizeof(double)));
+	q->stop = (int *)(q->partials + PS_CUDA_PARTIALS);
+	CUDA_TRY(name, cudaMemsetAsync(q->stop, 0, sizeof *q->stop, q->stream));
+	CUDA_TRY(name, cudaHostAlloc((void **)&q->pinned, CUDA_FLIGHTS * each, cudaHostAllocPortable));
+	unsigned char *faults = q->pinned + (size_t)CUDA_FLIGHTS * CUDA_BOUNCE_BYTES;
+	for (size_t i = 0; i < CUDA_FLIGHTS; i++) {
+		struct cuda_flight *flight = &q->flight[i];
+		flight->bounce = q->pinned + i * CUDA_BOUNCE_BYTES;
+		flight->fault = (struct ps_cuda_fault *)(void *)(faults + i * sizeof(struct ps_cuda_fault));
+		CUDA_TRY(name,
+		         cudaEventCreateWithFlags(&flight->event, cudaEventDisableTiming | cudaEventBlockingSync));
+	}
+	return PS_OK;
+}
+
+/* Codes are passed over: a device that failed for good refuses all of this, and was reported. */
+static void destroy_parts(struct cuda_queue *q)
+{
+	if (q->stream) {
+		(void)cudaStreamSynchronize(q->stream);
+		(void)cudaStreamDestroy(q->stream);
+	}
+	for (size_t i = 0; i < CUDA_FLIGHTS; i++)
+		if (q->flight[i].event)
+			(void)cudaEventDestroy(q->flight[i].event);
+	if (q->pinned)
+		(void)cudaFreeHost(q->pinned);
+	if (q->workspace)
+		(void)cudaFree(q->workspace);
+	if (q->partials)
+		(void)cudaFree(q->partials);
+	(void)cudaGetLastError();
+}
+
+static void stop_threads(struct cuda_queue *q)
+{
+	pthread_mutex_lock(&q->mutex);
+	q->end = true;
+	q->ended |= q->threads < 2; /* no submitter was started */
+	pthread_cond_broadcast(&q->cond);
+	pthread_mutex_unlock(&q->mutex);
+	if (q->threads > 1)
+		pthread_join(q->submitter, NULL);
+	if (q->threads > 0)
+		pthread_join(q->completer, NULL);
+	pthread_cond_destroy(&q->cond);
+	pthread_mutex_destroy(&q->mutex);
+}
+
+static ps_status start_threads(struct cuda_queue *q)
+{
+	const char *label = q->queue->label;
+	if (pthread_mutex_init(&q->mutex, NULL))
+		return ps_fail(PS_ENOMEM, "cannot create a mutex for queue %s", label);
+	if (pthread_cond_init(&q->cond, NULL)) {
+		pthread_mutex_destroy(&q->mutex);
+		return ps_fail(PS_ENOMEM, "cannot create a condition variable for queue %s", label);
+	}
+	int error = pthread_create(&q->completer, NULL, complete_main, q);
+	if (!error) {
+		q->threads = 1;
+		error = pthread_create(&q->submitter, NULL, submit_main, q);
+	}
+	if (!error) {
+		q->threads = 2;
+		return PS_OK;
+	}
+	stop_threads(q);
+	return ps_fail(PS_ENOMEM, "cannot start a thread of queue %s: %s", label, strerror(error));
+}
+
+ps_status ps__cuda_queue_create(ps_queue *queue)
+{
+	int before;
+	struct cuda_queue *q = calloc(1, sizeof *q);
+	if (!q || !grow(q)) {
+		free(q);
+		return ps_fail(PS_ENOMEM, "out of memory for queue %s", queue->label);
+	}
+	q->queue = queue;
+	q->device = queue->device->impl;
+	cudaError_t error = ps__cuda_enter(&before, q->device);
+	ps_status status =
+	        error == cudaSuccess ? create_parts(q) : ps__cuda_fail(device_name(q), "cudaSetDevice", error);
+	if (status == PS_OK)
+		status = start_threads(q);
+	if (status != PS_OK)
+		destroy_parts(q);
+	if (error == cudaSuccess)
+		ps__cuda_leave(before);
+	if (status != PS_OK) {
+		free(q->ring);
+		free(q);
+		return status;
+	}
+	queue->impl = q;
+	return PS_OK;
+}
+
+void ps__cuda_queue_destroy(ps_queue *queue)
+{
+	struct cuda_queue *q = queue->impl;
+	int before;
+	stop_threads(q);
+	bool entered = ps__cuda_enter(&before, q->device) == cudaSuccess;
+	destroy_parts(q);
+	if (entered)
+		ps__cuda_leave(before);
+	free(q->ring);
+	free(q);
+}

@@ -1,0 +1,275 @@
+/*
+ * Running a kernel's blocks: threads as stackful coroutines on the calling thread.
+ *
+ * A coroutine takes threads that have not begun, one after the other, until one of them stops at a barrier; it then
+ * belongs to that thread until the thread ends. So a kernel without barriers needs one coroutine and no switches.
+ */
+#include "block.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <ucontext.h>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace emulated
+{
+namespace
+{
+
+enum { FRESH, READY, AT_BLOCK, AT_WARP, DONE };
+constexpr size_t stack_bytes = size_t(256) << 10;
+
+struct coroutine {
+	ucontext_t context;
+	std::unique_ptr<unsigned char[]> stack;
+	void *sanitizer = nullptr;
+};
+
+struct runner {
+	ucontext_t context; /* of the caller */
+	void *sanitizer = nullptr;
+	const void *stack = nullptr;
+	size_t stack_size = 0;
+	std::vector<std::unique_ptr<coroutine>> all;
+	std::vector<coroutine *> idle;
+	coroutine *active = nullptr;
+	/* The block. */
+	const std::function<void()> *body = nullptr;
+	std::vector<thread_state> threads;
+	std::vector<coroutine *> owner;
+	std::vector<unsigned> order;
+	size_t begun = 0, done = 0, arrived = 0;
+	std::vector<unsigned> warp_arrived;
+	std::vector<double> room; /* two turns of every warp */
+	std::vector<double> shared;
+	bool any = false, any_result = false;
+	unsigned current = 0;
+};
+
+thread_local runner the;
+
+/* Not inlined, and asked for anew after each switch: where the running thread is kept may have changed by then. */
+[[gnu::noinline]] runner &self()
+{
+	return the;
+}
+
+void enter_context(ucontext_t *from, ucontext_t *to, void **fake, const void *stack, size_t bytes, void *sanitizer)
+{
+#if defined(__SANITIZE_ADDRESS__)
+	__sanitizer_start_switch_fiber(fake, stack, bytes);
+#endif
+#if defined(__SANITIZE_THREAD__)
+	__tsan_switch_to_fiber(sanitizer, 0);
+#endif
+	(void)fake, (void)stack, (void)bytes, (void)sanitizer;
+	swapcontext(from, to);
+}
+
+void resume(coroutine *next)
+{
+	runner &r = self();
+	void *fake = nullptr;
+	r.active = next;
+	enter_context(&r.context, &next->context, &fake, next->stack.get(), stack_bytes, next->sanitizer);
+#if defined(__SANITIZE_ADDRESS__)
+	__sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+void leave()
+{
+	runner &r = self();
+	void *fake = nullptr;
+	enter_context(&r.active->context, &r.context, &fake, r.stack, r.stack_size, r.sanitizer);
+#if defined(__SANITIZE_ADDRESS__)
+	__sanitizer_finish_switch_fiber(fake, &self().stack, &self().stack_size);
+#endif
+}
+
+void coroutine_main()
+{
+#if defined(__SANITIZE_ADDRESS__)
+	__sanitizer_finish_switch_fiber(nullptr, &self().stack, &self().stack_size);
+#endif
+	for (;;) {
+		while (self().begun < self().threads.size()) {
+			unsigned index = self().order[self().begun++];
+			self().current = index;
+			self().owner[index] = self().active;
+			(*self().body)();
+			runner &r = self();
+			r.threads[r.current].state = DONE;
+			r.done++;
+		}
+		self().idle.push_back(self().active);
+		leave();
+	}
+}
+
+[[gnu::noinline]] void prepare(ucontext_t &context, unsigned char *stack)
+{
+	getcontext(&context);
+	context.uc_stack.ss_sp = stack;
+	context.uc_stack.ss_size = stack_bytes;
+	context.uc_link = nullptr;
+	makecontext(&context, coroutine_main, 0);
+}
+
+coroutine *spare()
+{
+	runner &r = self();
+	if (!r.idle.empty()) {
+		coroutine *one = r.idle.back();
+		r.idle.pop_back();
+		return one;
+	}
+	r.all.push_back(std::make_unique<coroutine>());
+	coroutine *one = r.all.back().get();
+	one->stack.reset(new unsigned char[stack_bytes]);
+	prepare(one->context, one->stack.get());
+#if defined(__SANITIZE_THREAD__)
+	one->sanitizer = __tsan_create_fiber(0);
+#endif
+	return one;
+}
+
+void stop_at(int state)
+{
+	unsigned index = self().current;
+	self().threads[index].state = state;
+	leave();
+	self().current = index;
+}
+
+uint64_t mix(uint64_t z)
+{
+	z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+	return z ^ z >> 31;
+}
+
+void set_order(runner &r, unsigned count, uint64_t seed)
+{
+	r.order.resize(count);
+	std::iota(r.order.begin(), r.order.end(), 0U);
+	for (unsigned i = count; seed && i > 1; i--)
+		std::swap(r.order[i - 1], r.order[mix(seed + i) % i]);
+}
+
+/* False when some threads wait for what the others will not do any more. */
+bool run_block(const dim3 &grid, const dim3 &block, const dim3 &index, uint64_t seed)
+{
+	runner &r = self();
+	unsigned count = block.x;
+	set_order(r, count, seed);
+	r.threads.assign(count, thread_state());
+	for (unsigned i = 0; i < count; i++) {
+		r.threads[i].thread = dim3(i, 0, 0);
+		r.threads[i].block = index;
+		r.threads[i].block_size = block;
+		r.threads[i].grid = grid;
+	}
+	r.owner.assign(count, nullptr);
+	r.warp_arrived.assign((count + lanes - 1) / lanes, 0);
+	r.room.resize(size_t(2) * count);
+	r.begun = r.done = r.arrived = 0;
+	while (r.begun < count)
+		resume(spare());
+	while (r.done < count) {
+		bool moved = false;
+		for (unsigned i : r.order) {
+			if (r.threads[i].state != READY)
+				continue;
+			moved = true;
+			r.current = i;
+			resume(r.owner[i]);
+		}
+		if (!moved)
+			return false;
+	}
+	return true;
+}
+
+} // namespace
+
+thread_state &here()
+{
+	runner &r = self();
+	return r.threads[r.current];
+}
+
+void block_barrier()
+{
+	runner &r = self();
+	if (++r.arrived < r.threads.size()) {
+		stop_at(AT_BLOCK);
+		return;
+	}
+	r.arrived = 0;
+	r.any_result = r.any;
+	r.any = false;
+	for (thread_state &thread : r.threads)
+		if (thread.state == AT_BLOCK)
+			thread.state = READY;
+}
+
+void warp_barrier()
+{
+	runner &r = self();
+	unsigned warp = r.current / lanes;
+	if (++r.warp_arrived[warp] < lanes) {
+		stop_at(AT_WARP);
+		return;
+	}
+	r.warp_arrived[warp] = 0;
+	for (unsigned i = warp * lanes; i < (warp + 1) * lanes; i++)
+		if (r.threads[i].state == AT_WARP)
+			r.threads[i].state = READY;
+}
+
+bool block_any(bool value)
+{
+	self().any |= value;
+	block_barrier();
+	return self().any_result;
+}
+
+void *exchange(unsigned turn, unsigned lane)
+{
+	runner &r = self();
+	unsigned warp = r.current / lanes;
+	return &r.room[(size_t(warp) * 2 + turn) * lanes + lane];
+}
+
+unsigned char *dynamic_shared()
+{
+	return reinterpret_cast<unsigned char *>(self().shared.data());
+}
+
+bool run_kernel(const dim3 &grid, const dim3 &block, size_t shared, const std::function<void()> &body, uint64_t seed)
+{
+	runner &r = self();
+#if defined(__SANITIZE_THREAD__)
+	r.sanitizer = __tsan_get_current_fiber();
+#endif
+	/* What is in shared memory at the start is nobody's: NaN. */
+	r.shared.assign(shared / sizeof(double) + 2, std::nan(""));
+	r.body = &body;
+	for (unsigned y = 0; y < grid.y; y++)
+		for (unsigned x = 0; x < grid.x; x++)
+			if (!run_block(grid, block, dim3(x, y, 0), seed ? mix(seed + x * 31 + y) | 1 : 0))
+				return false;
+	return true;
+}
+
+} // namespace emulated

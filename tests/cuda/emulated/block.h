@@ -1,0 +1,15 @@
+/* Between the stand-in's streams and the blocks that they run. */
+#ifndef PS_TESTS_CUDA_BLOCK_H
+#define PS_TESTS_CUDA_BLOCK_H
+
+#include "cuda_runtime.h"
+
+namespace emulated
+{
+
+/* Runs all blocks; false when threads were left waiting at a barrier. seed 0: threads in ascending order. */
+bool run_kernel(const dim3 &grid, const dim3 &block, size_t shared, const std::function<void()> &body, uint64_t seed);
+
+} // namespace emulated
+
+#endif

@@ -1,0 +1,239 @@
+/* The stand-in for cuBLASLt: column-major products by plain loops, as commands of the stand-in's streams. */
+#include "cublasLt.h"
+#include "cuda_runtime.h"
+
+#include <algorithm>
+#include <vector>
+
+struct fake_product {
+	cudaDataType_t type;
+	int transpose_a = 0, transpose_b = 0;
+	int epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+	const void *bias = nullptr;
+};
+
+struct fake_layout {
+	cudaDataType_t type;
+	int64_t rows, columns, stride;
+};
+
+struct fake_preference {
+	uint64_t workspace = 0;
+};
+
+namespace
+{
+
+constexpr int64_t together = 4;
+
+/* sums (together, n) += the rows of a (k, n) times the columns j and on of op(b), each in ascending order of k. */
+template <typename T>
+void add_products(T *sums, const T *a, int64_t stride, int64_t n, int64_t k, const T *b, int64_t step,
+                  const int64_t (&column)[together])
+{
+	for (int64_t q = 0; q < k; q++) {
+		const T *row = a + q * stride;
+		T b0 = b[q * step + column[0]], b1 = b[q * step + column[1]];
+		T b2 = b[q * step + column[2]], b3 = b[q * step + column[3]];
+		for (int64_t i = 0; i < n; i++) {
+			sums[i] += row[i] * b0;
+			sums[n + i] += row[i] * b1;
+			sums[2 * n + i] += row[i] * b2;
+			sums[3 * n + i] += row[i] * b3;
+		}
+	}
+}
+
+/* d = alpha op(a) op(b) + beta c + bias, four columns of d at a time. */
+template <typename T>
+void multiply(const fake_product &p, T alpha, const T *a, const fake_layout &la, const T *b, const fake_layout &lb,
+              T beta, const T *c, const fake_layout &lc, T *d, const fake_layout &ld)
+{
+	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns, stride = la.stride;
+	const T *bias = static_cast<const T *>(p.bias);
+	std::vector<T> sums(size_t(together * n)), turned;
+	if (p.transpose_a) {
+		turned.resize(size_t(n * k));
+		for (int64_t i = 0; i < n; i++)
+			for (int64_t q = 0; q < k; q++)
+				turned[size_t(q * n + i)] = a[i * la.stride + q];
+		a = turned.data();
+		stride = n;
+	}
+	for (int64_t j = 0; j < m; j += together) {
+		int64_t count = std::min(together, m - j), column[together];
+		/* What is missing at the end is the last one again. */
+		for (int64_t t = 0; t < together; t++)
+			column[t] = (j + std::min(t, count - 1)) * (p.transpose_b ? 1 : lb.stride);
+		std::fill(sums.begin(), sums.end(), T(0));
+		add_products(sums.data(), a, stride, n, k, b, p.transpose_b ? lb.stride : int64_t(1), column);
+		for (int64_t t = 0; t < count; t++)
+			for (int64_t i = 0; i < n; i++) {
+				T value = alpha * sums[size_t(t * n + i)];
+				if (beta != T(0))
+					value += beta * c[(j + t) * lc.stride + i];
+				if (p.epilogue == CUBLASLT_EPILOGUE_BIAS)
+					value += bias[i];
+				d[(j + t) * ld.stride + i] = value;
+			}
+	}
+}
+
+template <typename T>
+std::function<void()> product_of(const fake_product &p, const void *alpha, const void *a, const fake_layout &la,
+                                 const void *b, const fake_layout &lb, const void *beta, const void *c,
+                                 const fake_layout &lc, void *d, const fake_layout &ld)
+{
+	T alpha_value = *static_cast<const T *>(alpha), beta_value = *static_cast<const T *>(beta);
+	return [=] {
+		multiply<T>(p, alpha_value, static_cast<const T *>(a), la, static_cast<const T *>(b), lb, beta_value,
+		            static_cast<const T *>(c), lc, static_cast<T *>(d), ld);
+	};
+}
+
+/* Do the shapes fit together, and the strides the shapes? */
+bool fits(const fake_product *p, const fake_layout *a, const fake_layout *b, const fake_layout *d)
+{
+	int64_t n = p->transpose_a ? a->columns : a->rows, k = p->transpose_a ? a->rows : a->columns;
+	int64_t k2 = p->transpose_b ? b->columns : b->rows, m = p->transpose_b ? b->rows : b->columns;
+	return n == d->rows && m == d->columns && k == k2 && a->stride >= a->rows && b->stride >= b->rows &&
+	       d->stride >= d->rows && a->type == p->type && b->type == p->type && d->type == p->type;
+}
+
+} // namespace
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
+{
+	static char one;
+	*handle = reinterpret_cast<cublasLtHandle_t>(&one);
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t)
+{
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *product, cublasComputeType_t, cudaDataType_t type)
+{
+	*product = new fake_product;
+	(*product)->type = type;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t product)
+{
+	delete product;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t name,
+                                              const void *value, size_t bytes)
+{
+	void *to = name == CUBLASLT_MATMUL_DESC_TRANSA         ? static_cast<void *>(&product->transpose_a)
+	           : name == CUBLASLT_MATMUL_DESC_TRANSB       ? static_cast<void *>(&product->transpose_b)
+	           : name == CUBLASLT_MATMUL_DESC_EPILOGUE     ? static_cast<void *>(&product->epilogue)
+	           : name == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? static_cast<void *>(&product->bias)
+	                                                       : nullptr;
+	if (!to || bytes != (name == CUBLASLT_MATMUL_DESC_BIAS_POINTER ? sizeof(void *) : sizeof(int)))
+		return CUBLAS_STATUS_INVALID_VALUE;
+	std::memcpy(to, value, bytes);
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType_t type, uint64_t rows,
+                                          uint64_t columns, int64_t stride)
+{
+	*layout = new fake_layout{type, int64_t(rows), int64_t(columns), stride};
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout)
+{
+	delete layout;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
+{
+	*preference = new fake_preference;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
+{
+	delete preference;
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
+                                                    cublasLtMatmulPreferenceAttributes_t name, const void *,
+                                                    size_t bytes)
+{
+	size_t want = name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? sizeof(uint64_t) : sizeof(uint32_t);
+	return bytes == want ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
+                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result)
+{
+	if (!fits(product, a, b, d))
+		return CUBLAS_STATUS_INVALID_VALUE;
+	if (product->type == CUDA_R_64F && product->epilogue != CUBLASLT_EPILOGUE_DEFAULT)
+		return CUBLAS_STATUS_NOT_SUPPORTED;
+	*result = cublasLtMatmulHeuristicResult_t{*algo, 0, CUBLAS_STATUS_SUCCESS};
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+/* The first one offered splits k, which nobody should take. */
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t, int wanted,
+                                              cublasLtMatmulHeuristicResult_t results[], int *count)
+{
+	*count = std::min(wanted, 2);
+	for (int i = 0; i < *count; i++) {
+		cublasLtMatmulAlgo_t algo = {{i == 0 ? UINT64_C(4) : UINT64_C(1)}};
+		cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, product, a, b, c, d, &algo, &results[i]);
+		if (status != CUBLAS_STATUS_SUCCESS)
+			return status;
+	}
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t, void *value, size_t bytes,
+                                                    size_t *written)
+{
+	int32_t parts = int32_t(algo->data[0]);
+	if (bytes != sizeof parts)
+		return CUBLAS_STATUS_INVALID_VALUE;
+	std::memcpy(value, &parts, *written = bytes);
+	return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
+                              const void *c, cublasLtMatrixLayout_t lc, void *d, cublasLtMatrixLayout_t ld,
+                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
+{
+	bool biased = product->epilogue == CUBLASLT_EPILOGUE_BIAS;
+	if (!fits(product, la, lb, ld) || algo->data[0] != 1 ||
+	    (biased && reinterpret_cast<uintptr_t>(product->bias) % 16))
+		return CUBLAS_STATUS_INVALID_VALUE;
+	std::function<void()> body = product->type == CUDA_R_64F
+	                                     ? product_of<double>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
+	                                     : product_of<float>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld);
+	/* As a kernel of one thread that the emulation runs 32 times: only the first one works. */
+	cudaError_t error = emulated::enqueue(stream, dim3(1), dim3(emulated::lanes), 0, [body] {
+		if (emulated::here().thread.x == 0)
+			body();
+	});
+	return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
+}
+
+} // extern "C"

@@ -1,0 +1,103 @@
+/*
+ * What the kernels use of CUDA C++, for a C++ compiler.
+ *
+ * A launch becomes a command of the stand-in's stream that runs the blocks one after the other. The threads of a block
+ * are run one by one; one that comes to a barrier is left there, on a stack of its own, until all have come
+ * (block.cpp). Shared memory is a static variable of the stream's thread. Threads run in ascending order, or, with a
+ * seed, in a different order in each block, so that a barrier that is not there shows as a wrong result.
+ */
+#ifndef PS_TESTS_CUDA_RUNTIME_H
+#define PS_TESTS_CUDA_RUNTIME_H
+
+#include "cuda_runtime_api.h"
+
+#include <climits>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __shared__ static thread_local
+
+struct alignas(16) float4 {
+	float x, y, z, w;
+};
+struct alignas(16) double2 {
+	double x, y;
+};
+struct dim3 {
+	unsigned x, y, z;
+	dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+	{
+	}
+};
+
+namespace emulated
+{
+
+constexpr unsigned lanes = 32;
+
+/* One thread of a block. */
+struct thread_state {
+	dim3 thread, block, block_size, grid;
+	unsigned turn = 0; /* of the warp's exchange room */
+	int state = 0;
+};
+
+/* The running thread. */
+thread_state &here();
+void block_barrier();
+void warp_barrier();
+/* True for all when `value` is for one. */
+bool block_any(bool value);
+/* Room for one value of each lane of the running thread's warp. */
+void *exchange(unsigned turn, unsigned lane);
+unsigned char *dynamic_shared();
+
+cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body);
+
+template <typename... P, typename... A>
+cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments)
+{
+	return enqueue(stream, grid, block, shared, [=] { kernel(arguments...); });
+}
+
+} // namespace emulated
+
+#define threadIdx (::emulated::here().thread)
+#define blockIdx (::emulated::here().block)
+#define blockDim (::emulated::here().block_size)
+#define gridDim (::emulated::here().grid)
+
+#define PS_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
+	(::emulated::launch((kernel), (blocks), unsigned(threads), (shared), (stream), __VA_ARGS__))
+#define PS_DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(::emulated::dynamic_shared())
+
+inline void __syncthreads()
+{
+	::emulated::block_barrier();
+}
+
+inline int __syncthreads_or(int value)
+{
+	return ::emulated::block_any(value != 0);
+}
+
+/* All lanes of a warp take part. */
+template <typename T> T __shfl_xor_sync(unsigned, T value, int mask)
+{
+	unsigned lane = ::emulated::here().thread.x % ::emulated::lanes, turn = ::emulated::here().turn++ % 2;
+	std::memcpy(::emulated::exchange(turn, lane), &value, sizeof value);
+	::emulated::warp_barrier();
+	T other;
+	std::memcpy(&other, ::emulated::exchange(turn, lane ^ unsigned(mask)), sizeof other);
+	return other;
+}
+
+inline uint32_t __umulhi(uint32_t a, uint32_t b)
+{
+	return uint32_t((uint64_t(a) * b) >> 32);
+}
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * Steering the stand-in for CUDA. The module that has it exports these functions; a test finds them with dlsym. The
+ * environment: PS_FAKE_CUDA_SEED, when not 0, makes streams run late at random and permutes the threads of blocks;
+ * PS_FAKE_CUDA_DEVICES is the number of devices (2).
+ */
+#ifndef PS_TESTS_CUDA_FAKE_H
+#define PS_TESTS_CUDA_FAKE_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What fails: a call of the API, launches included, or a command when the stream comes to it, which then sticks. */
+enum fake_failure { FAKE_CALL, FAKE_COMMAND };
+
+struct fake_cuda {
+	/* The nth call or command from now on fails with the code, once; 0: none. */
+	void (*fail_nth)(enum fake_failure what, long nth, int code);
+	/* How often that has happened. */
+	long (*failed)(void);
+	/* Ends a sticking error, as a new process would. */
+	void (*heal)(void);
+	/* Streams, events and allocations that exist. */
+	long (*live)(void);
+	/* Whether one device may read another's memory. */
+	void (*allow_peers)(int allow);
+	/* Flips a byte of every copy from device to device of at least so many bytes; 0: none. */
+	void (*corrupt_peers)(unsigned long bytes);
+	/* What was misused: "" or one line. */
+	const char *(*misuse)(void);
+};
+
+const struct fake_cuda *fake_cuda_controls(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

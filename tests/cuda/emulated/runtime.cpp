@@ -1,0 +1,575 @@
+/*
+ * The stand-in for CUDA's runtime: devices, memory, streams and events.
+ *
+ * A stream is a thread with a list of commands. A transfer of pageable memory is as late as any other command, though
+ * CUDA would have the caller wait for some of them: a caller that relies on that has no contract to rely on.
+ */
+#include "block.h"
+#include "fake.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+
+namespace
+{
+
+struct record {
+	bool done = false;
+};
+
+struct command {
+	std::function<cudaError_t()> run;
+	std::shared_ptr<record> wait, signal;
+};
+
+struct allocation {
+	size_t bytes;
+	int device; /* -1: pinned host memory */
+};
+
+/* All state but the streams' own, under one lock; what is slow runs without it. */
+struct state {
+	std::mutex mutex;
+	std::condition_variable changed;
+	std::map<const unsigned char *, allocation> memory;
+	long streams = 0, events = 0, failed = 0;
+	long fail_call = 0, fail_command = 0;
+	int call_code = 0, command_code = 0;
+	cudaError_t sticky = cudaSuccess;
+	bool peers = true;
+	std::set<std::pair<int, int>> enabled;
+	unsigned long corrupt = 0;
+	uint64_t seed = 0;
+	int devices = 2;
+	std::string misuse;
+
+	state()
+	{
+		const char *text = std::getenv("PS_FAKE_CUDA_SEED");
+		seed = text ? std::strtoull(text, nullptr, 0) : 0;
+		text = std::getenv("PS_FAKE_CUDA_DEVICES");
+		devices = text ? std::atoi(text) : 2;
+	}
+};
+
+state &the()
+{
+	/* Never destroyed: streams may outlive static objects. */
+	static state *one = new state;
+	return *one;
+}
+
+thread_local int current_device = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+
+cudaError_t fail(cudaError_t error)
+{
+	return last_error = error;
+}
+
+cudaError_t misuse(const char *what)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	if (the().misuse.empty())
+		the().misuse = what;
+	std::fprintf(stderr, "misuse of CUDA: %s\n", what);
+	return fail(cudaErrorInvalidValue);
+}
+
+/* To be called first by what may fail: counts the call, and returns what it is to fail with. */
+cudaError_t enter()
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	if (the().fail_call > 0 && --the().fail_call == 0) {
+		the().failed++;
+		return fail(cudaError_t(the().call_code));
+	}
+	return the().sticky == cudaSuccess ? cudaSuccess : fail(the().sticky);
+}
+
+#define ENTER()                               \
+	do {                                  \
+		cudaError_t error_ = enter(); \
+		if (error_ != cudaSuccess)    \
+			return error_;        \
+	} while (0)
+
+/* The device that [at, at + bytes) is on, -1: pinned, -2: pageable, -3: across the end of an allocation. */
+int place_of(const void *pointer, size_t bytes)
+{
+	const unsigned char *at = static_cast<const unsigned char *>(pointer);
+	std::lock_guard<std::mutex> hold(the().mutex);
+	auto next = the().memory.upper_bound(at);
+	if (next == the().memory.begin())
+		return -2;
+	--next;
+	size_t offset = size_t(at - next->first);
+	if (offset >= next->second.bytes)
+		return -2;
+	return offset + bytes <= next->second.bytes ? next->second.device : -3;
+}
+
+} // namespace
+
+struct CUstream_st {
+	int device;
+	std::thread thread;
+	std::mutex mutex;
+	std::condition_variable changed;
+	std::deque<command> commands;
+	bool end = false, busy = false;
+	uint64_t random;
+
+	/* Sometimes not at once. */
+	void dawdle()
+	{
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		if (random % 4 == 0)
+			std::this_thread::sleep_for(std::chrono::microseconds(random / 4 % 300));
+	}
+
+	void run(command &next)
+	{
+		state &s = the();
+		if (next.wait) {
+			std::unique_lock<std::mutex> hold(s.mutex);
+			s.changed.wait(hold, [&] { return next.wait->done; });
+		}
+		if (next.run) {
+			bool skip;
+			{
+				std::lock_guard<std::mutex> hold(s.mutex);
+				if (s.sticky == cudaSuccess && s.fail_command > 0 && --s.fail_command == 0) {
+					s.failed++;
+					s.sticky = cudaError_t(s.command_code);
+				}
+				skip = s.sticky != cudaSuccess;
+			}
+			if (s.seed)
+				dawdle();
+			cudaError_t error = skip ? cudaSuccess : next.run();
+			if (error != cudaSuccess) {
+				std::lock_guard<std::mutex> hold(s.mutex);
+				s.sticky = error;
+			}
+		}
+		if (next.signal) {
+			std::lock_guard<std::mutex> hold(s.mutex);
+			next.signal->done = true;
+			s.changed.notify_all();
+		}
+	}
+
+	void main()
+	{
+		current_device = device;
+		std::unique_lock<std::mutex> hold(mutex);
+		for (;;) {
+			changed.wait(hold, [&] { return end || !commands.empty(); });
+			if (commands.empty())
+				return;
+			command next = std::move(commands.front());
+			commands.pop_front();
+			busy = true;
+			hold.unlock();
+			run(next);
+			next = command();
+			hold.lock();
+			busy = false;
+			changed.notify_all();
+		}
+	}
+
+	void add(command next)
+	{
+		std::lock_guard<std::mutex> hold(mutex);
+		commands.push_back(std::move(next));
+		changed.notify_all();
+	}
+};
+
+struct CUevent_st {
+	int device;
+	std::shared_ptr<record> last; /* guarded by the state's mutex */
+};
+
+namespace
+{
+
+cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
+{
+	command next;
+	next.run = std::move(run);
+	stream->add(std::move(next));
+	return cudaSuccess;
+}
+
+} // namespace
+
+namespace emulated
+{
+
+cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
+{
+	ENTER();
+	if (stream->device != current_device)
+		return misuse("a launch on a stream of another device than the current one"),
+		       cudaErrorInvalidResourceHandle;
+	if (!grid.x || !grid.y || grid.y > 65535 || grid.z != 1 || block.y != 1 || block.z != 1 || !block.x ||
+	    block.x > 1024 || shared > 48 * 1024)
+		return fail(cudaErrorInvalidConfiguration);
+	if (block.x % lanes)
+		return misuse("a block that is not made of whole warps");
+	uint64_t seed = the().seed;
+	return add_work(stream, [=] {
+		if (run_kernel(grid, block, shared, body, seed))
+			return cudaSuccess;
+		misuse("a barrier that not all threads came to");
+		return cudaErrorLaunchFailure;
+	});
+}
+
+} // namespace emulated
+
+extern "C" {
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+	switch (error) {
+	case cudaErrorMemoryAllocation:
+		return "cudaErrorMemoryAllocation";
+	case cudaErrorECCUncorrectable:
+		return "cudaErrorECCUncorrectable";
+	case cudaErrorLaunchFailure:
+		return "cudaErrorLaunchFailure";
+	case cudaErrorIllegalAddress:
+		return "cudaErrorIllegalAddress";
+	default:
+		return "cudaError";
+	}
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+	return error == cudaErrorMemoryAllocation ? "out of memory" : "a simulated error";
+}
+
+cudaError_t cudaGetLastError(void)
+{
+	cudaError_t error = last_error;
+	last_error = cudaSuccess;
+	return error;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+	ENTER();
+	*count = the().devices;
+	return *count ? cudaSuccess : fail(cudaErrorNoDevice);
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+	ENTER();
+	*device = current_device;
+	return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+	ENTER();
+	if (device < 0 || device >= the().devices)
+		return fail(cudaErrorInvalidDevice);
+	current_device = device;
+	return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+	ENTER();
+	if (device < 0 || device >= the().devices)
+		return fail(cudaErrorInvalidDevice);
+	std::memset(properties, 0, sizeof *properties);
+	std::snprintf(properties->name, sizeof properties->name, "no GPU: an emulation on the CPU, for tests");
+	properties->totalGlobalMem = size_t(8) << 30;
+	properties->major = 8;
+	properties->multiProcessorCount = 1;
+	return cudaSuccess;
+}
+
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
+{
+	ENTER();
+	*can = the().peers && device != peer;
+	return cudaSuccess;
+}
+
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned)
+{
+	ENTER();
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return the().enabled.insert({current_device, peer}).second ? cudaSuccess
+	                                                           : fail(cudaErrorPeerAccessAlreadyEnabled);
+}
+
+static cudaError_t allocate(void **pointer, size_t bytes, int device)
+{
+	ENTER();
+	*pointer = nullptr;
+	if (posix_memalign(pointer, 256, bytes ? bytes : 1))
+		return fail(cudaErrorMemoryAllocation);
+	std::memset(*pointer, 0xFF, bytes); /* NaN */
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().memory[static_cast<unsigned char *>(*pointer)] = {bytes, device};
+	return cudaSuccess;
+}
+
+static cudaError_t release(void *pointer, bool host)
+{
+	if (!pointer)
+		return enter();
+	bool known;
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		auto found = the().memory.find(static_cast<unsigned char *>(pointer));
+		known = found != the().memory.end() && (found->second.device < 0) == host;
+		if (known)
+			the().memory.erase(found);
+	}
+	if (!known)
+		return misuse("freeing what was not allocated");
+	/* The memory of a failed device goes with it, whatever is answered. */
+	std::free(pointer);
+	return enter();
+}
+
+cudaError_t cudaMalloc(void **pointer, size_t bytes)
+{
+	return allocate(pointer, bytes, current_device);
+}
+
+cudaError_t cudaFree(void *pointer)
+{
+	return release(pointer, false);
+}
+
+cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned)
+{
+	return allocate(pointer, bytes, -1);
+}
+
+cudaError_t cudaFreeHost(void *pointer)
+{
+	return release(pointer, true);
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
+{
+	ENTER();
+	*free_bytes = size_t(4) << 30;
+	*total = size_t(8) << 30;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
+{
+	ENTER();
+	cudaStream_t stream = new CUstream_st;
+	stream->device = current_device;
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		stream->random = the().seed * 2654435761U + uint64_t(++the().streams) * 97 + 1;
+	}
+	stream->thread = std::thread([stream] { stream->main(); });
+	*out = stream;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+	{
+		std::lock_guard<std::mutex> hold(stream->mutex);
+		stream->end = true;
+		stream->changed.notify_all();
+	}
+	stream->thread.join();
+	delete stream;
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		the().streams--;
+	}
+	return enter();
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+	{
+		std::unique_lock<std::mutex> hold(stream->mutex);
+		stream->changed.wait(hold, [&] { return stream->commands.empty() && !stream->busy; });
+	}
+	return enter();
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
+{
+	ENTER();
+	command next;
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		next.wait = event->last;
+	}
+	if (next.wait)
+		stream->add(std::move(next));
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+	ENTER();
+	*event = new CUevent_st{current_device, nullptr};
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().events++;
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+	delete event;
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		the().events--;
+	}
+	return enter();
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+	ENTER();
+	if (event->device != stream->device)
+		return misuse("an event recorded on a stream of another device");
+	command next;
+	next.signal = std::make_shared<record>();
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		event->last = next.signal;
+	}
+	stream->add(std::move(next));
+	return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+	{
+		std::unique_lock<std::mutex> hold(the().mutex);
+		std::shared_ptr<record> last = event->last;
+		if (last)
+			the().changed.wait(hold, [&] { return last->done; });
+	}
+	return enter();
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+	ENTER();
+	int to_place = place_of(to, bytes), from_place = place_of(from, bytes);
+	bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+	bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+	if ((to_place >= 0) != to_device || (from_place >= 0) != from_device || to_place == -3 || from_place == -3)
+		return misuse("a copy whose kind is not that of its pointers");
+	return add_work(stream, [=] {
+		std::memmove(to, from, bytes);
+		return cudaSuccess;
+	});
+}
+
+cudaError_t cudaMemcpyPeerAsync(void *to, int to_device, const void *from, int from_device, size_t bytes,
+                                cudaStream_t stream)
+{
+	ENTER();
+	if (place_of(to, bytes) != to_device || place_of(from, bytes) != from_device)
+		return misuse("a copy between devices whose pointers are not theirs");
+	return add_work(stream, [=] {
+		std::memcpy(to, from, bytes);
+		unsigned long corrupt;
+		{
+			std::lock_guard<std::mutex> hold(the().mutex);
+			corrupt = the().corrupt;
+		}
+		if (corrupt && bytes >= corrupt)
+			static_cast<unsigned char *>(to)[bytes / 2] ^= 0x10;
+		return cudaSuccess;
+	});
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
+{
+	ENTER();
+	if (place_of(to, bytes) < 0)
+		return misuse("a fill of what is no device memory");
+	return add_work(stream, [=] {
+		std::memset(to, value, bytes);
+		return cudaSuccess;
+	});
+}
+
+static void control_fail(enum fake_failure what, long nth, int code)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	(what == FAKE_CALL ? the().fail_call : the().fail_command) = nth;
+	(what == FAKE_CALL ? the().call_code : the().command_code) = code;
+}
+
+static long control_failed(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return the().failed;
+}
+
+static void control_heal(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().sticky = cudaSuccess;
+}
+
+static long control_live(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return the().streams + the().events + long(the().memory.size());
+}
+
+static void control_peers(int allow)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().peers = allow;
+}
+
+static void control_corrupt(unsigned long bytes)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().corrupt = bytes;
+}
+
+static const char *control_misuse(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return the().misuse.c_str();
+}
+
+const struct fake_cuda *fake_cuda_controls(void)
+{
+	static const struct fake_cuda controls = {control_fail,  control_failed,  control_heal,  control_live,
+	                                          control_peers, control_corrupt, control_misuse};
+	return &controls;
+}
+
+} // extern "C"

@@ -1,0 +1,394 @@
+/*
+ * The logic of the cuda backend's streams, events and peers against a stand-in for CUDA's runtime (not a GPU): calls
+ * that fail one by one, errors that stick, peer paths that are not there or corrupt, and queues that wait for each
+ * other on streams that run late.
+ */
+#include "tests/cuda/emulated/fake.h"
+#include "tests/support/check.h"
+
+#include <penstock/link.h>
+#include <penstock/ops.h>
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { OUT_OF_MEMORY = 2, ECC = 214, LAUNCH_FAILURE = 719 }; /* CUDA's codes */
+enum { N = 32, LARGE = 4096, QUEUES = 4, BUFFERS = 6, STEPS = 400 };
+
+static const struct fake_cuda *fake;
+
+static void find_controls(void)
+{
+	const struct fake_cuda *(*controls)(void);
+	void *module = dlopen(PS_CUDA_MODULE, RTLD_NOW | RTLD_LOCAL);
+	ck_assert_msg(module != NULL, "%s", dlerror());
+	void *symbol = dlsym(module, "fake_cuda_controls");
+	ck_assert_ptr_nonnull(symbol);
+	memcpy(&controls, &symbol, sizeof controls);
+	fake = controls();
+}
+
+static void end_well(long live)
+{
+	ck_assert_int_eq(fake->live(), live);
+	ck_assert_str_eq(fake->misuse(), "");
+}
+
+/* What a scenario owns; all may be NULL. */
+struct rig {
+	ps_device *device[2];
+	ps_queue *first, *second, *far;
+	ps_buffer *buffer, *far_buffer;
+	ps_link *link;
+	float host[LARGE], back[N], seen[N];
+	double norm;
+	int64_t begin;
+};
+
+static ps_tensor part(ps_buffer *buffer, int slot)
+{
+	return ps_tensor_make(buffer, (uint64_t)slot * N * N * 4, PS_F32, 2, (int64_t[]){N, N});
+}
+
+static ps_tensor row(ps_buffer *buffer, int slot)
+{
+	return ps_tensor_make(buffer, (uint64_t)slot * N * N * 4, PS_F32, 1, (int64_t[]){N});
+}
+
+static ps_tensor scalar(ps_buffer *buffer, int index)
+{
+	return ps_tensor_make(buffer, (uint64_t)(15 * N * N * 4 + index * 8), PS_F64, 1, (int64_t[]){1});
+}
+
+static ps_status make(struct rig *r)
+{
+	for (int i = 0; i < 2; i++)
+		PS_TRY(ps_device_open(&r->device[i], i ? "cuda-emulated:1" : "cuda-emulated:0"));
+	PS_TRY(ps_queue_create(&r->first, r->device[0], "first"));
+	PS_TRY(ps_queue_create(&r->second, r->device[0], "second"));
+	PS_TRY(ps_queue_create(&r->far, r->device[1], "far"));
+	PS_TRY(ps_buffer_create(&r->buffer, r->device[0], (uint64_t)16 * N * N * 4));
+	PS_TRY(ps_buffer_create(&r->far_buffer, r->device[1], (uint64_t)16 * N * N * 4));
+	return ps_link_create(&r->link, r->device[0], r->device[1], "link", &(ps_link_options){.skip_measure = true});
+}
+
+static ps_status work(struct rig *r)
+{
+	ps_buffer *b = r->buffer;
+	int64_t whole = LARGE;
+	ps_event sent;
+	for (int i = 0; i < LARGE; i++)
+		r->host[i] = 0.5F;
+	PS_TRY(ps_queue_timestamp(r->first, &r->begin));
+	PS_TRY(ps_queue_zero(r->first, part(b, 0)));
+	PS_TRY(ps_queue_write(r->first, ps_tensor_make(b, 0, PS_F32, 1, &whole), r->host));
+	PS_TRY(ps_queue_write(r->first, row(b, 4), r->host));
+	PS_TRY(ps_run(r->first, gemm, .a = part(b, 0), .b = part(b, 1), .c = part(b, 5), .bias = row(b, 4)));
+	PS_TRY(ps_queue_wait(r->second, ps_queue_record(r->first)));
+	PS_TRY(ps_run(r->second, add, .a = part(b, 5), .b = part(b, 0), .y = part(b, 6)));
+	PS_TRY(ps_run(r->second, column_sum, .x = part(b, 6), .y = row(b, 7)));
+	PS_TRY(ps_run(r->second, sum_squares, .x = part(b, 6), .out = scalar(b, 0)));
+	PS_TRY(ps_run(r->second, clip_scale, .sums = scalar(b, 0), .norm = scalar(b, 1), .scale = scalar(b, 2)));
+	PS_TRY(ps_run(r->second, sgd, .w = part(b, 6), .g = part(b, 0), .scale = scalar(b, 2), .lr = 1));
+	ps_event done = ps_queue_record(r->second);
+	PS_TRY(ps_link_send(r->link, part(r->far_buffer, 1), part(b, 6), &done, 1, NULL, &sent));
+	PS_TRY(ps_queue_wait(r->far, sent));
+	PS_TRY(ps_queue_copy(r->far, part(r->far_buffer, 2), part(r->far_buffer, 1)));
+	PS_TRY(ps_queue_read(r->far, r->back, row(r->far_buffer, 2)));
+	PS_TRY(ps_queue_read(r->second, &r->norm, scalar(b, 1)));
+	PS_TRY(ps_queue_read(r->second, r->seen, row(b, 7)));
+	/* Both, before their memory goes. */
+	ps_status status = ps_queue_finish(r->second), far_status = ps_queue_finish(r->far);
+	return status != PS_OK ? status : far_status;
+}
+
+static void drop(struct rig *r)
+{
+	ps_link_destroy(r->link);
+	ps_queue_destroy(r->far);
+	ps_queue_destroy(r->second);
+	ps_queue_destroy(r->first);
+	ps_buffer_destroy(r->far_buffer);
+	ps_buffer_destroy(r->buffer);
+	ps_device_close(r->device[1]);
+	ps_device_close(r->device[0]);
+}
+
+/* Everything once; the message stands. */
+static ps_status scenario(char message[1024])
+{
+	struct rig r = {.device = {NULL}};
+	ps_status status = make(&r);
+	if (status == PS_OK)
+		status = work(&r);
+	snprintf(message, 1024, "%s", status == PS_OK ? "" : ps_error_message());
+	drop(&r);
+	if (status == PS_OK) {
+		/* 32 * 0.25 + 0.5 = 8.5 in all of the product, 9 after the sum, 8.5 after the step. */
+		ck_assert_float_eq(r.seen[N - 1], 9 * N);
+		ck_assert_float_eq(r.back[N - 1], 8.5F);
+		ck_assert_double_eq_tol(r.norm, 9 * N, 1e-9);
+		ck_assert(r.begin > 0);
+	}
+	return status;
+}
+
+START_TEST(test_undisturbed)
+{
+	char message[1024];
+	find_controls();
+	ck_assert_msg(scenario(message) == PS_OK, "%s", message);
+	end_well(0);
+}
+END_TEST
+
+/* The n-th call of CUDA finds no memory, for every n: the status says so, nothing hangs, nothing is left. */
+START_TEST(test_calls_fail)
+{
+	char message[1024];
+	long n = 0, failed, passed_over = 0;
+	find_controls();
+	do {
+		failed = fake->failed();
+		fake->fail_nth(FAKE_CALL, ++n, OUT_OF_MEMORY);
+		ps_status status = scenario(message);
+		fake->fail_nth(FAKE_CALL, 0, 0);
+		end_well(0);
+		if (fake->failed() == failed)
+			ck_assert_msg(status == PS_OK, "%s", message);
+		else if (status == PS_OK)
+			passed_over++;
+		else
+			ck_assert_msg((status == PS_ENOMEM || status == PS_EDEVICE || status == PS_ENODEV) && *message,
+			              "call %ld: %s: %s", n, ps_status_name(status), message);
+	} while (fake->failed() > failed);
+	/* What is passed over is setting the device back and taking things down. */
+	ck_assert_msg(n > 300, "only %ld calls", n);
+	printf("%ld calls failed one by one, %ld of them passed over\n", n - 1, passed_over);
+}
+END_TEST
+
+/* An error that strikes when a stream comes to its n-th command, and sticks. */
+START_TEST(test_commands_fail)
+{
+	char message[1024];
+	long n = 0, failed;
+	find_controls();
+	do {
+		failed = fake->failed();
+		fake->fail_nth(FAKE_COMMAND, ++n, _i ? LAUNCH_FAILURE : ECC);
+		ps_status status = scenario(message);
+		fake->fail_nth(FAKE_COMMAND, 0, 0);
+		fake->heal();
+		end_well(0);
+		if (fake->failed() > failed)
+			ck_assert_msg(status == PS_EDEVICE && strstr(message, "cuda-emulated:") &&
+			                      strstr(message, _i ? "cudaErrorLaunchFailure" : "cudaErrorECC"),
+			              "command %ld: %s: %s", n, ps_status_name(status), message);
+		else
+			ck_assert_msg(status == PS_OK, "%s", message);
+	} while (fake->failed() > failed);
+	ck_assert_int_gt(n, 20);
+}
+END_TEST
+
+/* A queue fails, is reset, and works again; so does one that waited for it. */
+START_TEST(test_reset)
+{
+	struct rig r = {.device = {NULL}};
+	find_controls();
+	check_ok(make(&r));
+	ps_tensor tokens = ps_tensor_make(r.buffer, 0, PS_I32, 2, (int64_t[]){4, 8});
+	int32_t words[32] = {0};
+	for (int round = 0; round < 20; round++) {
+		words[11] = round % 2 ? 0 : N + round;
+		check_ok(ps_queue_write(r.first, tokens, words));
+		check_ok(ps_run(r.first, embedding_fwd, .tokens = tokens, .weight = part(r.buffer, 1),
+		                .positions = part(r.buffer, 2),
+		                .y = ps_tensor_make(r.buffer, (uint64_t)3 * N * N * 4, PS_F32, 3, (int64_t[]){4, 8, N}),
+		                .scale = 1));
+		check_ok(ps_queue_zero(r.first, part(r.buffer, 4)));
+		check_ok(ps_queue_wait(r.second, ps_queue_record(r.first)));
+		check_ok(ps_queue_zero(r.second, part(r.buffer, 5)));
+		if (round % 2) {
+			check_ok(ps_queue_finish(r.second));
+			continue;
+		}
+		check_fails(ps_queue_finish(r.second), PS_EINVAL);
+		check_message("embedding_fwd: row 1, position 3 has token ");
+		check_fails(ps_queue_finish(r.first), PS_EINVAL);
+		ps_queue_reset(r.second);
+		ps_queue_reset(r.first);
+	}
+	drop(&r);
+	end_well(0);
+}
+END_TEST
+
+START_TEST(test_peers)
+{
+	struct rig r = {.device = {NULL}};
+	char message[1024];
+	find_controls();
+	check_ok(make(&r));
+	ck_assert_int_eq(ps_link_get_info(r.link)->kind, PS_LINK_PEER);
+	drop(&r);
+	/* A path that corrupts large transfers, or all, is found out, and the work is right all the same. */
+	for (unsigned long bytes = 4; bytes <= 4096; bytes *= 1024) {
+		r = (struct rig){.device = {NULL}};
+		fake->corrupt_peers(bytes);
+		check_ok(make(&r));
+		ck_assert_int_eq(ps_link_get_info(r.link)->kind, PS_LINK_STAGED);
+		ck_assert(strstr(ps_link_get_info(r.link)->note, "the peer path failed its test"));
+		drop(&r);
+		ck_assert_msg(scenario(message) == PS_OK, "%s", message);
+	}
+	fake->corrupt_peers(0);
+	fake->allow_peers(0);
+	r = (struct rig){.device = {NULL}};
+	check_ok(make(&r));
+	ck_assert_int_eq(ps_link_get_info(r.link)->kind, PS_LINK_STAGED);
+	check_fails(ps_queue_copy(r.far, part(r.far_buffer, 0), part(r.buffer, 0)), PS_ENOTSUP);
+	drop(&r);
+	ck_assert_msg(scenario(message) == PS_OK, "%s", message);
+	end_well(0);
+}
+END_TEST
+
+static uint64_t random_state;
+
+static unsigned pick(unsigned bound)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return (unsigned)((random_state >> 11) % bound);
+}
+
+/* A buffer, what it should hold, and who has it last written and read. */
+struct cell {
+	ps_buffer *buffer;
+	int device;
+	float value;
+	ps_event written, read[QUEUES];
+};
+
+static void before(ps_queue *queue, const struct cell *cell, bool writes)
+{
+	check_ok(ps_queue_wait(queue, cell->written));
+	for (int i = 0; writes && i < QUEUES; i++)
+		check_ok(ps_queue_wait(queue, cell->read[i]));
+}
+
+/*
+ * Random work on four queues of two devices, ordered by events alone and compared with the same work done one after the
+ * other. Streams run late, so that a wait that is lost shows as a wrong value.
+ */
+START_TEST(test_order_by_events)
+{
+	ps_device *device[2];
+	ps_queue *queue[QUEUES];
+	struct cell cells[BUFFERS] = {{NULL}};
+	static float ones[LARGE], zeros[STEPS][2];
+	ps_link *link;
+	random_state = (uint64_t)_i * 7919 + 17;
+	find_controls();
+	for (int i = 0; i < LARGE; i++)
+		ones[i] = 1;
+	for (int i = 0; i < 2; i++)
+		check_ok(ps_device_open(&device[i], i ? "cuda-emulated:1" : "cuda-emulated:0"));
+	/* Makes sure that copies between the devices are possible. */
+	check_ok(ps_link_create(&link, device[0], device[1], "l", NULL));
+	for (int i = 0; i < QUEUES; i++)
+		check_ok(ps_queue_create(&queue[i], device[i % 2], "q"));
+	for (int i = 0; i < BUFFERS; i++) {
+		cells[i].device = i % 2;
+		check_ok(ps_buffer_create(&cells[i].buffer, device[i % 2], LARGE * 4));
+		check_ok(ps_queue_write(queue[i % 2], ps_tensor_make(cells[i].buffer, 0, PS_F32, 1, (int64_t[]){LARGE}),
+		                        ones));
+		cells[i].written = ps_queue_record(queue[i % 2]);
+		cells[i].value = 1;
+	}
+	float want[STEPS];
+	for (int step = 0; step < STEPS; step++) {
+		unsigned which = pick(QUEUES);
+		struct cell *to = &cells[pick(BUFFERS)], *a = &cells[pick(BUFFERS)];
+		ps_tensor x = ps_tensor_make(a->buffer, 0, PS_F32, 1, (int64_t[]){LARGE}), y = x;
+		y.buffer = to->buffer;
+		want[step] = a->value;
+		if (to->device != (int)which % 2 || to == a || pick(4) == 0) {
+			/* A look at the end of a, by a queue of its device. */
+			which = (which & 2) | (unsigned)a->device;
+			before(queue[which], a, false);
+			check_ok(ps_queue_read(queue[which], &zeros[step], ps_tensor_slice(x, 0, LARGE - 1, 1)));
+			a->read[which] = ps_queue_record(queue[which]);
+			continue;
+		}
+		zeros[step][0] = want[step];
+		before(queue[which], a, false);
+		before(queue[which], to, true);
+		if (a->device == to->device && to->value < 1000 && pick(2)) {
+			check_ok(ps_run(queue[which], add, .a = x, .b = y, .y = y));
+			to->value += a->value;
+		} else {
+			check_ok(ps_queue_copy(queue[which], y, x));
+			to->value = a->value;
+		}
+		to->written = ps_queue_record(queue[which]);
+		a->read[which] = ps_queue_record(queue[which]);
+	}
+	for (int i = 0; i < QUEUES; i++)
+		check_ok(ps_queue_finish(queue[i]));
+	for (int step = 0; step < STEPS; step++)
+		ck_assert_msg(zeros[step][0] == want[step], "step %d of run %d saw %g, not %g", step, _i,
+		              (double)zeros[step][0], (double)want[step]);
+	for (int i = 0; i < QUEUES; i++)
+		ps_queue_destroy(queue[i]);
+	for (int i = 0; i < BUFFERS; i++)
+		ps_buffer_destroy(cells[i].buffer);
+	ps_link_destroy(link);
+	ps_device_close(device[0]);
+	ps_device_close(device[1]);
+	end_well(0);
+}
+END_TEST
+
+START_TEST(test_names)
+{
+	static const struct {
+		const char *name, *message;
+	} rows[] = {
+	        {"cuda-emulated:2", "there is no such GPU here; the last one is cuda-emulated:1"},
+	        {"cuda-emulated:x", "\"cuda-emulated:x\" names no GPU; write cuda-emulated:0"},
+	        {"cuda-emulated:-1", "\"cuda-emulated:-1\" names no GPU"},
+	        {"cuda-emulated:0,1", "\"cuda-emulated:0,1\" names no GPU"},
+	        {"cuda-emulated:99999999999999999999", "there is no such GPU here"},
+	};
+	ps_device *device;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		check_fails(ps_device_open(&device, rows[i].name), PS_ENODEV);
+		check_message(rows[i].message);
+	}
+	check_ok(ps_device_open(&device, "cuda-emulated"));
+	ck_assert_str_eq(ps_device_get_info(device)->name, "cuda-emulated:0");
+	ck_assert(!ps_device_get_info(device)->host_addressable);
+	ps_device_close(device);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("cuda against a stand-in for its runtime");
+	TCase *tests = tcase_create("faults");
+	tcase_set_timeout(tests, 300);
+	tcase_add_test(tests, test_undisturbed);
+	tcase_add_test(tests, test_calls_fail);
+	tcase_add_loop_test(tests, test_commands_fail, 0, 2);
+	tcase_add_test(tests, test_reset);
+	tcase_add_test(tests, test_peers);
+	tcase_add_loop_test(tests, test_order_by_events, 0, 8);
+	tcase_add_test(tests, test_names);
+	suite_add_tcase(suite, tests);
+	return check_run(suite);
+}
