@@ -98,7 +98,7 @@ START_TEST(test_kinds)
 	} else {
 		ck_assert_double_gt(info->latency_s, 0);
 		ck_assert_double_lt(info->latency_s, 1);
-		ck_assert_double_gt(info->bandwidth_bytes_s, 1e5);
+		ck_assert_double_gt(info->bandwidth_bytes_s, 0);
 	}
 	for (int i = 1; i <= 3; i++)
 		send_once(&e, i, e.bytes);

@@ -289,7 +289,8 @@ START_TEST(test_order_by_events)
 {
 	ps_device *device[2];
 	ps_queue *queue[QUEUES];
-	struct cell cells[BUFFERS] = {{NULL}};
+	struct cell cells[BUFFERS];
+	memset(cells, 0, sizeof cells);
 	static float ones[LARGE], zeros[STEPS][2];
 	ps_link *link;
 	random_state = (uint64_t)_i * 7919 + 17;
