@@ -2,7 +2,7 @@
  * Speed of the products that a linear layer makes, in GFLOP/s: forward y = x w^T, backward input dx = dy w, and weight
  * gradient dw (+)= dy^T x, with x (m, k) and w (n, k).
  *
- *   bench_gemm [DEVICE [M N K]]
+ *   bench-gemm [DEVICE [M N K]]
  */
 #include "bench.h"
 

@@ -1,22 +1,48 @@
-/* Which set of kernels this processor can run. PS_X86_LEVELS is set where the levels of x86-64 are compiled too. */
+/*
+ * Which set of kernels to run: the best for this processor, or the one that PENSTOCK_CPU_KERNELS names (base, v3, v4),
+ * which is for tests and for comparing sets. PS_X86_LEVELS is set where the levels of x86-64 are compiled too.
+ */
 #include "backends/cpu/fast/fast.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 extern const struct fast_kernels ps__fast_kernels_base;
 #if defined(PS_X86_LEVELS)
 extern const struct fast_kernels ps__fast_kernels_v3, ps__fast_kernels_v4;
+
+static bool has_v3(void)
+{
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+
+static bool has_v4(void)
+{
+	return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	       __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+	       __builtin_cpu_supports("avx512vl");
+}
 #endif
 
-const struct fast_kernels *ps__fast_kernels_choose(void)
+ps_status ps__fast_kernels_choose(const struct fast_kernels **out)
 {
+	const struct fast_kernels *sets[3];
+	int count = 0;
 #if defined(PS_X86_LEVELS)
-	bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-	bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-	          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-	          __builtin_cpu_supports("avx512vl");
-	if (v4)
-		return &ps__fast_kernels_v4;
-	if (v3)
-		return &ps__fast_kernels_v3;
+	if (has_v4())
+		sets[count++] = &ps__fast_kernels_v4;
+	if (has_v3())
+		sets[count++] = &ps__fast_kernels_v3;
 #endif
-	return &ps__fast_kernels_base;
+	sets[count++] = &ps__fast_kernels_base;
+	const char *wanted = getenv("PENSTOCK_CPU_KERNELS");
+	for (int i = 0; i < count; i++)
+		if (!wanted || !*wanted || !strcmp(sets[i]->name, wanted)) {
+			*out = sets[i];
+			return PS_OK;
+		}
+	return ps_fail(
+	        PS_ENODEV,
+	        "PENSTOCK_CPU_KERNELS is \"%.32s\", which this processor or build does not have; the best here is %s",
+	        wanted, sets[0]->name);
 }

@@ -22,17 +22,16 @@ ps_status ps__fast_device_open(struct cpu_device *device)
 		free(fast);
 		return ps_fail(PS_ENOMEM, "out of memory for a device");
 	}
-	fast->kernels = ps__fast_kernels_choose();
 	fast->busy = &device->busy;
 	device->fast = fast;
+	ps_status status = ps__fast_kernels_choose(&fast->kernels);
 #if defined(PS_ONEDNN)
-	ps_status status = ps__onednn_create(&fast->onednn);
-	if (status != PS_OK) {
-		ps__fast_device_close(device);
-		return status;
-	}
+	if (status == PS_OK)
+		status = ps__onednn_create(&fast->onednn);
 #endif
-	return PS_OK;
+	if (status != PS_OK)
+		ps__fast_device_close(device);
+	return status;
 }
 
 void ps__fast_device_close(struct cpu_device *device)

@@ -32,8 +32,8 @@ struct fast_kernels {
 	fast_kernel gemm_pack;
 };
 
-/* The best set of kernels for this processor. */
-const struct fast_kernels *ps__fast_kernels_choose(void);
+/* The best set of kernels for this processor, or the one that the environment asks for (choose.c). */
+ps_status ps__fast_kernels_choose(const struct fast_kernels **out);
 
 /* onednn.c, present in builds with oneDNN. */
 struct ps__onednn;
