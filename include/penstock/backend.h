@@ -48,7 +48,7 @@ struct ps_timeline {
 	char message[1024];
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
-	PS_ATOMIC(int) waiters;
+	PS_ATOMIC(uint64_t) wanted; /* the lowest value that a thread sleeps for; UINT64_MAX: none does */
 };
 
 ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue, const char *label) PS_WARN_UNUSED;
