@@ -36,16 +36,6 @@ namespace ps
 constexpr int warp_lanes = 32;
 constexpr int block_threads = 256;
 
-template <typename T> struct quad_of;
-template <> struct quad_of<float> {
-	using type = float4;
-	static constexpr int count = 1;
-};
-template <> struct quad_of<double> {
-	using type = double2;
-	static constexpr int count = 2;
-};
-
 /* Are all the pointers good for 16-byte accesses of quads? A NULL pointer is. */
 inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nullptr, const void *d = nullptr,
                       const void *e = nullptr)
@@ -56,16 +46,12 @@ inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nu
 	return bits % 16 == 0;
 }
 
-/* Four elements from `at` on, of which the first `left` exist; VECTOR: all do, and `at` is aligned to 16 bytes. */
+/* Four elements from `at` on, of which the first `left` exist; VECTOR: all do, they are
+ * floats, and `at` is aligned to 16 bytes. */
 template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], const T *at, int64_t left)
 {
 	if (VECTOR) {
-		using quad = typename quad_of<T>::type;
-		quad *to = reinterpret_cast<quad *>(value);
-		const quad *from = reinterpret_cast<const quad *>(at);
-#pragma unroll
-		for (int i = 0; i < quad_of<T>::count; i++)
-			to[i] = from[i];
+		*reinterpret_cast<float4 *>(value) = *reinterpret_cast<const float4 *>(at);
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
@@ -76,12 +62,7 @@ template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], c
 template <bool VECTOR, typename T> __device__ inline void store4(T *at, const T (&value)[4], int64_t left)
 {
 	if (VECTOR) {
-		using quad = typename quad_of<T>::type;
-		const quad *from = reinterpret_cast<const quad *>(value);
-		quad *to = reinterpret_cast<quad *>(at);
-#pragma unroll
-		for (int i = 0; i < quad_of<T>::count; i++)
-			to[i] = from[i];
+		*reinterpret_cast<float4 *>(at) = *reinterpret_cast<const float4 *>(value);
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
@@ -232,11 +213,11 @@ inline unsigned blocks_for(int64_t threads, int per_block = block_threads)
 	return unsigned((threads + per_block - 1) / per_block);
 }
 
-/* Calls body.run<T, VECTOR>() by a dtype and an alignment. */
+/* Calls body.run<T, VECTOR>() by a dtype and an alignment. Doubles, which are there for checks, have no vector form. */
 template <typename BODY> cudaError_t by_dtype(ps_dtype dtype, bool vector, const BODY &body)
 {
 	if (dtype == PS_F64)
-		return vector ? body.template run<double, true>() : body.template run<double, false>();
+		return body.template run<double, false>();
 	return vector ? body.template run<float, true>() : body.template run<float, false>();
 }
 
