@@ -87,7 +87,7 @@ static const struct row rows[PS_OP_COUNT] = {
                                   PART(cross_entropy, logits), PART(cross_entropy, targets)}},
         [PS_OP_sum_squares] = {1, {0}, {PART(sum_squares, out), PART(sum_squares, x)}},
         [PS_OP_clip_scale] = {2, {0}, {PART(clip_scale, norm), PART(clip_scale, scale), PART(clip_scale, sums)}},
-        [PS_OP_sgd] = {1, {0}, {PART(sgd, w), PART(sgd, g), PART(sgd, scale)}},
+        [PS_OP_sgd] = {2, {0}, {PART(sgd, w), PART(sgd, copy), PART(sgd, g), PART(sgd, scale)}},
 };
 
 static bool same_view(ps_tensor a, ps_tensor b)

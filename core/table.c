@@ -10,6 +10,12 @@ static bool cannot_copy_from(const ps_device *to, const ps_device *from)
 	return false;
 }
 
+static bool has_fp32_math(const ps_device *device, ps_math math)
+{
+	(void)device;
+	return math == PS_MATH_F32;
+}
+
 /* lacks_NAME stands in for an op that the backend does not have. */
 #define PS_OP(op, text)                                                                               \
 	static ps_status lacks_##op(ps_queue *queue, const void *arguments)                           \
@@ -72,6 +78,8 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 	full->table.ops = full->ops;
 	if (!full->table.can_copy_from)
 		full->table.can_copy_from = cannot_copy_from;
+	if (!full->table.has_math)
+		full->table.has_math = has_fp32_math;
 	return PS_OK;
 }
 

@@ -19,6 +19,7 @@ typedef struct rank_state {
 } rank_state;
 
 struct ps_sgd {
+	const ps_pipeline *pipeline;
 	ps_parameter_view *parameters; /* (n) */
 	int *rank_of;                  /* (n), an index into ranks */
 	double *sums;                  /* (n) */
@@ -67,6 +68,7 @@ ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline)
 	if (sgd == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for an optimizer");
 	size_t count = (size_t)ps_pipeline_parameter_count(pipeline);
+	sgd->pipeline = pipeline;
 	sgd->count = (int)count;
 	sgd->parameters = calloc(count, sizeof *sgd->parameters);
 	sgd->rank_of = calloc(count, sizeof *sgd->rank_of);
@@ -136,8 +138,11 @@ static ps_status enqueue_update(ps_sgd *sgd, double lr, double max_norm)
 	}
 	for (int i = 0; i < sgd->count; i++) {
 		rank_state *rank = &sgd->ranks[sgd->rank_of[i]];
-		PS_TRY(ps_run(rank->queue, sgd, .w = sgd->parameters[i].value, .g = sgd->parameters[i].gradient,
-		              .scale = rank->scale, .lr = lr));
+		const ps_parameter_view *p = &sgd->parameters[i];
+		ps_random_place place = p->place;
+		place.step = ps_pipeline_step(sgd->pipeline);
+		PS_TRY(ps_run(rank->queue, sgd, .w = p->value, .g = p->gradient, .copy = p->copy, .scale = rank->scale,
+		              .lr = lr, .place = place));
 	}
 	return PS_OK;
 }

@@ -25,7 +25,7 @@ extern "C" {
 #endif
 
 /* Raised whenever the table, the structs below or the op table change. */
-#define PS_BACKEND_ABI 1
+#define PS_BACKEND_ABI 2
 #define PS_BACKEND_ENTRY "ps_backend_entry"
 
 typedef struct ps_backend ps_backend;
@@ -87,6 +87,7 @@ struct ps_queue {
 	ps_device *device;
 	void *impl; /* the backend's */
 	ps_timeline timeline;
+	ps_math math; /* what the device has, by has_math */
 	bool dry; /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
 	char label[64];
 };
@@ -136,6 +137,12 @@ struct ps_backend {
 	 * different device? from->backend == to->backend tells a device of the same backend.
 	 */
 	bool (*can_copy_from)(const ps_device *to, const ps_device *from);
+
+	/*
+	 * Optional; the default is PS_MATH_F32 alone. Can queues of the device multiply fp32 matrices like this? A device
+	 * with PS_MATH_BF16 also takes BF16 tensors wherever ops.h allows them; others are not given any.
+	 */
+	bool (*has_math)(const ps_device *device, ps_math math);
 
 	/* PS_OP_COUNT functions by op id; NULL for an op that the backend lacks. */
 	const ps_op_fn *ops;

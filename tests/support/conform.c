@@ -108,7 +108,7 @@ ps_tensor conform_tensor(struct conform *c, const struct conform_spec *spec)
 {
 	struct conform_state *state = c->state;
 	struct conform_slot *slot = slot_of(state, spec->name);
-	ps_dtype dtype = spec->bound ? PS_I32 : spec->wide ? PS_F64 : c->dtype;
+	ps_dtype dtype = spec->bound ? PS_I32 : spec->wide ? PS_F64 : spec->narrow ? PS_BF16 : c->dtype;
 	size_t size = ps_dtype_bytes(dtype);
 	slot->spec = *spec;
 	/* One element past the guard: aligned to the element and to nothing else. */
@@ -148,6 +148,18 @@ static ps_status transfer_and_run(struct conform_state *state, ps_op op, const v
 	return ps_queue_finish(state->queue);
 }
 
+static bool has_bf16(const ps_device *device)
+{
+	return device->backend->has_math(device, PS_MATH_BF16);
+}
+
+bool conform_math(struct conform *c, ps_math math)
+{
+	struct conform_state *state = c->state;
+	state->skip = ps_queue_set_math(state->queue, math) != PS_OK;
+	return !state->skip;
+}
+
 void conform_call(struct conform *c, ps_op op, const void *arguments, size_t bytes)
 {
 	struct conform_state *state = c->state;
@@ -155,7 +167,7 @@ void conform_call(struct conform *c, ps_op op, const void *arguments, size_t byt
 		return;
 	state->done = true;
 	ps_status status = transfer_and_run(state, op, arguments, bytes);
-	if (status == PS_ENOTSUP && c->dtype == PS_F64) {
+	if (status == PS_ENOTSUP && (c->dtype == PS_F64 || !has_bf16(state->device))) {
 		state->skip = true;
 		return;
 	}
@@ -193,6 +205,7 @@ static void pass(struct conform *c, conform_body body, const void *row, ps_queue
 	state->reference = !strcmp(name, "ref");
 	state->done = state->skip = false;
 	body(c, row);
+	ck_assert(ps_queue_set_math(queue, PS_MATH_F32) == PS_OK);
 	ck_assert_msg(ps_queue_finish(queue) == PS_OK, "%s", ps_error_message());
 	for (size_t i = 0; i < state->slots; i++) {
 		ps_buffer_destroy(state->slot[i].tensor.buffer);

@@ -42,7 +42,8 @@ enum conform_fill {
 /*
  * How far an output may be off, by dtype, relative to the largest of the value, the output's root mean square and the
  * spec's `terms`, the size of the terms whose sum it is: small outputs whose terms cancel need that. Zero asks for the
- * same value. What is below the smallest normal number counts as zero, since devices may flush it.
+ * same value. A BF16 output may be off by what an F32 one may and, unless that is zero, by a rounding to a neighbour (2^-7)
+ * besides. What is below the smallest normal number counts as zero, since devices may flush it.
  */
 struct conform_tolerance {
 	double f32, f64;
@@ -61,6 +62,7 @@ struct conform_spec {
 	int64_t dims[PS_MAX_RANK];
 	int64_t pitch; /* row stride of a matrix; 0: contiguous */
 	bool wide;     /* F64 whatever the row's dtype */
+	bool narrow;   /* BF16 likewise; the device that lacks it skips the row */
 	int64_t bound; /* > 0: an I32 tensor of values in [0, bound) */
 	bool zero;     /* all zeros */
 	bool identity; /* ones on the diagonal of the last two dimensions, zeros elsewhere */
@@ -80,7 +82,7 @@ struct conform {
 
 typedef void (*conform_body)(struct conform *c, const void *row);
 
-/* Runs all rows of an op in F32 and F64 on all devices; fails the calling test after the last row if any failed. */
+/* Runs all rows of an op in F32 and F64 (bodies return early from those that they leave out) on all devices; fails the calling test after the last row if any failed. */
 void conform_rows(ps_op op, const void *rows, size_t row_bytes, size_t count, conform_body body);
 #define CONFORM_ROWS(op, rows, body) \
 	conform_rows(PS_OP_##op, (rows), sizeof *(rows), sizeof(rows) / sizeof *(rows), (body))
@@ -93,6 +95,9 @@ ps_tensor conform_tensor(struct conform *c, const struct conform_spec *spec);
 	conform_tensor((c), &(const struct conform_spec){.role = CONFORM_OUT, .name = (text), __VA_ARGS__})
 #define conform_inout(c, text, ...) \
 	conform_tensor((c), &(const struct conform_spec){.role = CONFORM_INOUT, .name = (text), __VA_ARGS__})
+
+/* Sets how this call's queue multiplies; false, and the body returns, where the device cannot. */
+bool conform_math(struct conform *c, ps_math math);
 
 /* Runs the op with the tensors declared before and checks all that can be checked. Once for each call of the body. */
 void conform_call(struct conform *c, ps_op op, const void *arguments, size_t bytes);

@@ -1,6 +1,8 @@
 /* What conformance rows are filled with, and how results are compared. */
 #include "support/conform_state.h"
 
+#include <penstock/bf16.h>
+
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
@@ -100,6 +102,8 @@ static void put(unsigned char *at, ps_dtype dtype, double number)
 		memcpy(at, &number, sizeof number);
 	else if (dtype == PS_F32)
 		memcpy(at, &single, sizeof single);
+	else if (dtype == PS_BF16)
+		memcpy(at, &(uint16_t){ps_bf16_round(single)}, sizeof(uint16_t));
 	else
 		memcpy(at, &whole, sizeof whole);
 }
@@ -109,6 +113,9 @@ static double get(const unsigned char *at, ps_dtype dtype)
 	double number;
 	float single;
 	int32_t whole;
+	uint16_t half;
+	if (dtype == PS_BF16)
+		return memcpy(&half, at, sizeof half), (double)ps_bf16_widen(half);
 	if (dtype == PS_F64)
 		return memcpy(&number, at, sizeof number), number;
 	if (dtype == PS_F32)
@@ -187,6 +194,8 @@ static void compare_elements(struct conform *c, const struct conform_slot *slot,
 	const struct conform_spec *spec = &slot->spec;
 	ps_dtype dtype = slot->tensor.dtype;
 	double tolerance = dtype == PS_F64 ? spec->tolerance.f64 : spec->tolerance.f32;
+	if (dtype == PS_BF16 && tolerance > 0)
+		tolerance += 1.0 / 128;
 	double least = dtype == PS_F64 ? DBL_MIN : (double)FLT_MIN, scale = fmax(magnitude(slot), spec->terms),
 	       worst = 0;
 	int64_t count = ps_tensor_count(slot->tensor), row, column, wrong = 0, pattern = 0, first = -1;

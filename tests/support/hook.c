@@ -403,6 +403,12 @@ static bool hooked_can_copy_from(const ps_device *to, const ps_device *from)
 	return !s->hook->deny_peer && s->inner->can_copy_from(to, from);
 }
 
+static bool hooked_has_math(const ps_device *device, ps_math math)
+{
+	const struct hook_state *s = state_of(device);
+	return math == PS_MATH_F32 || (!s->hook->deny_math && s->inner->has_math(device, math));
+}
+
 static ps_status run_op(ps_queue *queue, ps_op op, const void *arguments)
 {
 	struct hook_state *s = state_of(queue->device);
@@ -448,6 +454,7 @@ static const ps_backend table = {
         .queue_zero = hooked_queue_zero,
         .queue_timestamp = hooked_queue_timestamp,
         .can_copy_from = hooked_can_copy_from,
+        .has_math = hooked_has_math,
         .ops = hooked_ops,
 };
 

@@ -59,6 +59,7 @@ struct hook {
 	/* Set before the device is opened. */
 	bool poison;    /* new and freed memory is NaN, with guards behind it that hook_faults looks at */
 	bool deny_peer; /* this device copies from no other */
+	bool deny_math; /* it multiplies in fp32 only */
 	bool opaque;    /* claims not to be host-addressable, so that other devices do not copy from it either */
 	uint64_t corrupt_peer_from; /* peer copies of at least so many bytes arrive wrong; 0: none */
 
