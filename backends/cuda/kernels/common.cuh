@@ -71,6 +71,58 @@ template <bool VECTOR, typename T> __device__ inline void store4(T *at, const T 
 	}
 }
 
+/* A bf16 number in memory, as penstock/bf16.h has it; kernels compute with floats. */
+struct bf16 {
+	uint16_t bits;
+};
+
+struct alignas(8) bf16_quad {
+	bf16 at[4];
+};
+
+__device__ inline float widen(bf16 value)
+{
+	return __uint_as_float(uint32_t(value.bits) << 16);
+}
+
+/* Adds `add` below the bits that are kept, which rounds; a NaN stays one. */
+__device__ inline bf16 cut(float value, uint32_t add)
+{
+	uint32_t bits = __float_as_uint(value);
+	bool nan = (bits & 0x7FFFFFFFU) > 0x7F800000U;
+	return bf16{uint16_t(nan ? bits >> 16 | 0x40 : (bits + add) >> 16)};
+}
+
+/* To the nearest, ties to even. */
+__device__ inline bf16 narrow(float value)
+{
+	return cut(value, 0x7FFFU + (__float_as_uint(value) >> 16 & 1));
+}
+
+template <bool VECTOR> __device__ inline void load4(float (&value)[4], const bf16 *at, int64_t left)
+{
+	bf16_quad quad = {};
+	if (VECTOR)
+		quad = *reinterpret_cast<const bf16_quad *>(at);
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		value[i] = VECTOR ? widen(quad.at[i]) : i < left ? widen(at[i]) : 0.0F;
+}
+
+template <bool VECTOR> __device__ inline void store4(bf16 *at, const float (&value)[4], int64_t left)
+{
+	bf16_quad quad;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		quad.at[i] = narrow(value[i]);
+	if (VECTOR)
+		*reinterpret_cast<bf16_quad *>(at) = quad;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (!VECTOR && i < left)
+			at[i] = quad.at[i];
+}
+
 /* A register array that load4 and store4 may see as vectors. */
 #define PS_QUAD(T, name) alignas(16) T name[4]
 
