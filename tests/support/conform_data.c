@@ -1,6 +1,8 @@
 /* What conformance rows are filled with, and how results are compared. */
 #include "support/conform_state.h"
 
+#include "core/compare.h"
+
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
@@ -24,8 +26,8 @@ uint64_t conform_mix(uint64_t counter)
 
 struct conform_tolerance conform_sum_tolerance(int64_t count)
 {
-	double root = sqrt((double)count);
-	return (struct conform_tolerance){1e-6 + 4e-7 * root, 1e-14 + 1e-15 * root};
+	ps__tolerance tolerance = ps__tolerance_of_sum(count);
+	return (struct conform_tolerance){tolerance.f32, tolerance.f64};
 }
 
 ps_dropout conform_dropout(const struct conform_drop *drop)
@@ -104,18 +106,6 @@ static void put(unsigned char *at, ps_dtype dtype, double number)
 		memcpy(at, &whole, sizeof whole);
 }
 
-static double get(const unsigned char *at, ps_dtype dtype)
-{
-	double number;
-	float single;
-	int32_t whole;
-	if (dtype == PS_F64)
-		return memcpy(&number, at, sizeof number), number;
-	if (dtype == PS_F32)
-		return memcpy(&single, at, sizeof single), (double)single;
-	return memcpy(&whole, at, sizeof whole), (double)whole;
-}
-
 /* An input's element at `column` of its `row`-th last dimension. */
 static double element(const struct conform_spec *spec, int64_t row, int64_t column, uint64_t word, ps_dtype dtype)
 {
@@ -154,62 +144,15 @@ void conform_image(const struct conform_state *state, struct conform_slot *slot,
 	}
 }
 
-/* Root mean square of the reference's finite values. */
-static double magnitude(const struct conform_slot *slot)
-{
-	ps_dtype dtype = slot->tensor.dtype;
-	int64_t count = ps_tensor_count(slot->tensor), finite = 0, row, column;
-	double sum = 0;
-	for (int64_t i = 0; i < count; i++) {
-		size_t at = (size_t)place_of(&slot->spec, i, &row, &column) * ps_dtype_bytes(dtype);
-		double number = get(slot->want + slot->tensor.offset + at, dtype);
-		if (isfinite(number) && fabs(number) < 1e150) {
-			sum += number * number;
-			finite++;
-		}
-	}
-	return finite ? sqrt(sum / (double)finite) : 0;
-}
-
-static bool near(double got, double want, double tolerance, double scale, double least)
-{
-	if (isnan(want))
-		return isnan(got);
-	if (got == want)
-		return true;
-	if (!isfinite(want) || !isfinite(got))
-		return false;
-	return fabs(got - want) <= tolerance * fmax(fabs(want), scale) + least;
-}
-
 static void compare_elements(struct conform *c, const struct conform_slot *slot, const unsigned char *got)
 {
 	const struct conform_spec *spec = &slot->spec;
-	ps_dtype dtype = slot->tensor.dtype;
-	double tolerance = dtype == PS_F64 ? spec->tolerance.f64 : spec->tolerance.f32;
-	double least = dtype == PS_F64 ? DBL_MIN : (double)FLT_MIN, scale = fmax(magnitude(slot), spec->terms),
-	       worst = 0;
-	int64_t count = ps_tensor_count(slot->tensor), row, column, wrong = 0, pattern = 0, first = -1;
-	for (int64_t i = 0; i < count; i++) {
-		size_t at = slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * ps_dtype_bytes(dtype);
-		double is = get(got + at, dtype), want = get(slot->want + at, dtype);
-		bool off = !near(is, want, tolerance, scale, least), mask = spec->zeros && (is == 0) != (want == 0);
-		wrong += off;
-		pattern += mask;
-		if ((off || mask) && first < 0)
-			first = i;
-		if (isfinite(is) && isfinite(want))
-			worst = fmax(worst, fabs(is - want) / fmax(fmax(fabs(want), scale), least));
-	}
-	if (first < 0)
-		return;
-	size_t at = slot->tensor.offset + (size_t)place_of(spec, first, &row, &column) * ps_dtype_bytes(dtype);
-	conform_fail(c,
-	             "%s: %" PRId64 " of %" PRId64 " elements are off and %" PRId64
-	             " zeros misplaced; the first, [%" PRId64 ", %" PRId64
-	             "], is %.17g, the reference has %.17g; relative error up to %.3g, allowed %.3g",
-	             spec->name, wrong, count, pattern, row, column, get(got + at, dtype), get(slot->want + at, dtype),
-	             worst, tolerance);
+	const ps__tolerance tolerance = {spec->tolerance.f32, spec->tolerance.f64, spec->terms, spec->zeros};
+	size_t offset = slot->tensor.offset;
+	ps__difference difference = ps__compare(slot->tensor, got + offset, slot->want + offset, &tolerance);
+	char text[384];
+	if (difference.bad)
+		conform_fail(c, "%s: %s", spec->name, ps__difference_text(&difference, text, sizeof text));
 }
 
 void conform_compare(struct conform *c, const struct conform_slot *slot, const unsigned char *got)
