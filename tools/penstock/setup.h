@@ -25,6 +25,8 @@ void setup_finish(struct setup *setup);
  * that may be used. The caller frees *out with stages_free.
  */
 ps_status stages_parse(char ***out, int *count, const char *text) PS_WARN_UNUSED;
+/* The same for the value of another option, --OPTION, in messages. */
+ps_status devices_parse(char ***out, int *count, const char *option, const char *text) PS_WARN_UNUSED;
 void stages_free(char **stages, int count);
 
 /* Writes the plan of each rank's memory and the shape of a step, for people. */
