@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Devices are asked about rows of tensors up to this size, which take no time to make room for. */
+enum { ASKED_ELEMENTS = 4096 };
+
 void ps__conform_fail(struct conform_state *state, const char *format, ...)
 {
 	if (state->result.outcome == PS_VERIFY_DIFFERS)
@@ -56,7 +59,7 @@ static void place(struct conform_state *state, struct conform_slot *slot)
 	}
 	slot->bytes = 2 * CONFORM_GUARD + ((size_t)count + 1) * size;
 	slot->bytes = (slot->bytes + 3) / 4 * 4;
-	if (!slot->image) {
+	if (!slot->image && !state->ask) {
 		slot->image = malloc(slot->bytes);
 		if (!slot->image) {
 			state->status = ps_fail(PS_ENOMEM, "no host memory for a tensor of %zu bytes", slot->bytes);
@@ -120,12 +123,33 @@ static ps_status read_and_compare(struct conform_state *state, struct conform_sl
 	return status;
 }
 
+/* Would the device take the op? Recording asks it. */
+static void ask(struct conform_state *state, ps_op op, const void *arguments, size_t bytes)
+{
+	ps_list *list;
+	ps_status status = ps_list_create(&list, state->queue);
+	if (status != PS_OK) {
+		state->status = status;
+		return;
+	}
+	status = ps_list_record(list, op, arguments, bytes);
+	if (status == PS_ENOTSUP)
+		skip(state, status);
+	else if (status != PS_OK)
+		ps__conform_fail(state, "%s: %s", ps_status_name(status), ps_error_message());
+	ps_list_destroy(list);
+}
+
 void ps__conform_call(struct conform *c, ps_op op, const void *arguments, size_t bytes)
 {
 	struct conform_state *state = c->state;
 	state->done = true;
 	if (!going(state))
 		return;
+	if (state->ask) {
+		ask(state, op, arguments, bytes);
+		return;
+	}
 	ps_status status = transfer_and_run(state, op, arguments, bytes);
 	if (status == PS_ENOTSUP) {
 		skip(state, status);
@@ -183,7 +207,8 @@ static void pass(struct conform *c, const void *row, ps_queue *queue, const char
 
 static void tell(struct conform_state *state)
 {
-	if (state->done && state->status == PS_OK)
+	bool too_large = state->ask && state->result.status == PS_ETOOBIG;
+	if (state->done && state->status == PS_OK && !too_large)
 		state->config->report(state->config->payload, &state->result);
 }
 
@@ -192,12 +217,15 @@ static void run_row(struct conform *c, const void *row, ps_queue *const *queues)
 {
 	struct conform_state *state = c->state;
 	const ps_verify_config *config = state->config;
-	state->reference = true;
-	pass(c, row, queues[0], config->against);
-	if (state->result.outcome == PS_VERIFY_DIFFERS)
-		tell(state);
-	bool wanted = going(state);
-	state->reference = false;
+	bool wanted = true;
+	if (!state->ask) {
+		state->reference = true;
+		pass(c, row, queues[0], config->against);
+		if (state->result.outcome == PS_VERIFY_DIFFERS)
+			tell(state);
+		wanted = going(state);
+		state->reference = false;
+	}
 	for (int i = 0; i < config->device_count && state->status == PS_OK; i++) {
 		state->result.done++;
 		if (wanted)
@@ -215,10 +243,10 @@ static void run_row(struct conform *c, const void *row, ps_queue *const *queues)
 	state->slots = 0;
 }
 
-static ps_status run_sets(const ps_verify_config *config, const struct conform_set *sets, size_t count,
+static ps_status run_sets(const ps_verify_config *config, const struct conform_set *sets, size_t count, bool ask,
                           ps_queue *const *queues)
 {
-	struct conform_state state = {.config = config};
+	struct conform_state state = {.config = config, .ask = ask};
 	for (size_t s = 0; s < count; s++)
 		state.result.total += sets[s].count * 2 * (size_t)config->device_count;
 	for (size_t s = 0; s < count; s++) {
@@ -242,10 +270,12 @@ static ps_status open_queue(ps_queue **out, const char *name)
 	return status;
 }
 
-ps_status ps__conform_run(const ps_verify_config *config, const struct conform_set *sets, size_t count)
+ps_status ps__conform_run(const ps_verify_config *config, const struct conform_set *sets, size_t count, bool ask)
 {
 	ps_verify_config filled = *config;
 	filled.against = config->against ? config->against : "ref";
+	if (ask)
+		filled.elements = ASKED_ELEMENTS;
 	ps_queue **queues = calloc((size_t)config->device_count + 1, sizeof *queues);
 	if (!queues)
 		return ps_fail(PS_ENOMEM, "no memory for %d devices", config->device_count);
@@ -253,7 +283,7 @@ ps_status ps__conform_run(const ps_verify_config *config, const struct conform_s
 	for (int i = 0; i < config->device_count && status == PS_OK; i++)
 		status = open_queue(&queues[i + 1], config->devices[i]);
 	if (status == PS_OK)
-		status = run_sets(&filled, sets, count, queues);
+		status = run_sets(&filled, sets, count, ask, queues);
 	for (int i = 0; i <= config->device_count; i++)
 		ps_queue_destroy(queues[i]);
 	free(queues);

@@ -121,7 +121,11 @@ struct conform_family {
 /* All families; *count of them. */
 const struct conform_family *const *ps__conform_families(size_t *count);
 
-/* Runs these sets in F32 and F64 on all devices. ps_verify_ops runs all there are. */
-ps_status ps__conform_run(const ps_verify_config *config, const struct conform_set *sets, size_t count) PS_WARN_UNUSED;
+/*
+ * Runs these sets in F32 and F64 on all devices, or only asks the devices about them (rows of small tensors). The ps_
+ * functions do so with all sets there are.
+ */
+ps_status ps__conform_run(const ps_verify_config *config, const struct conform_set *sets, size_t count,
+                          bool ask) PS_WARN_UNUSED;
 
 #endif

@@ -18,6 +18,7 @@ struct conform_state {
 	const ps_verify_config *config;
 	const struct conform_set *set;
 	ps_queue *queue;
+	bool ask;         /* nothing is run: the device is only asked whether it would */
 	bool reference;   /* this pass is the reference's */
 	bool done;        /* the body ran the op in this pass */
 	ps_status status; /* a fault of the host, which ends the run */

@@ -18,7 +18,7 @@ const struct conform_family *const *ps__conform_families(size_t *count)
 	return families;
 }
 
-ps_status ps_verify_ops(const ps_verify_config *config)
+static ps_status run_all(const ps_verify_config *config, bool ask)
 {
 	enum { FAMILY_COUNT = sizeof families / sizeof *families };
 	size_t count = 0;
@@ -32,7 +32,17 @@ ps_status ps_verify_ops(const ps_verify_config *config)
 		memcpy(sets + used, families[i]->sets, families[i]->count * sizeof *sets);
 		used += families[i]->count;
 	}
-	ps_status status = ps__conform_run(config, sets, count);
+	ps_status status = ps__conform_run(config, sets, count, ask);
 	free(sets);
 	return status;
+}
+
+ps_status ps_verify_ops(const ps_verify_config *config)
+{
+	return run_all(config, false);
+}
+
+ps_status ps_verify_support(const ps_verify_config *config)
+{
+	return run_all(config, true);
 }

@@ -3,6 +3,8 @@
  *
  *   ps_verify_ops        the conformance rows: every op on shapes of the model and odd ones, with special values,
  *                        views and every alias that an op allows, between guard bytes
+ *   ps_verify_support    whether a device would take the ops on these, by its own answer: nothing is run. SAME: it
+ *                        would; SKIPPED: it would not
  *
  * A check tells each row's outcome through `report` and goes on: a difference is a result, not an error. The status
  * says that the check itself could not go on (a device that does not open, no memory on the host).
@@ -55,6 +57,7 @@ typedef struct ps_verify_config {
 } ps_verify_config;
 
 ps_status ps_verify_ops(const ps_verify_config *config) PS_WARN_UNUSED;
+ps_status ps_verify_support(const ps_verify_config *config) PS_WARN_UNUSED;
 
 #ifdef __cplusplus
 }

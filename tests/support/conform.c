@@ -124,7 +124,7 @@ void conform_check(const struct conform_set *set)
 	const char *const *devices = conform_devices(&count);
 	struct tally tally = {.op = set->op};
 	ps_verify_config config = conform_config(devices, count, count_result, &tally);
-	ck_assert_msg(ps__conform_run(&config, set, 1) == PS_OK, "%s", ps_error_message());
+	ck_assert_msg(ps__conform_run(&config, set, 1, false) == PS_OK, "%s", ps_error_message());
 	ck_assert_msg(tally.failures == 0, "%s: %d failures; PS_TEST_SEED=%" PRIu64 " repeats them",
 	              ps_op_name(set->op), tally.failures, conform_seed());
 }
