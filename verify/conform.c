@@ -1,7 +1,7 @@
 /* Running conformance rows over devices. */
 #include "verify/conform_state.h"
+#include "verify/side.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,30 +9,9 @@
 /* Devices are asked about rows of tensors up to this size, which take no time to make room for. */
 enum { ASKED_ELEMENTS = 4096 };
 
-void ps__conform_fail(struct conform_state *state, const char *format, ...)
-{
-	if (state->result.outcome == PS_VERIFY_DIFFERS)
-		return;
-	state->result.outcome = PS_VERIFY_DIFFERS;
-	va_list arguments;
-	va_start(arguments, format);
-	vsnprintf(state->message, sizeof state->message, format, arguments);
-	va_end(arguments);
-}
-
-/* The device does not run this row, for the reason that is the thread's message. */
-static void skip(struct conform_state *state, ps_status status)
-{
-	if (state->result.outcome != PS_VERIFY_SAME)
-		return;
-	state->result.outcome = PS_VERIFY_SKIPPED;
-	state->result.status = status;
-	snprintf(state->message, sizeof state->message, "%s", ps_error_message());
-}
-
 static bool going(const struct conform_state *state)
 {
-	return state->status == PS_OK && state->result.outcome == PS_VERIFY_SAME;
+	return state->status == PS_OK && state->outcome.result.outcome == PS_VERIFY_SAME;
 }
 
 static struct conform_slot *slot_of(struct conform_state *state, const char *name)
@@ -50,7 +29,8 @@ static void place(struct conform_state *state, struct conform_slot *slot)
 	size_t size = ps_dtype_bytes(slot->tensor.dtype);
 	int64_t count = ps_tensor_count(slot->tensor), limit = state->config->elements;
 	if (limit > 0 && count > limit) {
-		skip(state, ps_fail(PS_ETOOBIG, "it has tensors of more than %lld elements", (long long)limit));
+		ps__outcome_skip(&state->outcome,
+		                 ps_fail(PS_ETOOBIG, "it has tensors of more than %lld elements", (long long)limit));
 		return;
 	}
 	if (spec->pitch) {
@@ -68,10 +48,8 @@ static void place(struct conform_state *state, struct conform_slot *slot)
 		ps__conform_image(state, slot, slot->tensor.dtype);
 	}
 	ps_status status = ps_buffer_create(&slot->tensor.buffer, ps_queue_device(state->queue), slot->bytes);
-	if (status == PS_ENOMEM || status == PS_ETOOBIG)
-		skip(state, status);
-	else if (status != PS_OK)
-		ps__conform_fail(state, "%s: %s", ps_status_name(status), ps_error_message());
+	if (status != PS_OK)
+		ps__outcome_failed(&state->outcome, status);
 }
 
 ps_tensor ps__conform_tensor(struct conform *c, const struct conform_spec *spec)
@@ -79,8 +57,8 @@ ps_tensor ps__conform_tensor(struct conform *c, const struct conform_spec *spec)
 	struct conform_state *state = c->state;
 	struct conform_slot *slot = slot_of(state, spec->name);
 	if (!slot) {
-		state->status = ps_fail(PS_EINTERNAL, "a row of %s has more than %d tensors", state->result.subject,
-		                        (int)CONFORM_SLOTS);
+		state->status = ps_fail(PS_EINTERNAL, "a row of %s has more than %d tensors",
+		                        state->outcome.result.subject, (int)CONFORM_SLOTS);
 		return (ps_tensor){0};
 	}
 	ps_dtype dtype = spec->bound ? PS_I32 : spec->wide ? PS_F64 : c->dtype;
@@ -133,10 +111,8 @@ static void ask(struct conform_state *state, ps_op op, const void *arguments, si
 		return;
 	}
 	status = ps_list_record(list, op, arguments, bytes);
-	if (status == PS_ENOTSUP)
-		skip(state, status);
-	else if (status != PS_OK)
-		ps__conform_fail(state, "%s: %s", ps_status_name(status), ps_error_message());
+	if (status != PS_OK)
+		ps__outcome_failed(&state->outcome, status);
 	ps_list_destroy(list);
 }
 
@@ -152,14 +128,15 @@ void ps__conform_call(struct conform *c, ps_op op, const void *arguments, size_t
 	}
 	ps_status status = transfer_and_run(state, op, arguments, bytes);
 	if (status == PS_ENOTSUP) {
-		skip(state, status);
+		ps__outcome_skip(&state->outcome, status);
 		status = ps_queue_finish(state->queue);
 	}
-	for (size_t i = 0; i < state->slots && status == PS_OK && state->result.outcome != PS_VERIFY_SKIPPED; i++)
+	for (size_t i = 0; i < state->slots && status == PS_OK && state->outcome.result.outcome != PS_VERIFY_SKIPPED;
+	     i++)
 		if (state->slot[i].tensor.buffer)
 			status = read_and_compare(state, &state->slot[i]);
 	if (status != PS_OK && state->status == PS_OK) {
-		ps__conform_fail(state, "%s: %s", ps_status_name(status), ps_error_message());
+		ps__outcome_failed(&state->outcome, status);
 		ps_queue_reset(state->queue);
 	}
 }
@@ -168,33 +145,25 @@ void ps__conform_call(struct conform *c, ps_op op, const void *arguments, size_t
 static void list_shapes(struct conform_state *state)
 {
 	size_t used = 0;
-	state->shapes[0] = '\0';
-	for (size_t i = 0; i < state->slots && used < sizeof state->shapes; i++) {
+	state->outcome.shapes[0] = '\0';
+	for (size_t i = 0; i < state->slots && used < sizeof state->outcome.shapes; i++) {
 		const struct conform_slot *slot = &state->slot[i];
 		char text[96];
 		if (!slot->tensor.buffer)
 			continue;
-		int length = snprintf(state->shapes + used, sizeof state->shapes - used, "%s%s %s", used ? ", " : "",
-		                      slot->spec.name, ps_tensor_text(slot->tensor, text, sizeof text));
+		int length =
+		        snprintf(state->outcome.shapes + used, sizeof state->outcome.shapes - used, "%s%s %s",
+		                 used ? ", " : "", slot->spec.name, ps_tensor_text(slot->tensor, text, sizeof text));
 		used += length > 0 ? (size_t)length : 0;
 	}
 }
 
-/* Calls the body once for a device; leaves the outcome in state->result. */
+/* Calls the body once for a device; leaves the outcome in state->outcome.result. */
 static void pass(struct conform *c, const void *row, ps_queue *queue, const char *name)
 {
 	struct conform_state *state = c->state;
-	ps_verify_result *result = &state->result;
-	*result = (ps_verify_result){.device = name,
-	                             .subject = ps_op_name(state->set->op),
-	                             .part = state->set->part,
-	                             .row = result->row,
-	                             .dtype = c->dtype,
-	                             .shapes = state->shapes,
-	                             .message = state->message,
-	                             .done = result->done,
-	                             .total = result->total};
-	state->message[0] = '\0';
+	ps__outcome_begin(&state->outcome, name, ps_op_name(state->set->op), state->set->part,
+	                  state->outcome.result.row, c->dtype);
 	state->queue = queue;
 	state->done = false;
 	state->set->body(c, row);
@@ -207,9 +176,9 @@ static void pass(struct conform *c, const void *row, ps_queue *queue, const char
 
 static void tell(struct conform_state *state)
 {
-	bool too_large = state->ask && state->result.status == PS_ETOOBIG;
+	bool too_large = state->ask && state->outcome.result.status == PS_ETOOBIG;
 	if (state->done && state->status == PS_OK && !too_large)
-		state->config->report(state->config->payload, &state->result);
+		state->config->report(state->config->payload, &state->outcome.result);
 }
 
 /* One row in one dtype on all devices; queues[0] is the reference's. */
@@ -221,18 +190,18 @@ static void run_row(struct conform *c, const void *row, ps_queue *const *queues)
 	if (!state->ask) {
 		state->reference = true;
 		pass(c, row, queues[0], config->against);
-		if (state->result.outcome == PS_VERIFY_DIFFERS)
+		if (state->outcome.result.outcome == PS_VERIFY_DIFFERS)
 			tell(state);
 		wanted = going(state);
 		state->reference = false;
 	}
 	for (int i = 0; i < config->device_count && state->status == PS_OK; i++) {
-		state->result.done++;
+		state->outcome.result.done++;
 		if (wanted)
 			pass(c, row, queues[i + 1], config->devices[i]);
-		else if (state->result.outcome == PS_VERIFY_SKIPPED)
-			state->result.device = config->devices[i];
-		if (wanted || state->result.outcome == PS_VERIFY_SKIPPED)
+		else if (state->outcome.result.outcome == PS_VERIFY_SKIPPED)
+			state->outcome.result.device = config->devices[i];
+		if (wanted || state->outcome.result.outcome == PS_VERIFY_SKIPPED)
 			tell(state);
 	}
 	for (size_t i = 0; i < state->slots; i++) {
@@ -248,44 +217,28 @@ static ps_status run_sets(const ps_verify_config *config, const struct conform_s
 {
 	struct conform_state state = {.config = config, .ask = ask};
 	for (size_t s = 0; s < count; s++)
-		state.result.total += sets[s].count * 2 * (size_t)config->device_count;
+		state.outcome.result.total += sets[s].count * 2 * (size_t)config->device_count;
 	for (size_t s = 0; s < count; s++) {
 		state.set = &sets[s];
 		for (size_t i = 0; i < sets[s].count; i++)
 			for (int dtype = PS_F32; dtype <= PS_F64 && state.status == PS_OK; dtype++) {
 				struct conform c = {(ps_dtype)dtype, config->seed, &state};
-				state.result.row = i;
+				state.outcome.result.row = i;
 				run_row(&c, (const char *)sets[s].rows + i * sets[s].row_bytes, queues);
 			}
 	}
 	return state.status;
 }
 
-static ps_status open_queue(ps_queue **out, const char *name)
-{
-	ps_device *device;
-	PS_TRY(ps_device_open(&device, name));
-	ps_status status = ps_queue_create(out, device, name);
-	ps_device_close(device);
-	return status;
-}
-
 ps_status ps__conform_run(const ps_verify_config *config, const struct conform_set *sets, size_t count, bool ask)
 {
 	ps_verify_config filled = *config;
-	filled.against = config->against ? config->against : "ref";
+	filled.against = ps__against(config);
 	if (ask)
 		filled.elements = ASKED_ELEMENTS;
-	ps_queue **queues = calloc((size_t)config->device_count + 1, sizeof *queues);
-	if (!queues)
-		return ps_fail(PS_ENOMEM, "no memory for %d devices", config->device_count);
-	ps_status status = open_queue(&queues[0], filled.against);
-	for (int i = 0; i < config->device_count && status == PS_OK; i++)
-		status = open_queue(&queues[i + 1], config->devices[i]);
-	if (status == PS_OK)
-		status = run_sets(&filled, sets, count, ask, queues);
-	for (int i = 0; i <= config->device_count; i++)
-		ps_queue_destroy(queues[i]);
-	free(queues);
+	ps_queue **queues;
+	PS_TRY(ps__queues_open(&queues, &filled));
+	ps_status status = run_sets(&filled, sets, count, ask, queues);
+	ps__queues_close(queues, &filled);
 	return status;
 }

@@ -111,7 +111,7 @@ void ps__conform_image(const struct conform_state *state, struct conform_slot *s
 {
 	const struct conform_spec *spec = &slot->spec;
 	memset(slot->image, 0xA5, slot->bytes);
-	uint64_t stream = state->config->seed * 1000003 + (uint64_t)state->set->op * 100 + state->result.row;
+	uint64_t stream = state->config->seed * 1000003 + (uint64_t)state->set->op * 100 + state->outcome.result.row;
 	for (const char *c = spec->name; *c; c++)
 		stream = ps__conform_mix(stream + (unsigned char)*c);
 	size_t size = ps_dtype_bytes(dtype);
@@ -136,19 +136,7 @@ static void compare_elements(struct conform_state *state, const struct conform_s
 	tolerance.zeros = spec->zeros;
 	size_t offset = slot->tensor.offset;
 	ps__difference worst = ps__compare(slot->tensor, got + offset, slot->want + offset, &tolerance);
-	char text[384];
-	if (worst.bad)
-		ps__conform_fail(state, "%s: %s", spec->name, ps__difference_text(&worst, text, sizeof text));
-	ps_verify_result *result = &state->result;
-	if (worst.worst < 0 || (result->tensor && worst.share <= result->share))
-		return;
-	result->tensor = spec->name;
-	result->rank = worst.rank;
-	memcpy(result->index, worst.at, sizeof worst.at);
-	result->got = worst.got;
-	result->want = worst.want;
-	result->ulps = worst.ulps;
-	result->share = worst.share;
+	ps__outcome_compared(&state->outcome, spec->name, &worst);
 }
 
 void ps__conform_compare(struct conform_state *state, const struct conform_slot *slot, const unsigned char *got)
@@ -156,7 +144,8 @@ void ps__conform_compare(struct conform_state *state, const struct conform_slot 
 	const struct conform_spec *spec = &slot->spec;
 	if (spec->role == CONFORM_IN) {
 		if (memcmp(got, slot->image, slot->bytes) != 0)
-			ps__conform_fail(state, "%s, an input, or the bytes round it were changed", spec->name);
+			ps__outcome_differs(&state->outcome, "%s, an input, or the bytes round it were changed",
+			                    spec->name);
 		return;
 	}
 	/* All but the elements must be as before: walk the gaps between consecutive elements. */
@@ -166,9 +155,9 @@ void ps__conform_compare(struct conform_state *state, const struct conform_slot 
 		size_t to =
 		        i < count ? slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * size : slot->bytes;
 		if (to > from && memcmp(got + from, slot->image + from, to - from) != 0) {
-			ps__conform_fail(state,
-			                 "%s: bytes between %zu and %zu, outside of the tensor, were overwritten",
-			                 spec->name, from, to);
+			ps__outcome_differs(&state->outcome,
+			                    "%s: bytes between %zu and %zu, outside of the tensor, were overwritten",
+			                    spec->name, from, to);
 			break;
 		}
 		from = to + size;

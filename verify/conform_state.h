@@ -3,6 +3,7 @@
 #define PS_VERIFY_CONFORM_STATE_H
 
 #include "verify/conform.h"
+#include "verify/outcome.h"
 
 enum { CONFORM_SLOTS = 16, CONFORM_GUARD = 1024 };
 
@@ -24,8 +25,7 @@ struct conform_state {
 	ps_status status; /* a fault of the host, which ends the run */
 	size_t slots;
 	struct conform_slot slot[CONFORM_SLOTS];
-	ps_verify_result result; /* of this pass; its texts are below */
-	char message[1024], shapes[512];
+	struct outcome outcome; /* of this pass */
 };
 
 /* Fills the image of a slot from the seed, the op, the row and the tensor's name. */
@@ -33,8 +33,5 @@ void ps__conform_image(const struct conform_state *state, struct conform_slot *s
 
 /* Compares what a device left of a slot with the image and, on other devices than the reference, with its result. */
 void ps__conform_compare(struct conform_state *state, const struct conform_slot *slot, const unsigned char *got);
-
-/* Makes the outcome of this pass DIFFERS; the first message stays. */
-void ps__conform_fail(struct conform_state *state, const char *format, ...) PS_PRINTF(2, 3);
 
 #endif

@@ -3,6 +3,7 @@
 #include "tools/penstock/setup.h"
 #include "tools/penstock/verify_report.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,17 +11,20 @@ typedef struct verify_options {
 	const char *device, *against;
 	uint64_t seed;
 	int64_t elements;
-	bool json;
+	bool json, markdown;
 } verify_options;
 
 static const struct mode {
 	const char *name;
 	ps_status (*check)(const ps_verify_config *config);
+	bool support; /* it checks nothing, but asks what can be checked */
 } modes[] = {
-        {"ops", ps_verify_ops},
+        {"ops", ps_verify_ops, false},
+        {"grad", ps_verify_gradients, false},
+        {"support", ps_verify_support, true},
 };
-/* The names of `modes` in their order, and after them the word for all. */
-#define MODE_WORDS "ops|all"
+/* The names of `modes` in their order, and after them the word for all that check something. */
+#define MODE_WORDS "ops|grad|support|all"
 enum { MODES = sizeof modes / sizeof *modes };
 
 static const option_row rows[] = {
@@ -50,6 +54,10 @@ static const option_row rows[] = {
          .argument = "",
          .offset = offsetof(verify_options, json),
          .help = "Write one JSON object in place of the tables"},
+        {.name = "markdown",
+         .argument = "",
+         .offset = offsetof(verify_options, markdown),
+         .help = "Write a Markdown table with a column for each device and dtype"},
 };
 
 static const verify_options defaults = {.against = "ref", .seed = 1};
@@ -60,7 +68,9 @@ const option_table verify_table = {
         .usage = "[" MODE_WORDS "] [OPTION]…",
         .text = "Checks the results of devices against those of the reference, or of any other device:\n"
                 "  ops      every op on the shapes of models and on odd ones, with special values and views\n"
-                "  all      all of these; the same as no word\n"
+                "  grad     every backward op, and every layer's, against finite differences in fp64\n"
+                "  support  what each device takes, by its own answer: nothing is run\n"
+                "  all      all but support; the same as no word\n"
                 "The worst error of each op is shown in units in the last place (ULPs) and as a share of what is\n"
                 "allowed. Exit status 1: something differs.",
         .examples = "  penstock verify                          all devices that are here\n"
@@ -109,12 +119,33 @@ static ps_status print_json(const verify_options *options, const struct verify_r
 	return PS_OK;
 }
 
-/* mode -1 or MODES: all of them. */
-static ps_status check(const verify_options *options, int mode, const ps_verify_config *config,
+static void print(const verify_options *options, const struct mode *mode, const struct verify_report *report)
+{
+	if (mode->support || options->markdown)
+		verify_print_grid(report, mode->name, mode->support, options->markdown, stdout);
+	else
+		verify_print_mode(report, mode->name, options->against, stdout);
+}
+
+/* PS_EDEVICE when something differs. */
+static ps_status conclude(const verify_options *options, const struct verify_report *report)
+{
+	int differing = verify_report_differing(report), all = verify_report_rows(report);
+	if (differing > 0)
+		return ps_fail(PS_EDEVICE, "%d of %d rows differ from %s; --seed %" PRIu64 " repeats them", differing,
+		               all, options->against, options->seed);
+	if (!options->json && !options->markdown)
+		printf("%d rows, no difference\n", all);
+	return PS_OK;
+}
+
+/* `given` is -1 or MODES for all modes. */
+static ps_status check(const verify_options *options, int given, const ps_verify_config *config,
                        struct verify_report *report)
 {
+	bool all = given < 0 || given == MODES;
 	for (int i = 0; i < MODES; i++) {
-		if (mode >= 0 && mode < MODES && i != mode)
+		if (all ? modes[i].support : i != given)
 			continue;
 		report->mode = modes[i].name;
 		ps_status status = modes[i].check(config);
@@ -122,17 +153,11 @@ static ps_status check(const verify_options *options, int mode, const ps_verify_
 		PS_TRY(status);
 		PS_TRY(report->status);
 		if (!options->json)
-			verify_print_mode(report, modes[i].name, options->against, stdout);
+			print(options, &modes[i], report);
 	}
 	if (options->json)
 		PS_TRY(print_json(options, report));
-	int differing = verify_report_differing(report), all = verify_report_rows(report);
-	if (differing > 0)
-		return ps_fail(PS_EDEVICE, "%d of %d rows differ from %s; --seed %llu repeats them", differing, all,
-		               options->against, (unsigned long long)options->seed);
-	if (!options->json)
-		printf("%d rows, no difference\n", all);
-	return PS_OK;
+	return !all && modes[given].support ? PS_OK : conclude(options, report);
 }
 
 static ps_status run(const verify_options *options, int mode)

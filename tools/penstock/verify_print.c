@@ -7,31 +7,50 @@
 
 static void print_line(const struct verify_line *line, FILE *to)
 {
-	fprintf(to, "%-32s %-5s %5d %7d ", line->subject, ps_dtype_name(line->dtype), line->rows, line->skipped);
-	if (line->rows > 0)
-		fprintf(to, "%11.3g %12.2g  ", line->ulps, line->share);
-	else
-		fprintf(to, "%11s %12s  ", "-", "-");
-	const char *verdict = line->differing > 0 ? "DIFFERS" : line->rows > 0 ? "ok" : "not run";
-	fprintf(to, "%s%s%s\n", verdict, line->skipped > 0 ? "; skipped: " : "", line->reason);
+	fprintf(to, "%-32s %-5s %5d %7d %11.3g %12.2g  %s%s%s\n", line->subject, ps_dtype_name(line->dtype), line->rows,
+	        line->skipped, line->ulps, line->share, line->differing > 0 ? "DIFFERS" : "ok",
+	        line->skipped > 0 ? "; skipped: " : "", line->reason);
+}
+
+/* Subjects of which no row was run, one line for each dtype. */
+static void print_not_run(const struct verify_report *report, const char *mode, const char *device, FILE *to)
+{
+	for (int dtype = 0; dtype < PS_DTYPE_COUNT; dtype++) {
+		const struct verify_line *first = NULL;
+		int count = 0;
+		for (int i = 0; i < report->line_count; i++) {
+			const struct verify_line *line = &report->lines[i];
+			if (line->mode != mode || strcmp(line->device, device) != 0 || line->rows > 0 ||
+			    (int)line->dtype != dtype)
+				continue;
+			first = first != NULL ? first : line;
+			count++;
+		}
+		if (first != NULL)
+			fprintf(to, "%d not run in %s; %s: %s\n", count, ps_dtype_name(first->dtype), first->subject,
+			        first->reason);
+	}
 }
 
 static void print_device(const struct verify_report *report, const char *mode, const char *device, const char *against,
                          FILE *to)
 {
-	fprintf(to, "%s of %s against %s\n%-32s %-5s %5s %7s %11s %12s\n", mode, device, against, "", "", "rows",
+	fprintf(to, "%s of %s against %s\n%-32s %-5s %5s %7s %11s %12s\n", mode, device, against, "", "dtype", "rows",
 	        "skipped", "worst ULPs", "of tolerance");
 	for (int i = 0; i < report->line_count; i++) {
 		const struct verify_line *line = &report->lines[i];
-		if (line->mode == mode && strcmp(line->device, device) == 0)
+		if (line->mode == mode && strcmp(line->device, device) == 0 && line->rows > 0)
 			print_line(line, to);
 	}
+	print_not_run(report, mode, device, to);
 	for (int i = 0; i < report->difference_count; i++) {
 		const struct verify_difference *d = &report->differences[i];
 		const struct verify_line *line = &report->lines[d->line];
 		if (line->mode == mode && strcmp(line->device, device) == 0)
-			fprintf(to, "%s %s on %s, row %zu%s%s (%s): %s\n", line->subject, ps_dtype_name(line->dtype),
-			        line->device, d->row, d->part[0] != '\0' ? " of " : "", d->part, d->shapes, d->message);
+			fprintf(to, "%s %s on %s, row %zu%s%s%s%s%s: %s\n", line->subject, ps_dtype_name(line->dtype),
+			        line->device, d->row, d->part[0] != '\0' ? " of " : "", d->part,
+			        d->shapes[0] != '\0' ? " (" : "", d->shapes, d->shapes[0] != '\0' ? ")" : "",
+			        d->message);
 	}
 }
 
