@@ -100,7 +100,7 @@ ps_status ps__side_random(struct side *side, ps_tensor tensor, uint64_t stream, 
 	void *values;
 	PS_TRY(allocate(&values, (size_t)count * sizeof(double)));
 	for (int64_t i = 0; i < count; i++) {
-		double unit = (double)(ps__conform_mix(stream + (uint64_t)i) >> 40) / 16777216.0;
+		double unit = (double)((ps__conform_mix(stream + (uint64_t)i) >> 52) * 2 + 1) / 8192;
 		((double *)values)[i] = (double)(float)(low + (high - low) * unit);
 	}
 	ps_status status = ps__side_set(side, tensor, values);

@@ -24,7 +24,10 @@ ps_status ps__side_get(struct side *side, ps_tensor tensor, double *values) PS_W
 /* Its bytes, which the caller frees; and all bytes set, 0xFF being NaN. */
 ps_status ps__side_bytes(struct side *side, ps_tensor tensor, void **out) PS_WARN_UNUSED;
 ps_status ps__side_fill(struct side *side, ps_tensor tensor, unsigned char byte) PS_WARN_UNUSED;
-/* Uniform values in [low, high) that F32 and F64 have both, the same for the same stream; of I32 whole numbers. */
+/*
+ * 4096 evenly spaced values between low and high, without these and the middle, rounded to F32; the same for the same
+ * stream. Of I32, whole numbers.
+ */
 ps_status ps__side_random(struct side *side, ps_tensor tensor, uint64_t stream, double low, double high) PS_WARN_UNUSED;
 
 /* A queue on each device of the configuration, against's first. */

@@ -5,6 +5,8 @@
  *                        views and every alias that an op allows, between guard bytes
  *   ps_verify_gradients  every backward op against finite differences of its forward op in F64: on the device itself
  *                        for F64, for F32 on the device that it is checked against
+ *   ps_verify_layers     every kind of layer, alone: F, B and W against the other device; W long after B against BW,
+ *                        and R against F, both bit for bit
  *   ps_verify_support    whether a device would take the ops on these, by its own answer: nothing is run. SAME: it
  *                        would; SKIPPED: it would not
  *
@@ -60,6 +62,7 @@ typedef struct ps_verify_config {
 
 ps_status ps_verify_ops(const ps_verify_config *config) PS_WARN_UNUSED;
 ps_status ps_verify_gradients(const ps_verify_config *config) PS_WARN_UNUSED;
+ps_status ps_verify_layers(const ps_verify_config *config) PS_WARN_UNUSED;
 ps_status ps_verify_support(const ps_verify_config *config) PS_WARN_UNUSED;
 
 #ifdef __cplusplus

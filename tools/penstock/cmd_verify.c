@@ -21,10 +21,11 @@ static const struct mode {
 } modes[] = {
         {"ops", ps_verify_ops, false},
         {"grad", ps_verify_gradients, false},
+        {"layers", ps_verify_layers, false},
         {"support", ps_verify_support, true},
 };
 /* The names of `modes` in their order, and after them the word for all that check something. */
-#define MODE_WORDS "ops|grad|support|all"
+#define MODE_WORDS "ops|grad|layers|support|all"
 enum { MODES = sizeof modes / sizeof *modes };
 
 static const option_row rows[] = {
@@ -69,6 +70,7 @@ const option_table verify_table = {
         .text = "Checks the results of devices against those of the reference, or of any other device:\n"
                 "  ops      every op on the shapes of models and on odd ones, with special values and views\n"
                 "  grad     every backward op, and every layer's, against finite differences in fp64\n"
+                "  layers   every layer's forward, backward and weight gradients; W apart from B, and forward again\n"
                 "  support  what each device takes, by its own answer: nothing is run\n"
                 "  all      all but support; the same as no word\n"
                 "The worst error of each op is shown in units in the last place (ULPs) and as a share of what is\n"
