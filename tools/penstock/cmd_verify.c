@@ -112,10 +112,9 @@ static ps_status print_json(const verify_options *options, const struct verify_r
 	char digits[24];
 	snprintf(digits, sizeof digits, "%" PRIu64, options->seed);
 	json_t *seed = options->seed <= INT64_MAX ? json_integer((json_int_t)options->seed) : json_string(digits);
-	json_t *object = results == NULL ? NULL
-	                                 : json_pack("{s:s, s:o, s:i, s:i, s:o}", "against", options->against, "seed",
-	                                             seed, "rows", verify_report_rows(report), "differing",
-	                                             verify_report_differing(report), "results", results);
+	json_t *object =
+	        json_pack("{s:s, s:o, s:i, s:i, s:o}", "against", options->against, "seed", seed, "rows",
+	                  verify_report_rows(report), "differing", verify_report_differing(report), "results", results);
 	char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
 	json_decref(object);
 	if (text == NULL)

@@ -96,7 +96,8 @@ static void print_plain(const struct grid *grid, bool support, FILE *to)
 			continue;
 		fprintf(to, "%-32s", line->subject);
 		for (int c = 0; c < grid->count; c++) {
-			int width = (int)(strlen(grid->columns[c]->device) + strlen(" fp32"));
+			/* No blanks at the end of the line. */
+			int width = c + 1 < grid->count ? (int)(strlen(grid->columns[c]->device) + strlen(" fp32")) : 0;
 			fprintf(to, "  %-*s", width, cell(line_at(grid, line->subject, c), support, text));
 		}
 		fputc('\n', to);
