@@ -127,7 +127,8 @@ static ps_status print_json(const verify_options *options, const struct verify_r
 static void print(const verify_options *options, const struct mode *mode, const struct verify_report *report)
 {
 	if (mode->support || options->markdown)
-		verify_print_grid(report, mode->name, mode->support, options->markdown, stdout);
+		verify_print_grid(report, mode->name, mode->support ? NULL : options->against, options->markdown,
+		                  stdout);
 	else
 		verify_print_mode(report, mode->name, options->against, stdout);
 }
