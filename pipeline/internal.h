@@ -199,6 +199,13 @@ ps_status ps__program_layout(ps_pipeline *pipeline, struct program *program);
 void ps__program_layout_free(struct program *program);
 /* The unit of a region that a micro-batch belongs to. */
 int ps__region_unit(const struct program *program, int stage, enum region_kind kind, int micro_batch);
+/*
+ * True for a stage whose B and W are always one action. It forms the weight gradient of a layer right after its input
+ * gradient, so that what B leaves for W is scratch.
+ */
+bool ps__backward_whole(const struct program *program, int stage);
+/* Is a slot of this lifetime in the rank's scratch? `unsaved`: what is saved otherwise is, too. */
+bool ps__slot_is_scratch(const struct program *program, int stage, ps_lifetime lifetime, bool unsaved);
 /* First row of a unit. */
 int64_t ps__unit_first_row(const struct program *program, int stage, enum region_kind kind, int unit);
 

@@ -76,7 +76,16 @@ static void region_open(const struct program *program, int stage, enum region_ki
 	}
 }
 
-static enum region_kind region_for(ps_lifetime lifetime)
+bool ps__backward_whole(const struct program *program, int stage)
+{
+	for (int i = 0; i < program->micro_batches; i++)
+		if (program->at_backward[ps__at(program, stage, i)] != program->at_weight[ps__at(program, stage, i)])
+			return false;
+	return program->training;
+}
+
+/* The region of a tensor of a stage; REGION_COUNT: none. */
+static enum region_kind region_for(const struct program *program, int stage, ps_lifetime lifetime)
 {
 	switch (lifetime) {
 	case PS_LIFETIME_SAVED_B:
@@ -84,7 +93,7 @@ static enum region_kind region_for(ps_lifetime lifetime)
 	case PS_LIFETIME_SAVED_W:
 		return REGION_SAVED_W;
 	case PS_LIFETIME_CARRY:
-		return REGION_CARRY;
+		return ps__backward_whole(program, stage) ? REGION_COUNT : REGION_CARRY;
 	case PS_LIFETIME_SCRATCH:
 	case PS_LIFETIME_CONSTANT:
 		break;
@@ -119,15 +128,15 @@ static void place_tensors(const ps_pipeline *pipeline, struct program *program, 
 	for (int l = stage->first; l <= last; l++) {
 		const ps_layer_plan *plan = &program->plans[l];
 		for (int i = 0; i < plan->slot_count; i++) {
-			enum region_kind kind = region_for(plan->slots[i].lifetime);
+			enum region_kind kind = region_for(program, s, plan->slots[i].lifetime);
 			if (kind != REGION_COUNT)
 				program->slot_offset[l * PS_MAX_SLOTS + i] =
 				        region_add(pipeline, program, s, kind, &plan->slots[i].shape);
 		}
-		if (l > stage->first && region_for(plan->input) != REGION_COUNT)
-			program->x_offset[l] =
-			        region_add(pipeline, program, s, region_for(plan->input), &program->in[l]);
-		if (l < last && plan->gradient == PS_LIFETIME_CARRY)
+		enum region_kind input = region_for(program, s, plan->input);
+		if (l > stage->first && input != REGION_COUNT)
+			program->x_offset[l] = region_add(pipeline, program, s, input, &program->in[l]);
+		if (l < last && region_for(program, s, plan->gradient) == REGION_CARRY)
 			program->dy_offset[l] = region_add(pipeline, program, s, REGION_CARRY, &plan->out);
 	}
 }
@@ -284,7 +293,8 @@ static uint64_t between_bytes(const ps_pipeline *pipeline, const struct program 
 	uint64_t bytes = 0;
 	for (int l = stage->first + 1; l < stage->first + stage->count; l++) {
 		bool input = unsaved || program->plans[l].input == PS_LIFETIME_SCRATCH;
-		bool gradient = program->training && program->plans[l - 1].gradient != PS_LIFETIME_CARRY;
+		bool gradient =
+		        program->training && region_for(program, s, program->plans[l - 1].gradient) != REGION_CARRY;
 		if (input || gradient)
 			bytes = most(bytes, tensor_bytes(&program->in[l], rows));
 	}
@@ -293,6 +303,14 @@ static uint64_t between_bytes(const ps_pipeline *pipeline, const struct program 
 	if (program->training && unsaved && last->out.rank)
 		bytes = most(bytes, tensor_bytes(&last->out, rows));
 	return bytes;
+}
+
+bool ps__slot_is_scratch(const struct program *program, int stage, ps_lifetime lifetime, bool unsaved)
+{
+	if (lifetime == PS_LIFETIME_CARRY)
+		return ps__backward_whole(program, stage);
+	bool saved = lifetime == PS_LIFETIME_SAVED_B || lifetime == PS_LIFETIME_SAVED_W;
+	return lifetime == PS_LIFETIME_SCRATCH || (saved && unsaved);
 }
 
 /*
@@ -306,13 +324,10 @@ static void place_scratch(const ps_pipeline *pipeline, struct program *program, 
 	int64_t rows = most_rows(program);
 	for (int l = stage->first; l < stage->first + stage->count; l++) {
 		const ps_layer_plan *plan = &program->plans[l];
-		/* A forward has the saved slots here and a backward has not, but neither needs more than all of them.
-		 */
+		/* A forward has the saved slots here and a backward has not, but neither needs more than all. */
 		uint64_t used = begin;
 		for (int i = 0; i < plan->slot_count; i++) {
-			ps_lifetime lifetime = plan->slots[i].lifetime;
-			bool saved = lifetime == PS_LIFETIME_SAVED_B || lifetime == PS_LIFETIME_SAVED_W;
-			if (lifetime != PS_LIFETIME_SCRATCH && !(saved && unsaved))
+			if (!ps__slot_is_scratch(program, s, plan->slots[i].lifetime, unsaved))
 				continue;
 			uint64_t bytes = tensor_bytes(&plan->slots[i].shape, rows);
 			program->largest[stage->rank] = most(program->largest[stage->rank], bytes);
