@@ -4,21 +4,21 @@
 #include <stddef.h>
 #include <string.h>
 
-#define IN(field)                                                                          \
-	{                                                                                  \
+#define IN(field)                                                                           \
+	{                                                                                   \
 		.name = #field, .offset = offsetof(arguments, field), .use = PS__OPERAND_IN \
 	}
-#define OUT(field, ...)                                                                                        \
-	{                                                                                                      \
+#define OUT(field, ...)                                                                                           \
+	{                                                                                                         \
 		.name = #field, .offset = offsetof(arguments, field), .use = PS__OPERAND_OUT, .same = __VA_ARGS__ \
 	}
-#define SUM(field)                                                                           \
-	{                                                                                    \
+#define SUM(field)                                                                            \
+	{                                                                                     \
 		.name = #field, .offset = offsetof(arguments, field), .use = PS__OPERAND_SUM, \
-		.accumulate = offsetof(arguments, accumulate)                                \
+		.accumulate = offsetof(arguments, accumulate)                                 \
 	}
-#define UPDATE(field)                                                                          \
-	{                                                                                      \
+#define UPDATE(field)                                                                           \
+	{                                                                                       \
 		.name = #field, .offset = offsetof(arguments, field), .use = PS__OPERAND_UPDATE \
 	}
 /* What an output may be the same view as: nothing, or operand i of the row. */
@@ -26,14 +26,14 @@
 #define AS(i) (1U << (i))
 
 /* One op: its outputs, and after them its inputs. */
-#define OPERANDS(op, output_count, ...)                                                                          \
-	case PS_OP_##op: {                                                                                       \
-		typedef ps_args_##op arguments;                                                                  \
-		static const ps__operand list[] = {__VA_ARGS__};                                                 \
-		_Static_assert(sizeof list / sizeof *list <= PS_MAX_OPERANDS, #op " has too many operands");     \
-		static const ps__operands row = {                                                                \
+#define OPERANDS(op, output_count, ...)                                                                         \
+	case PS_OP_##op: {                                                                                      \
+		typedef ps_args_##op arguments;                                                                 \
+		static const ps__operand list[] = {__VA_ARGS__};                                                \
+		_Static_assert(sizeof list / sizeof *list <= PS_MAX_OPERANDS, #op " has too many operands");    \
+		static const ps__operands row = {                                                               \
 		        .list = {__VA_ARGS__}, .count = sizeof list / sizeof *list, .outputs = (output_count)}; \
-		return &row;                                                                                     \
+		return &row;                                                                                    \
 	}
 
 const ps__operands *ps__op_operands(ps_op op)

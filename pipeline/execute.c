@@ -29,10 +29,12 @@ static ps_status enqueue_action(ps_pipeline *pipeline, struct program *program, 
 	if (trace)
 		PS_TRY(ps_queue_timestamp(queue, &program->times[2 * index]));
 	program->started[index] = ps_queue_record(queue).value;
-	if (ps__shadow_checks(pipeline, instruction->action.stage))
-		PS_TRY(ps__shadow_submit(pipeline, program, index, step));
-	else
-		PS_TRY(ps_list_submit(instruction->list, step));
+	ps_status status = ps__shadow_checks(pipeline, instruction->action.stage)
+	                           ? ps__shadow_submit(pipeline, program, index, step)
+	                           : ps_list_submit(instruction->list, step);
+	/* Also of an action that was not enqueued to its end, for what is said of a stall in it. */
+	program->events[index] = ps_queue_record(queue);
+	PS_TRY(status);
 	if (trace)
 		PS_TRY(ps_queue_timestamp(queue, &program->times[2 * index + 1]));
 	program->events[index] = ps_queue_record(queue);

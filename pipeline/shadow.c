@@ -1,7 +1,7 @@
 /*
- * The life of shadow checks, and what they do to a step: the ops of a checked stage are enqueued one by one, with copies
- * of their operands to the host before and after them. A copy is a command of the same queue, so that it sees what the
- * op sees, and leaves.
+ * The life of shadow checks, and what they do to a step: the ops of a checked stage are enqueued one by one, with
+ * copies of their operands to the host before and after them. A copy is a command of the same queue, so that it sees
+ * what the op sees, and leaves.
  */
 #include "pipeline/shadow.h"
 
@@ -165,8 +165,8 @@ static void drain(struct ps__shadow *shadow)
 /* What was found so far. The caller holds the mutex. */
 static ps_status verdict(const struct ps__shadow *shadow, bool all)
 {
-	if (shadow->verdict == PS_OK || (!all && shadow->verdict == PS_EDIVERGED &&
-	                                 shadow->pipeline->config.shadow.go_on))
+	if (shadow->verdict == PS_OK ||
+	    (!all && shadow->verdict == PS_EDIVERGED && shadow->pipeline->config.shadow.go_on))
 		return PS_OK;
 	return ps_fail(shadow->verdict, "%s", shadow->message);
 }
@@ -438,8 +438,8 @@ ps_status ps__shadow_send(ps_pipeline *pipeline, const struct program *program, 
 	describe(pipeline->shadow, record, to, label, "");
 	record->op = PS_OP_COUNT;
 	record->sent = instruction->from;
-	ps_status status = send(pipeline, program, index, to, record,
-	                        (unsigned char *)record + align_up(sizeof *record), done);
+	ps_status status =
+	        send(pipeline, program, index, to, record, (unsigned char *)record + align_up(sizeof *record), done);
 	record->refused = status != PS_OK;
 	record->done[0] = ps_queue_record(pipeline->ranks[instruction->rank].queue);
 	record->done[1] = ps_queue_record(pipeline->ranks[pipeline->stages[to].rank].queue);

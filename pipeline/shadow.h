@@ -17,14 +17,14 @@
 struct record {
 	struct record *next;
 	ps_event done[2]; /* what it copies has arrived */
-	bool refused;  /* the op was not enqueued: there is nothing to check */
+	bool refused;     /* the op was not enqueued: there is nothing to check */
 	uint32_t step;
 	int stage, rank;
 	char device[64], action[64], layer[128];
-	ps_op op;        /* PS_OP_COUNT: a transfer */
-	ps_tensor sent;  /* of a transfer, for its shape */
+	ps_op op;         /* PS_OP_COUNT: a transfer */
+	ps_tensor sent;   /* of a transfer, for its shape */
 	int64_t times[4]; /* before the inputs' copies, the op, the outputs' copies, and after them */
-	void *arguments; /* of the op */
+	void *arguments;  /* of the op */
 	const void *before[PS_MAX_OPERANDS], *after[PS_MAX_OPERANDS]; /* operands; NULL: not copied */
 };
 

@@ -32,8 +32,7 @@ static void describe(const struct record *record, char *text, size_t bytes)
 		         record->device, record->action);
 	else
 		snprintf(text, bytes, "step %u, stage %d on %s, %s, %s%s, %s", record->step, record->stage,
-		         record->device, record->action, update ? "" : "layer ", record->layer,
-		         ps_op_name(record->op));
+		         record->device, record->action, update ? "" : "layer ", record->layer, ps_op_name(record->op));
 }
 
 static void tell(struct ps__shadow *shadow, const struct record *record, const char *output,
@@ -222,8 +221,7 @@ static bool begin_check(struct ps__shadow *shadow, const struct record *record)
 	pthread_mutex_lock(&shadow->mutex);
 	shadow->copy_s[record->rank] += (double)(record->times[1] - record->times[0]) * 1e-9 +
 	                                (double)(record->times[3] - record->times[2]) * 1e-9;
-	bool wanted = !shadow->stop &&
-	              (shadow->verdict == PS_OK || (shadow->verdict == PS_EDIVERGED && config->go_on));
+	bool wanted = !shadow->stop && (shadow->verdict == PS_OK || (shadow->verdict == PS_EDIVERGED && config->go_on));
 	shadow->busy = wanted;
 	pthread_mutex_unlock(&shadow->mutex);
 	return wanted;
