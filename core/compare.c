@@ -98,8 +98,9 @@ static double share_of(const struct measure *measure, double got, double want, d
 	frexp(scale, &exponent);
 	double ulp = measure->epsilon > 0 ? ldexp(measure->epsilon, exponent - 1) : 1;
 	*ulps = off <= measure->least ? 0 : off / ulp;
-	double allowed = measure->tolerance * scale + measure->least;
-	return off <= measure->least ? 0 : allowed > 0 ? off / allowed : INFINITY;
+	if (off <= measure->least)
+		return 0;
+	return measure->tolerance > 0 ? off / (measure->tolerance * scale + measure->least) : INFINITY;
 }
 
 ps__difference ps__compare(ps_tensor as, const void *got, const void *want, const ps__tolerance *tolerance)
@@ -114,7 +115,7 @@ ps__difference ps__compare(ps_tensor as, const void *got, const void *want, cons
 			share = INFINITY;
 		}
 		out.bad += share > 1;
-		if (out.worst >= 0 && share <= out.share)
+		if (out.worst >= 0 && (share < out.share || (share == out.share && ulps <= out.ulps)))
 			continue;
 		out.worst = walk.index;
 		memcpy(out.at, walk.at, sizeof out.at);

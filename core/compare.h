@@ -27,14 +27,14 @@ double ps__element(const void *from, ps_dtype dtype, int64_t place);
 typedef struct ps__difference {
 	ps_dtype dtype;
 	int rank;
-	int64_t count;           /* elements compared */
-	int64_t bad;             /* elements beyond the tolerance; 0: the tensors are the same */
-	int64_t misplaced;       /* those of them that are zero where the reference is not, or the other way */
-	int64_t worst;           /* the element with the largest share, in row-major order; -1: there are no elements */
+	int64_t count;     /* elements compared */
+	int64_t bad;       /* elements beyond the tolerance; 0: the tensors are the same */
+	int64_t misplaced; /* those of them that are zero where the reference is not, or the other way */
+	int64_t worst;     /* the element with the largest share, then ULPs, in row-major order; -1: no elements */
 	int64_t at[PS_MAX_RANK]; /* the same by dimension */
 	double got, want;        /* its values */
 	double ulps;             /* its error in units in the last place of what the tolerance is relative to */
-	double share;            /* its error as a multiple of what is allowed: bad elements have more than 1 */
+	double share; /* its error as a multiple of what is allowed, above 1 for bad elements; may be infinite */
 } ps__difference;
 
 /* Compares two copies in host memory, each laid out by the shape and the strides of `as`, whose buffer is not used. */

@@ -27,6 +27,8 @@ void setup_finish(struct setup *setup);
  * that may be used. The caller frees *out with stages_free.
  */
 ps_status stages_parse(char ***out, int *count, const char *text) PS_WARN_UNUSED;
+/* The same for the value of another option, --OPTION, in messages. */
+ps_status devices_parse(char ***out, int *count, const char *option, const char *text) PS_WARN_UNUSED;
 void stages_free(char **stages, int count);
 
 /*

@@ -1,22 +1,12 @@
 /* What conformance rows are filled with, and how results are compared. */
-#include "support/conform_state.h"
-
-#include "core/compare.h"
+#include "verify/conform_state.h"
 
 #include <float.h>
-#include <inttypes.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-uint64_t conform_seed(void)
-{
-	const char *text = getenv("PS_TEST_SEED");
-	return text && *text ? strtoull(text, NULL, 0) : 1;
-}
-
 /* SplitMix64 (Steele, Lea and Flood, 2014), one step from the counter. */
-uint64_t conform_mix(uint64_t counter)
+uint64_t ps__conform_mix(uint64_t counter)
 {
 	uint64_t z = counter * UINT64_C(0x9E3779B97F4A7C15) + UINT64_C(0x9E3779B97F4A7C15);
 	z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
@@ -24,18 +14,12 @@ uint64_t conform_mix(uint64_t counter)
 	return z ^ z >> 31;
 }
 
-struct conform_tolerance conform_sum_tolerance(int64_t count)
-{
-	ps__tolerance tolerance = ps__tolerance_of_sum(count);
-	return (struct conform_tolerance){tolerance.f32, tolerance.f64};
-}
-
-ps_dropout conform_dropout(const struct conform_drop *drop)
+ps_dropout ps__conform_dropout(uint64_t seed, const struct conform_drop *drop)
 {
 	return (ps_dropout){
 	        .p = drop->p,
 	        .first_row = drop->first_row,
-	        .place = {.seed = conform_mix(conform_seed()), .step = drop->step, .layer = drop->layer, .site = 3}};
+	        .place = {.seed = ps__conform_mix(seed), .step = drop->step, .layer = drop->layer, .site = 3}};
 }
 
 static double unit(uint64_t word)
@@ -123,18 +107,18 @@ static double element(const struct conform_spec *spec, int64_t row, int64_t colu
 	return value(spec->fill, word, dtype);
 }
 
-void conform_image(const struct conform_state *state, struct conform_slot *slot, ps_dtype dtype)
+void ps__conform_image(const struct conform_state *state, struct conform_slot *slot, ps_dtype dtype)
 {
 	const struct conform_spec *spec = &slot->spec;
 	memset(slot->image, 0xA5, slot->bytes);
-	uint64_t stream = conform_seed() * 1000003 + (uint64_t)state->op * 100 + state->row;
+	uint64_t stream = state->config->seed * 1000003 + (uint64_t)state->set->op * 100 + state->outcome.result.row;
 	for (const char *c = spec->name; *c; c++)
-		stream = conform_mix(stream + (unsigned char)*c);
+		stream = ps__conform_mix(stream + (unsigned char)*c);
 	size_t size = ps_dtype_bytes(dtype);
 	int64_t count = ps_tensor_count(slot->tensor), row, column;
 	for (int64_t i = 0; i < count; i++) {
 		unsigned char *at = slot->image + slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * size;
-		uint64_t word = conform_mix(stream + (uint64_t)i);
+		uint64_t word = ps__conform_mix(stream + (uint64_t)i);
 		if (spec->role == CONFORM_OUT)
 			memset(at, 0xFF, size);
 		else if (spec->bound)
@@ -144,23 +128,24 @@ void conform_image(const struct conform_state *state, struct conform_slot *slot,
 	}
 }
 
-static void compare_elements(struct conform *c, const struct conform_slot *slot, const unsigned char *got)
+static void compare_elements(struct conform_state *state, const struct conform_slot *slot, const unsigned char *got)
 {
 	const struct conform_spec *spec = &slot->spec;
-	const ps__tolerance tolerance = {spec->tolerance.f32, spec->tolerance.f64, spec->terms, spec->zeros};
+	ps__tolerance tolerance = spec->tolerance;
+	tolerance.terms = spec->terms;
+	tolerance.zeros = spec->zeros;
 	size_t offset = slot->tensor.offset;
-	ps__difference difference = ps__compare(slot->tensor, got + offset, slot->want + offset, &tolerance);
-	char text[384];
-	if (difference.bad)
-		conform_fail(c, "%s: %s", spec->name, ps__difference_text(&difference, text, sizeof text));
+	ps__difference worst = ps__compare(slot->tensor, got + offset, slot->want + offset, &tolerance);
+	ps__outcome_compared(&state->outcome, spec->name, &worst);
 }
 
-void conform_compare(struct conform *c, const struct conform_slot *slot, const unsigned char *got)
+void ps__conform_compare(struct conform_state *state, const struct conform_slot *slot, const unsigned char *got)
 {
 	const struct conform_spec *spec = &slot->spec;
 	if (spec->role == CONFORM_IN) {
 		if (memcmp(got, slot->image, slot->bytes) != 0)
-			conform_fail(c, "%s, an input, or the bytes round it were changed", spec->name);
+			ps__outcome_differs(&state->outcome, "%s, an input, or the bytes round it were changed",
+			                    spec->name);
 		return;
 	}
 	/* All but the elements must be as before: walk the gaps between consecutive elements. */
@@ -170,12 +155,13 @@ void conform_compare(struct conform *c, const struct conform_slot *slot, const u
 		size_t to =
 		        i < count ? slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * size : slot->bytes;
 		if (to > from && memcmp(got + from, slot->image + from, to - from) != 0) {
-			conform_fail(c, "%s: bytes between %zu and %zu, outside of the tensor, were overwritten",
-			             spec->name, from, to);
+			ps__outcome_differs(&state->outcome,
+			                    "%s: bytes between %zu and %zu, outside of the tensor, were overwritten",
+			                    spec->name, from, to);
 			break;
 		}
 		from = to + size;
 	}
 	if (slot->want)
-		compare_elements(c, slot, got);
+		compare_elements(state, slot, got);
 }
