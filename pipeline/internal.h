@@ -161,6 +161,7 @@ struct ps_pipeline {
 	bool placed;                  /* the stages know their ranks */
 	bool allocated;               /* the arenas exist, and all programs are bound */
 	bool stalled;
+	struct ps__shadow *shadow; /* NULL: nothing is checked */
 };
 
 static inline uint64_t align_up(uint64_t bytes)
@@ -231,8 +232,20 @@ ps_status ps__program_order(ps_pipeline *pipeline, struct program *program, bool
 /* bind.c: records all command lists into the arenas; after a failure the program can only be destroyed. */
 ps_status ps__program_bind(ps_pipeline *pipeline, struct program *program);
 
+/* How long nothing has moved. `last` begins as the time now. */
+struct ps__patience {
+	int64_t last;
+	double still; /* ns */
+	uint64_t seen;
+};
+
 /* execute.c: one step. */
 ps_status ps__program_run(ps_pipeline *pipeline, struct program *program, const ps_batch *batch);
+/* A look: is the stall time over since anything moved? `busy`: something else does. */
+bool ps__patience_ends(const ps_pipeline *pipeline, const struct program *program, struct ps__patience *patience,
+                       bool busy);
+/* Gives transfer `index` to its link. */
+ps_status ps__send(ps_pipeline *pipeline, const struct program *program, int index, ps_event *done) PS_WARN_UNUSED;
 /*
  * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again; what
  * does not stop within the stall time leaves the pipeline stalled.

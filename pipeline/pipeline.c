@@ -1,5 +1,6 @@
 /* Building a pipeline: configuration, devices, cut, plan, memory check, allocation; and what can be asked of it. */
 #include "pipeline/internal.h"
+#include "pipeline/shadow.h"
 
 #include "core/backend.h"
 #include "core/platform.h"
@@ -345,7 +346,7 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 	for (int i = 0; i < pipeline->program_count; i++)
 		PS_TRY(ps__program_bind(pipeline, pipeline->programs[i]));
 	pipeline->allocated = true;
-	return PS_OK;
+	return ps__shadow_create(pipeline);
 }
 
 ps_status ps_pipeline_create(ps_pipeline **out, const ps_pipeline_config *config)
@@ -374,6 +375,7 @@ void ps_pipeline_destroy(ps_pipeline *pipeline)
 	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
 		if (pipeline->ranks[r].queue)
 			ps__timeline_drain(ps_queue_record(pipeline->ranks[r].queue).timeline);
+	ps__shadow_destroy(pipeline->shadow);
 	for (int s = 0; s + 1 < pipeline->stage_count && pipeline->boundaries; s++) {
 		ps_link_destroy(pipeline->boundaries[s].forward);
 		ps_link_destroy(pipeline->boundaries[s].backward);

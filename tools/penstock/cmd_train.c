@@ -247,6 +247,15 @@ static void print_entropy(const struct run *run, const ps_train_result *result)
 	       (result->test_loss / entropy - 1) * 100);
 }
 
+static void print_shadow(const struct run *run)
+{
+	ps_shadow_report report;
+	if (run->setup.shadow_count == 0)
+		return;
+	ps_pipeline_get_shadow(run->setup.pipeline, &report);
+	shadow_print(&report, stderr);
+}
+
 static ps_status log_end(struct run *run, ps_status status, const ps_train_result *result)
 {
 	const char *how = status != PS_OK ? "failed" : result->interrupted ? "interrupted" : "done";
@@ -255,6 +264,14 @@ static ps_status log_end(struct run *run, ps_status status, const ps_train_resul
 	                          (double)(ps_clock_ns() - run->begin_ns) * 1e-9, "process_peak_bytes",
 	                          (json_int_t)ps__memory_peak(), "best_epoch", result->best_epoch, "best_loss",
 	                          ps__json_real(result->best_loss), "test_loss", ps__json_real(result->test_loss));
+	if (event != NULL && run->setup.shadow_count > 0) {
+		ps_shadow_report report;
+		ps_pipeline_get_shadow(run->setup.pipeline, &report);
+		if (json_object_set_new(event, "shadow", shadow_json(&report)) != 0) {
+			json_decref(event);
+			event = NULL;
+		}
+	}
 	if (event != NULL && status != PS_OK &&
 	    json_object_set_new(
 	            event, "error",
@@ -298,8 +315,10 @@ static ps_status train(struct run *run, ps_train_result *result)
 	progress_init(&run->progress, ps_trainer_done(run->trainer));
 	ps_status status = ps_trainer_run(run->trainer, result);
 	progress_clear(&run->progress);
-	if (status == PS_OK)
+	if (status == PS_OK) {
 		print_entropy(run, result);
+		print_shadow(run);
+	}
 	if (status == PS_OK)
 		status = check_stdout();
 	return close_outputs(run, status, result);

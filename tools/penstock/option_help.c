@@ -50,13 +50,22 @@ void options_help(const option_table *table, FILE *to)
 	fprintf(to, "\nExamples:\n%s", table->examples);
 }
 
-void options_list(const option_table *table, FILE *to)
+static void list_rows(const option_table *table, const char *mode, FILE *to)
 {
 	for (int i = 0; i < table->count; i++) {
 		const option_row *row = &table->rows[i];
 		if (row->name != NULL)
-			fprintf(to, "%s\t--%s\t%s\t%s\n", table->command, row->name, row->argument, row->help);
+			fprintf(to, "%s%s%s\t--%s\t%s\t%s\n", table->command, mode[0] != '\0' ? " " : "", mode,
+			        row->name, row->argument, row->help);
 	}
+}
+
+void options_list(const option_table *table, FILE *to)
+{
+	char mode[64];
+	list_rows(table, "", to);
+	for (int i = 0; table->modes != NULL && options_word(table->modes, i, mode) != NULL; i++)
+		list_rows(table, mode, to);
 }
 
 /* Insertions, deletions, replacements and swaps of neighbours that turn one word into the other. */

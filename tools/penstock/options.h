@@ -36,6 +36,7 @@ typedef struct option_row {
 
 typedef struct option_table {
 	const char *command; /* "train" */
+	const char *modes;   /* "ops|all": words of which one may stand beside the options; NULL: none may */
 	const char *usage;   /* what follows "penstock train " in the first line of --help */
 	const char *text;    /* a paragraph on what the subcommand does */
 	const char *examples;
@@ -56,6 +57,7 @@ typedef struct option_settings {
 	option_setting *items; /* those of the file first: a later one wins */
 	int count, capacity;
 	char *file_text; /* what items of the file point into */
+	int mode;        /* which of the table's modes was given; -1: none was */
 	bool help;
 } option_settings;
 

@@ -153,6 +153,7 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .eval_rows = options->eval_batch_size,
 	        .time = options->bptt,
 	        .trace = options->trace != NULL,
+	        .shadow = {.stages = setup->shadow, .stage_count = setup->shadow_count},
 	};
 	PS_TRY(choose_schedule(options->schedule, &config));
 	return ps_pipeline_create(&setup->pipeline, &config);
@@ -165,6 +166,8 @@ ps_status setup_init(struct setup *out, const run_options *options, bool evaluat
 		return ps_fail(PS_EINVAL, "--nhead %" PRId64 " does not divide --emsize %" PRId64, options->nhead,
 		               options->emsize);
 	PS_TRY(stages_parse(&out->stages, &out->stage_count, options->stages));
+	if (options->shadow != NULL)
+		PS_TRY(shadow_parse(&out->shadow, &out->shadow_count, options->shadow, out->stage_count));
 	PS_TRY(ps_corpus_open(&out->corpus, options->data, NULL));
 	PS_TRY(check_corpus(out, options, evaluate_only));
 	const ps_transformer_config model = {.vocabulary = ps_corpus_vocabulary(out->corpus),
@@ -186,6 +189,7 @@ void setup_finish(struct setup *setup)
 	ps_model_finish(&setup->model);
 	ps_corpus_close(setup->corpus);
 	free(setup->balance);
+	free(setup->shadow);
 	stages_free(setup->stages, setup->stage_count);
 }
 

@@ -13,6 +13,8 @@ struct setup {
 	char **stages; /* device names */
 	int stage_count;
 	int *balance; /* NULL: by work */
+	ps_shadow_stage *shadow;
+	int shadow_count;
 	ps_pipeline *pipeline;
 };
 
@@ -25,7 +27,17 @@ void setup_finish(struct setup *setup);
  * that may be used. The caller frees *out with stages_free.
  */
 ps_status stages_parse(char ***out, int *count, const char *text) PS_WARN_UNUSED;
+/* The same for the value of another option, --OPTION, in messages. */
+ps_status devices_parse(char ***out, int *count, const char *option, const char *text) PS_WARN_UNUSED;
 void stages_free(char **stages, int count);
+
+/*
+ * Reads "STAGE[:every=N],…" or "all[:every=N]" for so many stages: each one once. The caller frees *out.
+ */
+ps_status shadow_parse(ps_shadow_stage **out, int *count, const char *text, int stage_count) PS_WARN_UNUSED;
+/* What checks came to that found nothing, for people, and of any checks for programs (NULL: no memory). */
+void shadow_print(const ps_shadow_report *report, FILE *to);
+json_t *shadow_json(const ps_shadow_report *report);
 
 /* Writes the plan of each rank's memory and the shape of a step, for people. */
 void setup_print_plan(const struct setup *setup, const run_options *options, FILE *to);
