@@ -74,6 +74,7 @@ struct cl_device {
 	uint64_t memory_bytes, max_buffer_bytes;
 	int compute_units;
 	bool cpu, fp64, serial;
+	bool unified;  /* its memory is the host's */
 	int group;     /* work-items that share a row */
 	int vector[2]; /* elements of a vector, by PS_F32 and PS_F64 */
 	/* The rest is made when the device is first opened. */
@@ -109,7 +110,12 @@ ps_status ps__cl_buffer_create(ps_buffer *buffer);
 void ps__cl_buffer_destroy(ps_buffer *buffer);
 /* Gives memory of the device up. */
 void ps__cl_release(const struct cl_device *device, cl_mem memory);
+/* Are both the same OpenCL device, and so have one context? */
+bool ps__cl_is_same(const ps_device *one, const ps_device *other);
 bool ps__cl_can_copy_from(const ps_device *to, const ps_device *from);
+bool ps__cl_can_copy_to(const ps_device *from, const ps_device *to);
+ps_status ps__cl_pinned_create(ps_pinned *pinned);
+void ps__cl_pinned_destroy(ps_pinned *pinned);
 
 /* cache.c: small files in the user's cache folder, by a key. False when there is no such file or it is damaged. */
 bool ps__cl_cache_load(const char *key, const char *suffix, unsigned char **data, size_t *bytes);
