@@ -4,9 +4,10 @@
  * A ps_device's impl is the struct cl_device of its OpenCL device, of which there is one for the whole process: its
  * context and programs are made once and stay, since CLBlast keeps compiled kernels by the context's address.
  *
- * A queue has two threads. The submitter takes commands out of a ring and enqueues them on an in-order OpenCL queue,
- * waiting on the host where a command waits for another queue's event; the completer waits for their OpenCL events
- * and completes the timeline in order. So the caller of an op never blocks, and a failure is found in its place.
+ * A queue has two threads. The submitter takes commands out of a ring and enqueues them on an in-order OpenCL queue;
+ * where a command waits for another queue's event, OpenCL waits if both are in one context, else the submitter does.
+ * The completer waits for their OpenCL events and completes the timeline in order. So the caller of an op never blocks,
+ * and a failure is found in its place.
  *
  * An op's function, called by the enqueuing thread, refuses what the device cannot do and otherwise hands a runner
  * with a copy of its arguments to ps__cl_submit. The runner is called by the submitter and launches kernels.
@@ -150,6 +151,7 @@ struct cl_flight {
 	uint64_t value;
 	int64_t *stamp;
 	struct cl_fault *fault;
+	ps_event after; /* what OpenCL waited for: its failure is this command's too */
 };
 
 struct cl_queue {
@@ -157,18 +159,20 @@ struct cl_queue {
 	struct cl_device *device;
 	cl_command_queue cl;
 	pthread_t submitter, completer;
-	pthread_mutex_t mutex; /* guards the ring and the flight */
-	pthread_cond_t cond;   /* signalled whenever either changes */
+	pthread_mutex_t mutex;                    /* guards the ring and the flight */
+	pthread_cond_t arrived, departed, landed; /* the ring has grown, the flight has grown, the flight has shrunk */
 	struct cl_command *ring;
 	size_t capacity, head, count;
 	struct cl_flight flight[CL_FLIGHT];
 	size_t flight_head, flight_count;
-	bool stop, landed;
+	uint64_t submitted; /* the value that departed last */
+	bool stop, ended;   /* ended: the submitter has */
 	/* The rest is the submitter's. */
 	cl_kernel kernels[2][CL_KERNEL_COUNT];
 	cl_event event; /* of the command enqueued last */
 	int64_t *stamp;
 	struct cl_fault *fault;
+	ps_event after;
 	cl_mem range; /* two ints: what the range check found */
 	cl_mem scratch[CL_SCRATCH];
 	size_t scratch_bytes[CL_SCRATCH];
