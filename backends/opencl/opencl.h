@@ -4,9 +4,10 @@
  * A ps_device's impl is the struct cl_device of its OpenCL device, of which there is one for the whole process: its
  * context and programs are made once and stay, since CLBlast keeps compiled kernels by the context's address.
  *
- * A queue has two threads. The submitter takes commands out of a ring and enqueues them on an in-order OpenCL queue,
- * waiting on the host where a command waits for another queue's event; the completer waits for their OpenCL events
- * and completes the timeline in order. So the caller of an op never blocks, and a failure is found in its place.
+ * A queue has two threads. The submitter takes commands out of a ring and enqueues them on an in-order OpenCL queue;
+ * where a command waits for another queue's event, OpenCL waits if both are in one context, else the submitter does.
+ * The completer waits for their OpenCL events and completes the timeline in order. So the caller of an op never blocks,
+ * and a failure is found in its place.
  *
  * An op's function, called by the enqueuing thread, refuses what the device cannot do and otherwise hands a runner
  * with a copy of its arguments to ps__cl_submit. The runner is called by the submitter and launches kernels.
@@ -74,6 +75,7 @@ struct cl_device {
 	uint64_t memory_bytes, max_buffer_bytes;
 	int compute_units;
 	bool cpu, fp64, serial;
+	bool unified;  /* its memory is the host's */
 	int group;     /* work-items that share a row */
 	int vector[2]; /* elements of a vector, by PS_F32 and PS_F64 */
 	/* The rest is made when the device is first opened. */
@@ -109,7 +111,12 @@ ps_status ps__cl_buffer_create(ps_buffer *buffer);
 void ps__cl_buffer_destroy(ps_buffer *buffer);
 /* Gives memory of the device up. */
 void ps__cl_release(const struct cl_device *device, cl_mem memory);
+/* Are both the same OpenCL device, and so have one context? */
+bool ps__cl_is_same(const ps_device *one, const ps_device *other);
 bool ps__cl_can_copy_from(const ps_device *to, const ps_device *from);
+bool ps__cl_can_copy_to(const ps_device *from, const ps_device *to);
+ps_status ps__cl_pinned_create(ps_pinned *pinned);
+void ps__cl_pinned_destroy(ps_pinned *pinned);
 
 /* cache.c: small files in the user's cache folder, by a key. False when there is no such file or it is damaged. */
 bool ps__cl_cache_load(const char *key, const char *suffix, unsigned char **data, size_t *bytes);
@@ -144,6 +151,7 @@ struct cl_flight {
 	uint64_t value;
 	int64_t *stamp;
 	struct cl_fault *fault;
+	ps_event after; /* what OpenCL waited for: its failure is this command's too */
 };
 
 struct cl_queue {
@@ -151,18 +159,20 @@ struct cl_queue {
 	struct cl_device *device;
 	cl_command_queue cl;
 	pthread_t submitter, completer;
-	pthread_mutex_t mutex; /* guards the ring and the flight */
-	pthread_cond_t cond;   /* signalled whenever either changes */
+	pthread_mutex_t mutex;                    /* guards the ring and the flight */
+	pthread_cond_t arrived, departed, landed; /* the ring has grown, the flight has grown, the flight has shrunk */
 	struct cl_command *ring;
 	size_t capacity, head, count;
 	struct cl_flight flight[CL_FLIGHT];
 	size_t flight_head, flight_count;
-	bool stop, landed;
+	uint64_t submitted; /* the value that departed last */
+	bool stop, ended;   /* ended: the submitter has */
 	/* The rest is the submitter's. */
 	cl_kernel kernels[2][CL_KERNEL_COUNT];
 	cl_event event; /* of the command enqueued last */
 	int64_t *stamp;
 	struct cl_fault *fault;
+	ps_event after;
 	cl_mem range; /* two ints: what the range check found */
 	cl_mem scratch[CL_SCRATCH];
 	size_t scratch_bytes[CL_SCRATCH];
