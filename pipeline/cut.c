@@ -2,9 +2,8 @@
  */
 #include "pipeline/internal.h"
 
-#include "core/platform.h"
-
 #include <stdlib.h>
+#include <string.h>
 
 static void set_stages(ps_pipeline *pipeline, const int *sizes)
 {
@@ -14,6 +13,7 @@ static void set_stages(ps_pipeline *pipeline, const int *sizes)
 	}
 }
 
+/* Operations of each layer for one sample row. */
 static ps_status count_work(const ps_pipeline *pipeline, double *work)
 {
 	const ps_pipeline_config *config = &pipeline->config;
@@ -72,7 +72,7 @@ static double recomputed_rows(const struct program *program, int s)
 }
 
 /* What each layer takes in a step on each stage's device while all others are at work too. */
-static void fill_costs(const ps_pipeline *pipeline, double *costs)
+static void fill_times(const ps_pipeline *pipeline, double *costs)
 {
 	int layers = pipeline->config.layer_count;
 	double rows = (double)pipeline->train->rows;
@@ -126,7 +126,21 @@ static uint64_t bytes_of(void *payload, int s, int first, int count)
 	return most + ps__edge_bytes(pipeline, s);
 }
 
-ps_status ps__cut_by_time(ps_pipeline *pipeline)
+/* Work or, when it was measured, time of each layer on each stage. */
+static ps_status fill_costs(const ps_pipeline *pipeline, bool by_time, double *costs)
+{
+	size_t layers = (size_t)pipeline->config.layer_count;
+	if (by_time) {
+		fill_times(pipeline, costs);
+		return PS_OK;
+	}
+	PS_TRY(count_work(pipeline, costs));
+	for (size_t s = 1; s < (size_t)pipeline->stage_count; s++)
+		memcpy(costs + s * layers, costs, layers * sizeof *costs);
+	return PS_OK;
+}
+
+ps_status ps__cut_within_memory(ps_pipeline *pipeline, bool by_time)
 {
 	size_t stages = (size_t)pipeline->stage_count, layers = (size_t)pipeline->config.layer_count;
 	size_t devices = (size_t)pipeline->device_count;
@@ -140,22 +154,23 @@ ps_status ps__cut_by_time(ps_pipeline *pipeline)
 		status = ps_fail(PS_ENOMEM, "no memory for a cut");
 		goto out;
 	}
-	fill_costs(pipeline, costs);
+	status = fill_costs(pipeline, by_time, costs);
 	for (int d = 0; d < pipeline->device_count; d++)
 		limits[d] = ps__device_memory(pipeline, d, &names[d]);
 	for (int s = 0; s < pipeline->stage_count; s++)
 		pool[s] = ps__memory_pool(pipeline, ps__device_of_rank(pipeline, pipeline->stages[s].rank));
-	status = ps_balance(&(const ps_balance_problem){.stages = pipeline->stage_count,
-	                                                .units = pipeline->config.layer_count,
-	                                                .costs = costs,
-	                                                .stride = pipeline->config.layer_count,
-	                                                .bytes = bytes_of,
-	                                                .payload = &question,
-	                                                .pool = pool,
-	                                                .limits = limits,
-	                                                .pool_names = names,
-	                                                .pools = pipeline->device_count},
-	                    sizes);
+	if (status == PS_OK)
+		status = ps_balance(&(const ps_balance_problem){.stages = pipeline->stage_count,
+		                                                .units = pipeline->config.layer_count,
+		                                                .costs = costs,
+		                                                .stride = pipeline->config.layer_count,
+		                                                .bytes = bytes_of,
+		                                                .payload = &question,
+		                                                .pool = pool,
+		                                                .limits = limits,
+		                                                .pool_names = names,
+		                                                .pools = pipeline->device_count},
+		                    sizes);
 	if (question.status != PS_OK)
 		status = ps_fail(question.status, "no memory for a cut");
 	if (status == PS_OK)

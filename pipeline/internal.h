@@ -202,10 +202,10 @@ ps_tensor ps__arena_tensor(const struct arena *arena, uint64_t at, const ps_shap
  */
 uint64_t ps__arena_place(const struct arena *arena, uint64_t *used, uint64_t bytes);
 
-/* cut.c: decides the stages' layers, without a look at time. */
+/* cut.c: decides the stages' layers: as told, or by counted work. */
 ps_status ps__cut(ps_pipeline *pipeline);
-/* Decides again, by what was measured; all programs there are count for the memory. */
-ps_status ps__cut_by_time(ps_pipeline *pipeline);
+/* Decides again, by counted work or measured time, for the memory that the programs there are would take. */
+ps_status ps__cut_within_memory(ps_pipeline *pipeline, bool by_time);
 /*
  * How many times as long a rank's work takes while others are at work; NULL: all are.
  */

@@ -134,10 +134,15 @@ static ps_status open_devices(ps_pipeline *pipeline)
 	return PS_OK;
 }
 
-/*
- * Makes the programs of the largest batches, which decide how much memory a step takes; and decides by measured times,
- * where it is asked for, which layers each stage has.
- */
+/* Cuts again, by time, after a look whether any cut fits: measuring takes memory and time. */
+static ps_status balance_time(ps_pipeline *pipeline)
+{
+	PS_TRY(ps__cut_within_memory(pipeline, false));
+	PS_TRY(ps__measure_layers(pipeline));
+	return ps__cut_within_memory(pipeline, true);
+}
+
+/* Makes the programs of the largest batches, which decide how much memory a step takes. */
 static ps_status plan_programs(ps_pipeline *pipeline)
 {
 	const ps_pipeline_config *config = &pipeline->config;
@@ -146,10 +151,8 @@ static ps_status plan_programs(ps_pipeline *pipeline)
 	if (config->eval_rows)
 		PS_TRY(ps__program_get(&evaluation, pipeline, false, config->eval_rows, config->time));
 	PS_TRY(ps__parameters_plan(pipeline));
-	if (config->measure)
-		PS_TRY(ps__measure_layers(pipeline));
-	if (config->measure && !config->balance)
-		PS_TRY(ps__cut_by_time(pipeline));
+	if (config->balance_time && !config->balance)
+		PS_TRY(balance_time(pipeline));
 	for (int i = 0; i < pipeline->program_count; i++)
 		PS_TRY(ps__program_arrange(pipeline, pipeline->programs[i]));
 	for (int r = 0; r < pipeline->rank_count; r++) {
@@ -333,6 +336,8 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 	PS_TRY(plan_programs(pipeline));
 	PS_TRY(check_buffers(pipeline));
 	PS_TRY(check_memory(pipeline));
+	if ((config->measure || config->balance_time) && !pipeline->measured)
+		PS_TRY(ps__measure_layers(pipeline));
 	/* Links first: the buffers of their start-up test are gone before the plan's are made. */
 	PS_TRY(create_links(pipeline));
 	for (int r = 0; r < pipeline->rank_count; r++) {

@@ -36,12 +36,12 @@ typedef struct ps_pipeline_config {
 	const char *const *devices;
 	int rank_count;
 	/*
-	 * Layers of each stage, in order; NULL: the cut whose heaviest stage has the least work by the layers' flops
-	 * or, with `measure`, whose slowest stage takes the least time by what was measured, within each device's
-	 * memory.
+	 * Layers of each stage, in order. NULL: the cut whose heaviest stage has the least work by the layers' flops
+	 * or, with balance_time, the one within each device's memory whose slowest stage takes the least measured time.
 	 */
 	const int *balance;
-	int stage_count; /* 0: as many as the schedule file is for; without one, one for each rank */
+	bool balance_time; /* implies `measure` */
+	int stage_count;   /* 0: as many as the schedule file is for; without one, one for each rank */
 
 	const char *schedule;      /* a rule's name; NULL: "1f1b" */
 	const char *schedule_file; /* takes the place of `schedule` */
@@ -59,7 +59,7 @@ typedef struct ps_pipeline_config {
 	double stall_timeout_s; /* 0: 600 s without progress anywhere is a stall */
 	bool trace;             /* record when each action and transfer began and ended */
 	/*
-	 * Measure what the layers take on each device before anything else is allocated, and predict steps from it.
+	 * Measure what the layers take on each device before memory is allocated, and predict steps from it.
 	 * `measuring` (may be NULL) is told before each of `count` measurements.
 	 */
 	bool measure;

@@ -166,7 +166,8 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .eval_rows = options->eval_batch_size,
 	        .time = options->bptt,
 	        .trace = options->trace != NULL,
-	        .measure = setup_measures(options),
+	        .measure = options->trace != NULL,
+	        .balance_time = options->balance != NULL && strcmp(options->balance, "time") == 0,
 	        .measuring = show_measuring,
 	        .measuring_payload = &measuring_ns,
 	};
