@@ -339,19 +339,20 @@ static void place_scratch(const ps_pipeline *pipeline, struct program *program, 
 
 /* Scratch of a rank, which all its stages share as one action runs at a time: two buffers between layers, then slots.
  */
-static void layout_scratch(const ps_pipeline *pipeline, struct program *program, int r, uint64_t *used)
+static void layout_scratch(const ps_pipeline *pipeline, struct program *program, int r, const int *stages, int count,
+                           uint64_t *used)
 {
 	const struct rank *rank = &pipeline->ranks[r];
 	struct scratch *scratch = &program->scratch[r];
 	uint64_t pair = 0, end = 0;
-	for (int k = 0; k < rank->stage_count; k++)
-		pair = most(pair, between_bytes(pipeline, program, rank->stages[k]));
+	for (int k = 0; k < count; k++)
+		pair = most(pair, between_bytes(pipeline, program, stages[k]));
 	program->largest[r] = most(program->largest[r], pair);
 	for (int i = 0; i < 2 && pair; i++)
 		scratch->between[i] = ps__arena_place(&rank->arena, &end, pair);
 	scratch->slots = end;
-	for (int k = 0; k < rank->stage_count; k++)
-		place_scratch(pipeline, program, rank->stages[k], scratch->slots, &end);
+	for (int k = 0; k < count; k++)
+		place_scratch(pipeline, program, stages[k], scratch->slots, &end);
 	if (end)
 		scratch->at = ps__arena_place(&rank->arena, used, end);
 }
@@ -372,18 +373,19 @@ static ps_status layout_region(ps_pipeline *pipeline, struct program *program, i
 	return PS_OK;
 }
 
-static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int r)
+/* Lays out some or all of a rank's stages. */
+static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int r, const int *stages, int count)
 {
 	const struct rank *rank = &pipeline->ranks[r];
 	uint64_t used = 0;
 	program->largest[r] = 0;
 	program->scratch[r] = (struct scratch){0};
-	for (int k = 0; k < rank->stage_count; k++) {
-		place_tensors(pipeline, program, rank->stages[k]);
+	for (int k = 0; k < count; k++) {
+		place_tensors(pipeline, program, stages[k]);
 		for (int kind = 0; kind < REGION_COUNT; kind++)
-			PS_TRY(layout_region(pipeline, program, rank->stages[k], (enum region_kind)kind, &used));
+			PS_TRY(layout_region(pipeline, program, stages[k], (enum region_kind)kind, &used));
 	}
-	layout_scratch(pipeline, program, r, &used);
+	layout_scratch(pipeline, program, r, stages, count, &used);
 	program->rank_bytes[r] = used;
 	if (rank->arena.segment_bytes && program->largest[r] > rank->arena.segment_bytes)
 		return ps_fail(PS_ETOOBIG,
@@ -408,7 +410,16 @@ ps_status ps__program_layout(ps_pipeline *pipeline, struct program *program)
 {
 	ps__program_layout_free(program);
 	for (int r = 0; r < pipeline->rank_count; r++)
-		PS_TRY(layout_rank(pipeline, program, r));
+		PS_TRY(layout_rank(pipeline, program, r, pipeline->ranks[r].stages, pipeline->ranks[r].stage_count));
+	return PS_OK;
+}
+
+ps_status ps__stage_layout_bytes(ps_pipeline *pipeline, struct program *program, int stage, uint64_t *bytes)
+{
+	int r = pipeline->stages[stage].rank;
+	ps__program_layout_free(program);
+	PS_TRY(layout_rank(pipeline, program, r, &stage, 1));
+	*bytes = program->rank_bytes[r];
 	return PS_OK;
 }
 

@@ -16,6 +16,7 @@ static const subcommand subcommands[] = {
         {"train", cmd_train, "train a Transformer as a pipeline of stages", &train_table},
         {"eval", cmd_eval, "compute the loss of saved weights", &eval_table},
         {"verify", cmd_verify, "check a device's results against another's, op by op", &verify_table},
+        {"trace", cmd_trace, "sum up and draw one step of a run", &trace_table},
         {"devices", cmd_devices, "list the devices that are here, and what did not load", &devices_table},
         {"data", ps_cmd_data, "fetch a corpus, or look at one", NULL},
 };

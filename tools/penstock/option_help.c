@@ -64,7 +64,9 @@ void options_list(const option_table *table, FILE *to)
 {
 	char mode[64];
 	list_rows(table, "", to);
-	for (int i = 0; table->modes != NULL && options_word(table->modes, i, mode) != NULL; i++)
+	for (int i = 0; table->operand != NULL && table->operand->kind == OPTION_CHOICE &&
+	                options_word(table->operand->argument, i, mode) != NULL;
+	     i++)
 		list_rows(table, mode, to);
 }
 

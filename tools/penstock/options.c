@@ -70,27 +70,6 @@ static ps_status fail_getopt(const option_table *table, char **argv, int at, int
 	return fail_unknown(table, "", "--", name);
 }
 
-/* A word that belongs to no option: one of the table's modes. */
-static ps_status read_mode(option_settings *out, const option_table *table, const char *given)
-{
-	enum { MODES = 16 };
-	char words[MODES][64];
-	const char *names[MODES + 1] = {NULL};
-	if (table->modes == NULL)
-		return ps_fail(PS_EINVAL, "'%s' is no option; penstock %s takes options alone, as --name value", given,
-		               table->command);
-	for (int i = 0; i < MODES && options_word(table->modes, i, words[i]) != NULL; i++) {
-		names[i] = words[i];
-		if (strcmp(words[i], given) == 0) {
-			out->mode = i;
-			return PS_OK;
-		}
-	}
-	const char *nearest = options_nearest(given, names);
-	return nearest != NULL ? ps_fail(PS_EINVAL, "there is no mode '%s'; did you mean %s?", given, nearest)
-	                       : ps_fail(PS_EINVAL, "there is no mode '%s'; give one of %s", given, table->modes);
-}
-
 static ps_status read_arguments(option_settings *out, const option_table *table, int argc, char **argv)
 {
 	struct option *longs = calloc((size_t)table->count + 2, sizeof *longs);
@@ -117,10 +96,14 @@ static ps_status read_arguments(option_settings *out, const option_table *table,
 		else
 			status = fail_getopt(table, argv, optind - 1, code);
 	}
-	if (status == PS_OK && !out->help && optind < argc)
-		status = read_mode(out, table, argv[optind]);
-	if (status == PS_OK && !out->help && optind + 1 < argc)
-		status = ps_fail(PS_EINVAL, "'%s' is one word too many after '%s'", argv[optind + 1], argv[optind]);
+	if (status == PS_OK && !out->help && optind < argc && table->operand != NULL)
+		status = add(out, (option_setting){.row = table->operand, .value = argv[optind++]});
+	if (status == PS_OK && !out->help && optind < argc && table->operand != NULL)
+		status = ps_fail(PS_EINVAL, "'%s' is one %s too many; penstock %s takes one", argv[optind],
+		                 table->operand->name, table->command);
+	else if (status == PS_OK && !out->help && optind < argc)
+		status = ps_fail(PS_EINVAL, "'%s' is no option; penstock %s takes options alone, as --name value",
+		                 argv[optind], table->command);
 	free(longs);
 	return status;
 }
@@ -217,7 +200,7 @@ static ps_status read_config(option_settings *out, const option_table *table, co
 
 ps_status options_collect(option_settings *out, const option_table *table, int argc, char **argv)
 {
-	*out = (option_settings){.mode = -1};
+	*out = (option_settings){.operand = table->operand};
 	PS_TRY(read_arguments(out, table, argc, argv));
 	const char *config = options_value(out, "config");
 	return config != NULL && !out->help ? read_config(out, table, config) : PS_OK;
@@ -241,7 +224,8 @@ ps_status options_apply(const option_settings *settings, void *target)
 			snprintf(where, sizeof where, "%.160s:%d: %s", setting->file, setting->line,
 			         setting->row->name);
 		else
-			snprintf(where, sizeof where, "--%s", setting->row->name);
+			snprintf(where, sizeof where, "%s%s", setting->row == settings->operand ? "" : "--",
+			         setting->row->name);
 		PS_TRY(options_store(setting->row, setting->value, target, where));
 	}
 	return PS_OK;
