@@ -61,6 +61,7 @@ static void describe(struct cl_device *d)
 	         driver);
 	d->memory_bytes = device_number(d->id, CL_DEVICE_GLOBAL_MEM_SIZE);
 	d->max_buffer_bytes = device_number(d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+	d->local_bytes = device_number(d->id, CL_DEVICE_LOCAL_MEM_SIZE);
 	d->compute_units = (int)device_number(d->id, CL_DEVICE_MAX_COMPUTE_UNITS);
 	d->cpu = (device_number(d->id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU) != 0;
 	d->fp64 = device_number(d->id, CL_DEVICE_DOUBLE_FP_CONFIG) != 0;
