@@ -4,20 +4,20 @@
 static struct cl_product product_of(const ps_args_gemm *x)
 {
 	return (struct cl_product){.dtype = x->c.dtype,
-	                        .a = x->a,
-	                        .b = x->b,
-	                        .c = x->c,
-	                        .m = x->c.dims[0],
-	                        .n = x->c.dims[1],
-	                        .k = x->trans_a ? x->a.dims[0] : x->a.dims[1],
-	                        .trans_a = x->trans_a,
-	                        .trans_b = x->trans_b,
-	                        .accumulate = x->accumulate};
+	                           .a = x->a,
+	                           .b = x->b,
+	                           .c = x->c,
+	                           .m = x->c.dims[0],
+	                           .n = x->c.dims[1],
+	                           .k = x->trans_a ? x->a.dims[0] : x->a.dims[1],
+	                           .trans_a = x->trans_a,
+	                           .trans_b = x->trans_b,
+	                           .accumulate = x->accumulate};
 }
 
 static ps_status own(struct cl_queue *q, const struct cl_product *p, ps_tensor bias)
 {
-	struct cl_gemm_plan plan = ps__cl_own_plan(q->device, p);
+	struct cl_gemm_plan plan = ps__cl_own_plan(q->device);
 	return ps__cl_own_gemm(q, p, bias, &plan);
 }
 

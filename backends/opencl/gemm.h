@@ -16,27 +16,28 @@ struct cl_product {
 	bool trans_a, trans_b, accumulate;
 };
 
-/* How our own product is made: a form, which is compiled, and how it is cut at run time. */
-struct cl_gemm_plan {
-	int form;          /* of ps__cl_forms */
-	int depth;         /* steps along k at once, and */
-	int block_columns; /* panels and */
-	int block_rows;    /* tiles of a work-item; all three for PANELS only */
-};
-
+/* A form of our own product: a way of building kernels/gemm.cl. */
 struct cl_gemm_form {
-	const char *name;    /* for the user: "12x32" */
+	const char *name;    /* for the user */
 	const char *options; /* of the compiler */
-	bool panels;         /* else tiles in local memory */
-	int rows, columns;   /* of c in registers; columns in vectors for panels */
-	int group[2];        /* work-items of a group; for tiles */
+	bool panels;         /* else tiles */
+	int rows, columns;   /* of c that a work-item has in registers; for panels, columns counts vectors */
+	int group[2];        /* work-items of a group */
 };
 
 extern const struct cl_gemm_form ps__cl_forms[CL_GEMM_FORMS];
 
+/* How our own product is made. Nothing of it changes a bit of the result. */
+struct cl_gemm_plan {
+	int form;                 /* of ps__cl_forms; the rest is for panels: */
+	int depth, rows, columns; /* steps along k at once, rows and columns of a work-item, about */
+};
+
 /* gemm_own.c */
-/* The plan for a product on a device for which nothing was tuned. */
-struct cl_gemm_plan ps__cl_own_plan(const struct cl_device *d, const struct cl_product *p);
+/* What a device starts with. */
+struct cl_gemm_plan ps__cl_own_plan(const struct cl_device *d);
+/* Has the device the local memory and the groups that a form takes? */
+bool ps__cl_form_fits(const struct cl_device *d, int form, ps_dtype dtype);
 /* c (+)= op(a) op(b) + bias; `bias` may be absent. */
 ps_status ps__cl_own_gemm(struct cl_queue *q, const struct cl_product *p, ps_tensor bias,
                           const struct cl_gemm_plan *plan);

@@ -107,7 +107,7 @@ static ps_status compare(struct cl_queue *q, struct cl_product p, ps_buffer *buf
 	PS_TRY(matrix(q, &buffers[3], &other, p.dtype, p.m, p.n, 3));
 	PS_TRY(ps__cl_settle(q));
 	int64_t start = ps_clock_ns();
-	struct cl_gemm_plan plan = ps__cl_own_plan(q->device, &p);
+	struct cl_gemm_plan plan = ps__cl_own_plan(q->device);
 	PS_TRY(ps__cl_own_gemm(q, &p, (ps_tensor){0}, &plan));
 	PS_TRY(ps__cl_settle(q));
 	int64_t middle = ps_clock_ns();

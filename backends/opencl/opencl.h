@@ -61,7 +61,7 @@ enum { CL_CHUNK = 16, CL_LANES = 64, CL_NO_FAULT = 0x7fffffff };
 enum { CL_GEMM_SIZES = 8, CL_GEMM_CLASSES = 8 * CL_GEMM_SIZES };
 
 /* Forms of our own product, see gemm.h, and the kernels that each may have. */
-enum { CL_GEMM_FORMS = 7, CL_GEMM_KERNELS = 2 };
+enum { CL_GEMM_FORMS = 12, CL_GEMM_KERNELS = 2 };
 
 struct cl_device {
 	struct cl_device *next;
@@ -74,14 +74,15 @@ struct cl_device {
 	uint64_t memory_bytes, max_buffer_bytes, local_bytes;
 	int compute_units;
 	bool cpu, fp64, serial;
-	int group;     /* work-items that share a row */
-	int vector[2]; /* elements of a vector, by PS_F32 and PS_F64 */
+	int group;       /* work-items that share a row */
+	int group_limit; /* work-items that a group may have */
+	int vector[2];   /* elements of a vector, by PS_F32 and PS_F64 */
 	/* The rest is made when the device is first opened. */
 	cl_context context;
 	pthread_mutex_t mutex; /* guards the programs */
 	cl_program program[2]; /* by PS_F32 and PS_F64 */
 	PS_ATOMIC(int) built[2];
-	cl_program gemm_program[2][CL_GEMM_FORMS]; /* likewise; each is built when it is first used */
+	cl_program gemm_program[2][CL_GEMM_FORMS];                /* likewise; each is built when it is first used */
 	cl_kernel gemm_kernel[2][CL_GEMM_FORMS][CL_GEMM_KERNELS]; /* guarded by the mutex of gemm_own.c */
 	/* 0: not checked yet, 1: CLBlast is right, 2: it is not. By PS_F32 and PS_F64; guarded by the mutex of
 	 * gemm_clblast.c. */

@@ -113,8 +113,8 @@ static void tile_times_panel(__global const real *a, __local const real *b, __gl
 	if (!whole) {
 		for (int i = 0; i < ROWS; i++)
 			for (int j = 0; j < WIDTH; j++)
-				part[i * WIDTH + j] = i < rows && j < columns ? start_of(c + i * c_stride + j, bias, column + j,
-				                                                         resume, with_bias)
+				part[i * WIDTH + j] = i < rows && j < columns ? start_of(c + i * c_stride + j, bias,
+				                                                         column + j, resume, with_bias)
 				                                              : (real)0;
 #pragma unroll
 		for (int i = 0; i < ROWS; i++)
@@ -175,14 +175,88 @@ SINGLE_KERNEL void ps_gemm(__global const real *packed, IN(real, b), OUT(real, c
 	for (long start = 0; start < k; start += depth) {
 		long steps = min((long)depth, k - start);
 		for (long j = column; j < end; j += VEC)
-			pack_vector(b_buffer + b_at, panels + (j - column) / WIDTH * WIDTH * steps + (j - column) % WIDTH, j, n,
-			            start, steps, b_stride, trans_b);
+			pack_vector(b_buffer + b_at,
+			            panels + (j - column) / WIDTH * WIDTH * steps + (j - column) % WIDTH, j, n, start,
+			            steps, b_stride, trans_b);
 		for (long j = column; j < end; j += WIDTH)
 			for (long tile = first; tile < last; tile++)
 				tile_times_panel(packed + tile_at(tiles, tile, start, steps),
-				                 panels + (j - column) * steps, c_buffer + c_at + tile * ROWS * c_stride + j, bias,
-				                 c_stride, (int)min((long)ROWS, m - tile * ROWS), j, n, steps,
+				                 panels + (j - column) * steps,
+				                 c_buffer + c_at + tile * ROWS * c_stride + j, bias, c_stride,
+				                 (int)min((long)ROWS, m - tile * ROWS), j, n, steps,
 				                 start > 0 || accumulate, start == 0 && with_bias);
 	}
+}
+#endif
+
+#ifdef TILES
+/*
+ * Host parameters: a group of GROUP_X times GROUP_Y work-items, each with ROWS times COLUMNS elements of c, of which
+ * those of a row lie GROUP_X apart. The group brings STEPS steps of its rows of a and of its columns of b into local
+ * memory at once, read so that neighbours read neighbours.
+ */
+#define TILE_ROWS (GROUP_Y * ROWS)
+#define TILE_COLUMNS (GROUP_X * COLUMNS)
+#define STEPS 16
+
+/* to[p * extent + i] = matrix[at + i][start + p], or [start + p][at + i] with `across`; 0 beyond `end` and k. */
+static void fetch(__global const real *matrix, __local real *to, int extent, long at, long end, long start, long k,
+                  long stride, int across)
+{
+	int me = (int)(get_local_id(1) * GROUP_X + get_local_id(0));
+	for (int e = me; e < STEPS * extent; e += GROUP_X * GROUP_Y) {
+		int i = across ? e % extent : e / STEPS, p = across ? e / extent : e % STEPS;
+		bool in = at + i < end && start + p < k;
+		long place = across ? (start + p) * stride + at + i : (at + i) * stride + start + p;
+		to[p * extent + i] = in ? matrix[place] : (real)0;
+	}
+}
+
+__kernel __attribute__((reqd_work_group_size(GROUP_X, GROUP_Y, 1))) void
+ps_gemm(IN(real, a), IN(real, b), OUT(real, c), IN(real, bias), long m, long n, long k, long a_stride, long b_stride,
+        long c_stride, int trans_a, int trans_b, int accumulate, int with_bias)
+{
+	__local real some_a[STEPS * TILE_ROWS], some_b[STEPS * TILE_COLUMNS];
+	long row = (long)get_group_id(1) * TILE_ROWS, column = (long)get_group_id(0) * TILE_COLUMNS;
+	int x = (int)get_local_id(0), y = (int)get_local_id(1) * ROWS;
+	__global real *c = c_buffer + c_at;
+	real sum[ROWS][COLUMNS];
+#pragma unroll
+	for (int i = 0; i < ROWS; i++)
+#pragma unroll
+		for (int j = 0; j < COLUMNS; j++) {
+			long r = row + y + i, s = column + x + j * GROUP_X;
+			sum[i][j] = accumulate && r < m && s < n ? c[r * c_stride + s] : (real)0;
+			if (with_bias && s < n)
+				sum[i][j] += bias_buffer[bias_at + s];
+		}
+	for (long start = 0; start < k; start += STEPS) {
+		fetch(a_buffer + a_at, some_a, TILE_ROWS, row, m, start, k, a_stride, trans_a);
+		fetch(b_buffer + b_at, some_b, TILE_COLUMNS, column, n, start, k, b_stride, !trans_b);
+		barrier(CLK_LOCAL_MEM_FENCE);
+		int steps = (int)min((long)STEPS, k - start);
+		for (int p = 0; p < steps; p++) {
+			real v[COLUMNS];
+#pragma unroll
+			for (int j = 0; j < COLUMNS; j++)
+				v[j] = some_b[p * TILE_COLUMNS + x + j * GROUP_X];
+#pragma unroll
+			for (int i = 0; i < ROWS; i++) {
+				real factor = some_a[p * TILE_ROWS + y + i];
+#pragma unroll
+				for (int j = 0; j < COLUMNS; j++)
+					sum[i][j] = MAD(factor, v[j], sum[i][j]);
+			}
+		}
+		barrier(CLK_LOCAL_MEM_FENCE);
+	}
+#pragma unroll
+	for (int i = 0; i < ROWS; i++)
+#pragma unroll
+		for (int j = 0; j < COLUMNS; j++) {
+			long r = row + y + i, s = column + x + j * GROUP_X;
+			if (r < m && s < n)
+				c[r * c_stride + s] = sum[i][j];
+		}
 }
 #endif
