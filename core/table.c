@@ -10,6 +10,12 @@ static bool cannot_copy_from(const ps_device *to, const ps_device *from)
 	return false;
 }
 
+static ps_status nothing_to_tune(ps_queue *queue, ps_tuning *tuning)
+{
+	(void)tuning;
+	return ps_fail(PS_ENOTSUP, "%s has nothing to tune", queue->device->info.name);
+}
+
 /* lacks_NAME stands in for an op that the backend does not have. */
 #define PS_OP(op, text)                                                                               \
 	static ps_status lacks_##op(ps_queue *queue, const void *arguments)                           \
@@ -72,6 +78,8 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 	full->table.ops = full->ops;
 	if (!full->table.can_copy_from)
 		full->table.can_copy_from = cannot_copy_from;
+	if (!full->table.tune)
+		full->table.tune = nothing_to_tune;
 	return PS_OK;
 }
 

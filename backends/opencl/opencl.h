@@ -57,9 +57,6 @@ enum cl_kernel_id {
 /* Of kernels/common.cl. */
 enum { CL_CHUNK = 16, CL_LANES = 64, CL_NO_FAULT = 0x7fffffff };
 
-/* Shape classes of products, each of which is checked once: transposes, accumulation, size (by powers of two). */
-enum { CL_GEMM_SIZES = 8, CL_GEMM_CLASSES = 8 * CL_GEMM_SIZES };
-
 /* Forms of our own product, see gemm.h, and the kernels that each may have. */
 enum { CL_GEMM_FORMS = 12, CL_GEMM_KERNELS = 2 };
 
@@ -84,11 +81,7 @@ struct cl_device {
 	PS_ATOMIC(int) built[2];
 	cl_program gemm_program[2][CL_GEMM_FORMS];                /* likewise; each is built when it is first used */
 	cl_kernel gemm_kernel[2][CL_GEMM_FORMS][CL_GEMM_KERNELS]; /* guarded by the mutex of gemm_own.c */
-	/* 0: not checked yet, 1: CLBlast is right, 2: it is not. By PS_F32 and PS_F64; guarded by the mutex of
-	 * gemm_clblast.c. */
-	unsigned char gemm[2][CL_GEMM_CLASSES];
-	unsigned char plain_is_faster[2]; /* 0: not measured yet, 1: no, 2: yes */
-	bool gemm_loaded;
+	struct cl_gemm_state *gemm;                               /* of gemm_state.c; made when it is first asked for */
 };
 
 /* error.c: OpenCL's name for a code, and the status that goes with it. */
@@ -114,12 +107,20 @@ void ps__cl_buffer_destroy(ps_buffer *buffer);
 void ps__cl_release(const struct cl_device *device, cl_mem memory);
 bool ps__cl_can_copy_from(const ps_device *to, const ps_device *from);
 
-/* cache.c: small files in the user's cache folder, by a key. False when there is no such file or it is damaged. */
-bool ps__cl_cache_load(const char *key, const char *suffix, unsigned char **data, size_t *bytes);
-/* Written under a temporary name and renamed; whatever goes wrong, there is no file. */
-void ps__cl_cache_save(const char *key, const char *suffix, const unsigned char *data, size_t bytes);
-/* The path of the key's file; false without a cache folder. Makes the folder when it is not there. */
-bool ps__cl_cache_path(char *path, size_t bytes, const char *key, const char *suffix);
+/* cache.c: small files in the user's cache folder. What became of looking for one: */
+enum cl_cached { CL_CACHE_NONE, CL_CACHE_GOOD, CL_CACHE_DAMAGED, CL_CACHE_STALE };
+/* Finds the file of `name`, which was saved with a key; with another one it is stale. The caller frees *data. */
+enum cl_cached ps__cl_cache_load(const char *name, const char *key, const char *suffix, unsigned char **data,
+                                 size_t *bytes);
+/* Written under a temporary name and renamed; false, and no file, whatever goes wrong. */
+bool ps__cl_cache_save(const char *name, const char *key, const char *suffix, const void *data, size_t bytes);
+/* The path of a name's file; false without a cache folder. Makes the folder when it is not there. */
+bool ps__cl_cache_path(char *path, size_t bytes, const char *name, const char *suffix);
+
+/* gemm_state.c: what makes the products of a device, for its user. */
+void ps__cl_gemm_note(struct cl_device *device, char *text, size_t bytes);
+/* gemm_tune.c: ps_backend's tune. */
+ps_status ps__cl_tune(ps_queue *queue, ps_tuning *tuning);
 
 /* program.c: makes sure that the kernels for a dtype are built. */
 ps_status ps__cl_build(struct cl_device *device, ps_dtype dtype);

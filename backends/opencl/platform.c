@@ -171,7 +171,7 @@ ps_status ps__cl_devices(struct cl_device **first)
 	return status;
 }
 
-static void fill_info(const struct cl_device *d, ps_device_info *info)
+static void fill_info(struct cl_device *d, ps_device_info *info)
 {
 	snprintf(info->name, sizeof info->name, "opencl:%d", d->index);
 	snprintf(info->description, sizeof info->description, "%.56s (%.40s)%s", d->name, d->platform_name,
@@ -180,13 +180,14 @@ static void fill_info(const struct cl_device *d, ps_device_info *info)
 	info->max_buffer_bytes = d->max_buffer_bytes;
 	info->compute_units = d->compute_units;
 	info->host_addressable = false;
+	ps__cl_gemm_note(d, info->note, sizeof info->note);
 }
 
 ps_status ps__cl_enumerate(ps_device_visit visit, void *payload)
 {
 	struct cl_device *first;
 	PS_TRY(ps__cl_devices(&first));
-	for (const struct cl_device *d = first; d; d = d->next) {
+	for (struct cl_device *d = first; d; d = d->next) {
 		ps_device_info info = {.backend = "opencl"};
 		fill_info(d, &info);
 		PS_TRY(visit(payload, &info));

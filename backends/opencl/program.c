@@ -41,7 +41,7 @@ static cl_program from_cache(const struct cl_device *d, const char *key, const c
 {
 	unsigned char *data;
 	size_t bytes;
-	if (!ps__cl_cache_load(key, "bin", &data, &bytes))
+	if (ps__cl_cache_load(key, key, "bin", &data, &bytes) != CL_CACHE_GOOD)
 		return NULL;
 	cl_int error, status = CL_SUCCESS;
 	const unsigned char *binary = data;
@@ -62,7 +62,7 @@ static void to_cache(cl_program program, const char *key)
 		return;
 	unsigned char *binary = malloc(bytes);
 	if (binary && clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) == CL_SUCCESS)
-		ps__cl_cache_save(key, "bin", binary, bytes);
+		(void)ps__cl_cache_save(key, key, "bin", binary, bytes); /* without it the next start compiles */
 	free(binary);
 }
 

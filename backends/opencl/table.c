@@ -37,6 +37,7 @@ static const ps_backend backend = {
         .queue_zero = ps__cl_queue_zero,
         .queue_timestamp = ps__cl_queue_timestamp,
         .can_copy_from = ps__cl_can_copy_from,
+        .tune = ps__cl_tune,
         .ops = ops,
 };
 

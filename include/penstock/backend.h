@@ -12,6 +12,7 @@
 
 #include <penstock/device.h>
 #include <penstock/ops.h>
+#include <penstock/tune.h>
 
 #include <pthread.h>
 
@@ -25,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever the table, the structs below or the op table change. */
-#define PS_BACKEND_ABI 1
+#define PS_BACKEND_ABI 2
 #define PS_BACKEND_ENTRY "ps_backend_entry"
 
 typedef struct ps_backend ps_backend;
@@ -136,6 +137,10 @@ struct ps_backend {
 	 * different device? from->backend == to->backend tells a device of the same backend.
 	 */
 	bool (*can_copy_from)(const ps_device *to, const ps_device *from);
+
+	/* Optional; the default refuses. Searches, on a queue of its own, and waits for the end. Arguments are checked.
+	 */
+	ps_status (*tune)(ps_queue *queue, ps_tuning *tuning);
 
 	/* PS_OP_COUNT functions by op id; NULL for an op that the backend lacks. */
 	const ps_op_fn *ops;

@@ -16,6 +16,7 @@ static const subcommand subcommands[] = {
         {"train", cmd_train, "train a Transformer as a pipeline of stages", &train_table},
         {"eval", cmd_eval, "compute the loss of saved weights", &eval_table},
         {"devices", cmd_devices, "list the devices that are here, and what did not load", &devices_table},
+        {"tune", cmd_tune, "search for what makes a device's products fast, and keep it", &tune_table},
         {"data", ps_cmd_data, "fetch a corpus, or look at one", NULL},
 };
 

@@ -8,11 +8,12 @@ ELEMENT_KERNEL void ps_fill_whole(__global real *x, long count, uint seed)
 		x[i] = (real)((int)((((uint)i * 2654435761U + seed) >> 13) % 7) - 3);
 }
 
-/* different[0] counts elements that are not the same, a NaN counted as one. */
-SINGLE_KERNEL void ps_compare(__global const real *x, __global const real *y, long count, __global int *different)
+/* Adds to different[0] the number of elements that are not the same, a NaN counted as one. */
+ELEMENT_KERNEL void ps_compare(__global const real *x, __global const real *y, long count, __global int *different)
 {
 	int wrong = 0;
-	for (long i = 0; i < count; i++)
+	for (long i = (long)get_global_id(0); i < count; i += (long)get_global_size(0))
 		wrong += !(x[i] == y[i]);
-	different[0] = wrong;
+	if (wrong)
+		atomic_add(different, wrong);
 }
