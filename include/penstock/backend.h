@@ -12,6 +12,7 @@
 
 #include <penstock/device.h>
 #include <penstock/ops.h>
+#include <penstock/tune.h>
 
 #include <pthread.h>
 
@@ -152,6 +153,10 @@ struct ps_backend {
 	 */
 	ps_status (*pinned_create)(ps_pinned *pinned);
 	void (*pinned_destroy)(ps_pinned *pinned);
+
+	/* Optional; the default refuses. Searches, on a queue of its own, and waits for the end. Arguments are checked.
+	 */
+	ps_status (*tune)(ps_queue *queue, ps_tuning *tuning);
 
 	/* PS_OP_COUNT functions by op id; NULL for an op that the backend lacks. */
 	const ps_op_fn *ops;

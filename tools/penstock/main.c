@@ -18,6 +18,7 @@ static const subcommand subcommands[] = {
         {"verify", cmd_verify, "check a device's results against another's, op by op", &verify_table},
         {"trace", cmd_trace, "sum up and draw one step of a run", &trace_table},
         {"devices", cmd_devices, "list the devices that are here, and what did not load", &devices_table},
+        {"tune", cmd_tune, "search for what makes a device's products fast, and keep it", &tune_table},
         {"data", ps_cmd_data, "fetch a corpus, or look at one", NULL},
 };
 
