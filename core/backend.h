@@ -30,6 +30,14 @@ int ps__op_dropout_offset(ps_op op);
  */
 size_t ps__list_find(const ps_list *list, uint64_t value);
 
+/* The arguments of entry `index`, as they were recorded. */
+const void *ps__list_arguments(const ps_list *list, size_t index);
+/*
+ * From now on each submission notes when its queue comes to each op and to the end: count + 1 times, which are good
+ * once the submission is done and until the next. NULL: no more of that.
+ */
+void ps__list_mark(ps_list *list, int64_t *marks);
+
 /*
  * Is the tensor sound in itself (dtype, rank, dims and strides in range, aligned, within its buffer)? False otherwise;
  * a tensor may be empty. No value of the fields makes it overflow.

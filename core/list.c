@@ -18,6 +18,7 @@ struct ps_list {
 	unsigned char *arguments;
 	size_t used, room;
 	const char *scope;
+	int64_t *marks; /* [count + 1], or NULL: see ps__list_mark */
 };
 
 ps_status ps_list_create(ps_list **out, ps_queue *queue)
@@ -87,6 +88,8 @@ ps_status ps_list_submit(ps_list *list, uint32_t step)
 	for (size_t i = 0; i < list->count; i++) {
 		ps_op op = list->entries[i].op;
 		unsigned char *arguments = list->arguments + list->entries[i].at;
+		if (list->marks)
+			PS_TRY(ps_queue_timestamp(list->queue, &list->marks[i]));
 		int offset = ps__op_dropout_offset(op);
 		if (offset >= 0)
 			((ps_dropout *)(void *)(arguments + offset))->place.step = step;
@@ -94,7 +97,17 @@ ps_status ps_list_submit(ps_list *list, uint32_t step)
 		list->entries[i].end = status == PS_OK ? list->queue->timeline.submitted : UINT64_MAX;
 		PS_TRY(status);
 	}
-	return PS_OK;
+	return list->marks ? ps_queue_timestamp(list->queue, &list->marks[list->count]) : PS_OK;
+}
+
+const void *ps__list_arguments(const ps_list *list, size_t index)
+{
+	return list->arguments + list->entries[index].at;
+}
+
+void ps__list_mark(ps_list *list, int64_t *marks)
+{
+	list->marks = marks;
 }
 
 size_t ps__list_find(const ps_list *list, uint64_t value)
