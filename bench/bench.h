@@ -36,6 +36,7 @@ struct bench_step {
 	ps_pipeline *pipeline;     /* with its start weights */
 	const ps_batches *batches; /* NULL: one batch of random tokens */
 	int64_t rows, time, vocabulary;
+	bool brief; /* whole steps alone */
 };
 
 /*

@@ -111,7 +111,8 @@ static ps_status report_step(struct bench_report *report, struct steps *s, struc
 		return PS_OK;
 	PS_TRY(bench_report_add(&row, report, "step", "whole step", BENCH_SECONDS, step));
 	row->figures[BENCH_TOKENS_S] = (double)(s->what->rows * s->what->time) / step.median;
-	row->figures[BENCH_GFLOP_S] = s->products.flops / step.median * 1e-9;
+	if (s->products.flops > 0)
+		row->figures[BENCH_GFLOP_S] = s->products.flops / step.median * 1e-9;
 	if (products.count > 0)
 		row->figures[BENCH_FLOOR_SHARE] = products.median / step.median;
 	PS_TRY(add_part(report, "step", "forward and backward", &s->training, step.median, &row));
@@ -209,6 +210,8 @@ static ps_status prepare(struct steps *s)
 			               (long long)what->rows, (long long)what->time);
 	}
 	PS_TRY(ps_sgd_create(&s->sgd, what->pipeline));
+	if (what->brief)
+		return PS_OK;
 	PS_TRY(bench_products_init(&s->products, what->pipeline));
 	return bench_profile_init(&s->profile, what->pipeline);
 }
@@ -222,7 +225,7 @@ static ps_status measure(struct bench_report *report, struct steps *s, struct be
 		bench_report_device(report, ps_device_get_info(info.device));
 	}
 	PS_TRY(prepare(s));
-	PS_TRY(bench_measure(cases, CASES, run, &report->interrupted));
+	PS_TRY(bench_measure(cases, s->what->brief ? 1 : CASES, run, &report->interrupted));
 	PS_TRY(report_step(report, s, cases));
 	PS_TRY(report_profile(report, s, &cases[PROFILE]));
 	return report_rest(report, s);

@@ -117,7 +117,8 @@ int64_t ps__process_begin(void)
 		return 0;
 	const char *end = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
 	fclose(file);
-	/* proc(5): field 22, in ticks since the system's start. The name in field 2 may hold brackets, what follows not. */
+	/* proc(5): field 22, in ticks since the system's start. The name in field 2 may hold brackets, what follows
+	 * not. */
 	for (int field = 3; end && field <= 22; field++)
 		end = strchr(end + 1, ' ');
 	if (!end || frequency < 1)

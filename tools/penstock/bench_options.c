@@ -46,6 +46,10 @@ static const char *const gemm_shared[] = {"preset", "emsize", "nhid", "batch-siz
 
 static const option_row step_rows[] = {
         MEASURING,
+        {.name = "brief",
+         .argument = "",
+         .offset = FIELD(brief),
+         .help = "Whole steps alone, not what they are made of"},
         TEXT("data", run.data, "DIR|sample", "Text in place of random tokens"),
         VOCABULARY,
         SHARED,

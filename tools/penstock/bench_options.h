@@ -11,6 +11,7 @@ typedef struct bench_options {
 	const char *device, *devices; /* ops and gemm; link */
 	const char *report;           /* show */
 	int64_t ranks;                /* simulate */
+	bool brief;                   /* step */
 	bool sized;                   /* a preset or a size was given */
 } bench_options;
 

@@ -84,7 +84,8 @@ static ps_status run_step(struct bench_report *report, const bench_options *opti
 	const run_options *o = &options->run;
 	struct setup setup = {0};
 	ps_batches batches;
-	struct bench_step step = {.rows = o->batch_size, .time = o->bptt, .vocabulary = o->vocabulary};
+	struct bench_step step = {
+	        .rows = o->batch_size, .time = o->bptt, .vocabulary = o->vocabulary, .brief = options->brief};
 	ps_status status = setup_init(&setup, o, false);
 	if (status == PS_OK && setup.corpus != NULL) {
 		size_t count;
