@@ -11,11 +11,28 @@ enum { OPTION_CODE = 256, CONFIG_BYTES_MAX = 1 << 20 };
 
 static const option_row *find_row(const option_table *table, const char *name)
 {
-	for (int i = 0; i < table->count; i++) {
-		if (table->rows[i].name != NULL && strcmp(table->rows[i].name, name) == 0)
-			return &table->rows[i];
+	const option_row *row;
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
+		if (row->name != NULL && strcmp(row->name, name) == 0)
+			return row;
 	}
 	return NULL;
+}
+
+const option_row *options_row(const option_table *table, int index)
+{
+	if (index < table->count)
+		return &table->rows[index];
+	const char *name = table->shared_names != NULL ? table->shared_names[index - table->count] : NULL;
+	return name != NULL ? find_row(table->shared, name) : NULL;
+}
+
+static int count_rows(const option_table *table)
+{
+	int count = 0;
+	while (options_row(table, count) != NULL)
+		count++;
+	return count;
 }
 
 static ps_status add(option_settings *settings, option_setting setting)
@@ -35,13 +52,14 @@ static ps_status add(option_settings *settings, option_setting setting)
 /* Fails with the nearest name that there is; `where` is "" or "FILE:LINE: ". */
 static ps_status fail_unknown(const option_table *table, const char *where, const char *dashes, const char *name)
 {
-	const char **names = calloc((size_t)table->count + 2, sizeof *names);
+	const char **names = calloc((size_t)count_rows(table) + 2, sizeof *names);
 	if (names == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for options");
+	const option_row *row;
 	int n = 0;
-	for (int i = 0; i < table->count; i++) {
-		if (table->rows[i].name != NULL)
-			names[n++] = table->rows[i].name;
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
+		if (row->name != NULL)
+			names[n++] = row->name;
 	}
 	names[n] = "help";
 	const char *nearest = options_nearest(name, names);
@@ -72,12 +90,12 @@ static ps_status fail_getopt(const option_table *table, char **argv, int at, int
 
 static ps_status read_arguments(option_settings *out, const option_table *table, int argc, char **argv)
 {
-	struct option *longs = calloc((size_t)table->count + 2, sizeof *longs);
+	struct option *longs = calloc((size_t)count_rows(table) + 2, sizeof *longs);
 	if (longs == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for options");
+	const option_row *row;
 	int n = 0;
-	for (int i = 0; i < table->count; i++) {
-		const option_row *row = &table->rows[i];
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
 		if (row->name == NULL)
 			continue;
 		longs[n++] = (struct option){row->name, row->kind == OPTION_FLAG ? no_argument : required_argument,
@@ -91,7 +109,7 @@ static ps_status read_arguments(option_settings *out, const option_table *table,
 		if (code == 'h')
 			out->help = true;
 		else if (code >= OPTION_CODE)
-			status = add(out, (option_setting){.row = &table->rows[code - OPTION_CODE],
+			status = add(out, (option_setting){.row = options_row(table, code - OPTION_CODE),
 			                                   .value = optarg != NULL ? optarg : "1"});
 		else
 			status = fail_getopt(table, argv, optind - 1, code);

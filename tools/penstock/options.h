@@ -43,7 +43,14 @@ typedef struct option_table {
 	const option_row *rows;
 	int count;
 	const void *defaults; /* a filled struct, for --help */
+	/* Rows of another table, by name up to a NULL, that follow the own ones; that table's struct begins this one's.
+	 */
+	const struct option_table *shared;
+	const char *const *shared_names;
 } option_table;
+
+/* Row `index`, the own ones first; NULL past the last. */
+const option_row *options_row(const option_table *table, int index);
 
 /* One value as it was given. */
 typedef struct option_setting {

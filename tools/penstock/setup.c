@@ -128,7 +128,7 @@ static ps_status check_corpus(const struct setup *setup, const run_options *opti
 		bool training = s == PS_SPLIT_TRAIN;
 		const int32_t *tokens = ps_corpus_tokens(setup->corpus, (ps_split)s, &count);
 		int64_t rows = training ? options->batch_size : options->eval_batch_size;
-		if (ps_batches_init(&batches, tokens, count, rows, options->bptt) != PS_OK)
+		if (rows > 0 && ps_batches_init(&batches, tokens, count, rows, options->bptt) != PS_OK)
 			return ps_fail(PS_EFORMAT,
 			               "--data %s: the %s split has %zu tokens, too few for %" PRId64
 			               " rows of two; give more text or a smaller --%sbatch-size",
@@ -190,9 +190,12 @@ ps_status setup_init(struct setup *out, const run_options *options, bool evaluat
 	PS_TRY(stages_parse(&out->stages, &out->stage_count, options->stages));
 	if (options->shadow != NULL)
 		PS_TRY(shadow_parse(&out->shadow, &out->shadow_count, options->shadow, out->stage_count));
-	PS_TRY(ps_corpus_open(&out->corpus, options->data, NULL));
-	PS_TRY(check_corpus(out, options, evaluate_only));
-	const ps_transformer_config model = {.vocabulary = ps_corpus_vocabulary(out->corpus),
+	if (options->data != NULL) {
+		PS_TRY(ps_corpus_open(&out->corpus, options->data, NULL));
+		PS_TRY(check_corpus(out, options, evaluate_only));
+	}
+	const ps_transformer_config model = {.vocabulary = out->corpus != NULL ? ps_corpus_vocabulary(out->corpus)
+	                                                                       : options->vocabulary,
 	                                     .emsize = options->emsize,
 	                                     .nhead = (int)options->nhead,
 	                                     .nhid = options->nhid,
