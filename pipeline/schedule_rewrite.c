@@ -87,7 +87,7 @@ static ps_status grouping_init(grouping *groups, const ps_schedule *schedule, in
 	*groups = (grouping){.group = group, .groups_a_stage = m / group + (m % group != 0)};
 	size_t a_stage = (size_t)groups->groups_a_stage;
 	if (a_stage <= SIZE_MAX / sizeof *groups->missing / stages)
-		groups->missing = malloc(stages * a_stage * sizeof *groups->missing);
+		groups->missing = calloc(stages * a_stage, sizeof *groups->missing);
 	groups->next = calloc(stages, sizeof *groups->next);
 	if (!groups->missing || !groups->next)
 		return ps_fail(PS_ENOMEM, "no memory to group the weight gradients of %d stages", schedule->stages);
