@@ -38,7 +38,7 @@ static void advance(struct walk *walk)
 	}
 }
 
-static double value(const void *from, ps_dtype dtype, int64_t place)
+double ps__element(const void *from, ps_dtype dtype, int64_t place)
 {
 	const unsigned char *at = (const unsigned char *)from + (size_t)place * ps_dtype_bytes(dtype);
 	double number;
@@ -57,7 +57,7 @@ static double root_mean_square(ps_tensor as, const void *values)
 	double sum = 0;
 	int64_t finite = 0;
 	for (struct walk walk = begin(&as); walk.index < walk.count; advance(&walk)) {
-		double number = value(values, as.dtype, walk.place);
+		double number = ps__element(values, as.dtype, walk.place);
 		if (isfinite(number) && fabs(number) < 1e150) {
 			sum += number * number;
 			finite++;
@@ -108,7 +108,7 @@ ps__difference ps__compare(ps_tensor as, const void *got, const void *want, cons
 	struct measure measure = measure_of(as, want, tolerance);
 	ps__difference out = {.dtype = as.dtype, .rank = as.rank, .worst = -1};
 	for (struct walk walk = begin(&as); walk.index < walk.count; advance(&walk)) {
-		double is = value(got, as.dtype, walk.place), should = value(want, as.dtype, walk.place), ulps;
+		double is = ps__element(got, as.dtype, walk.place), should = ps__element(want, as.dtype, walk.place), ulps;
 		double share = share_of(&measure, is, should, &ulps);
 		if (measure.zeros && (is == 0) != (should == 0)) {
 			out.misplaced++;

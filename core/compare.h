@@ -20,6 +20,9 @@ typedef struct ps__tolerance {
 /* For sums of `count` products of ordinary values, in any order. */
 ps__tolerance ps__tolerance_of_sum(int64_t count);
 
+/* The value of an element of a tensor's copy in host memory, `place` elements from its first. */
+double ps__element(const void *from, ps_dtype dtype, int64_t place);
+
 /* Where two tensors differ, and by how much at most. */
 typedef struct ps__difference {
 	ps_dtype dtype;

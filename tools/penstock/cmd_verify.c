@@ -12,6 +12,7 @@ typedef struct verify_options {
 	uint64_t seed;
 	int64_t elements;
 	bool json, markdown;
+	int mode;
 } verify_options;
 
 static const struct mode {
@@ -27,6 +28,9 @@ static const struct mode {
 /* The names of `modes` in their order, and after them the word for all that check something. */
 #define MODE_WORDS "ops|grad|layers|support|all"
 enum { MODES = sizeof modes / sizeof *modes };
+
+static const option_row mode_row = {
+        .name = "mode", .kind = OPTION_CHOICE, .argument = MODE_WORDS, .offset = offsetof(verify_options, mode)};
 
 static const option_row rows[] = {
         {.name = "device",
@@ -61,11 +65,10 @@ static const option_row rows[] = {
          .help = "Write a Markdown table with a column for each device and dtype"},
 };
 
-static const verify_options defaults = {.against = "ref", .seed = 1};
+static const verify_options defaults = {.against = "ref", .seed = 1, .mode = MODES};
 
 const option_table verify_table = {
         .command = "verify",
-        .modes = MODE_WORDS,
         .usage = "[" MODE_WORDS "] [OPTION]…",
         .text = "Checks the results of devices against those of the reference, or of any other device:\n"
                 "  ops      every op on the shapes of models and on odd ones, with special values and views\n"
@@ -79,6 +82,7 @@ const option_table verify_table = {
                     "  penstock verify ops --device opencl:0\n"
                     "  penstock verify --device cuda:0 --against cpu\n"
                     "  penstock verify ops --device opencl:0 --elements 1000   small tensors, for a simulator\n",
+        .operand = &mode_row,
         .rows = rows,
         .count = sizeof rows / sizeof *rows,
         .defaults = &defaults,
@@ -145,11 +149,10 @@ static ps_status conclude(const verify_options *options, const struct verify_rep
 	return PS_OK;
 }
 
-/* `given` is -1 or MODES for all modes. */
-static ps_status check(const verify_options *options, int given, const ps_verify_config *config,
-                       struct verify_report *report)
+static ps_status check(const verify_options *options, const ps_verify_config *config, struct verify_report *report)
 {
-	bool all = given < 0 || given == MODES;
+	int given = options->mode;
+	bool all = given == MODES;
 	for (int i = 0; i < MODES; i++) {
 		if (all ? modes[i].support : i != given)
 			continue;
@@ -166,7 +169,7 @@ static ps_status check(const verify_options *options, int given, const ps_verify
 	return !all && modes[given].support ? PS_OK : conclude(options, report);
 }
 
-static ps_status run(const verify_options *options, int mode)
+static ps_status run(const verify_options *options)
 {
 	char *here = NULL, **names = NULL;
 	int count = 0;
@@ -185,7 +188,7 @@ static ps_status run(const verify_options *options, int mode)
 		                           .elements = options->elements,
 		                           .report = verify_report_add,
 		                           .payload = &report};
-		status = check(options, mode, &config, &report);
+		status = check(options, &config, &report);
 	}
 	stages_free(names, count);
 	free(here);
@@ -201,7 +204,7 @@ int cmd_verify(int argc, char **argv)
 		verify_options options = defaults;
 		ps_status status = options_apply(&settings, &options);
 		if (status == PS_OK)
-			status = run(&options, settings.mode);
+			status = run(&options);
 		if (status != PS_OK)
 			exit_status = command_fail("verify", status);
 	}
