@@ -87,6 +87,15 @@ static const struct bad {
         {"train --balance 2,2, --stages ref,ref", "give the units of each stage as in 7,7"},
         {"train --balance evenly --stages ref,ref", "give the units of each stage as in 7,7"},
 
+        {"train --shadow 2 --stages ref,ref", "--shadow 2: there is no stage 2; --stages has 0 to 1"},
+        {"train --shadow first", "--shadow first: give stages as in 1, or 0:every=10,1, or all:every=100"},
+        {"train --shadow 0, --stages ref,ref", "give stages as in"},
+        {"train --shadow 0:every=0", "every= takes a whole number of steps from 1"},
+        {"train --shadow 0:every=99999999999999999999", "every= takes a whole number"},
+        {"train --shadow 0:each=2", "give stages as in"},
+        {"train --shadow 0,all --stages ref,ref", "stage 0 comes twice"},
+        {"train --shadow ''", "--shadow: is empty"},
+
         {"train --data no-such-folder", "no-such-folder"},
         {"train --data short", "wiki.train.tokens"},
         {"train --data empty", "empty"},

@@ -1,6 +1,7 @@
 /*
- * A backend module for tests of `penstock verify`: the reference, but one element of the sums that
- * dropout_add_layernorm_fwd leaves is wrong, and only in a large tensor.
+ * Backend modules for tests of `penstock verify` and of shadow checks: the reference, but one element of the sums that
+ * dropout_add_layernorm_fwd leaves is wrong. The build says how the module is called, which element it is and how large
+ * a tensor has to be.
  */
 #include <penstock/backend.h>
 
@@ -8,18 +9,16 @@
 
 extern const ps_backend ps__ref_backend;
 
-enum { LARGE = 100000, WRONG_ELEMENT = 77777 };
-
 static ps_status open_broken(ps_device *device, const char *spec)
 {
 	PS_TRY(ps__ref_backend.device_open(device, spec));
-	snprintf(device->info.name, sizeof device->info.name, "broken");
+	snprintf(device->info.name, sizeof device->info.name, BROKEN_NAME);
 	return PS_OK;
 }
 
 static ps_status enumerate_broken(ps_device_visit visit, void *payload)
 {
-	ps_device_info info = {.name = "broken", .description = "the reference with a fault"};
+	ps_device_info info = {.name = BROKEN_NAME, .description = "the reference with a fault"};
 	return visit(payload, &info);
 }
 
@@ -45,7 +44,7 @@ const ps_backend *ps_backend_entry(void)
 	for (int op = 0; op < PS_OP_COUNT; op++)
 		ops[op] = ps__ref_backend.ops[op];
 	ops[PS_OP_dropout_add_layernorm_fwd] = broken_op;
-	table.name = "broken";
+	table.name = BROKEN_NAME;
 	table.enumerate = enumerate_broken;
 	table.device_open = open_broken;
 	table.ops = ops;
