@@ -47,8 +47,14 @@ ps_tensor ps__gradient_constant(struct gradient *g, int64_t count, double value)
 	ps_tensor tensor = {0};
 	if (g->status == PS_OK)
 		note(g, ps__side_tensor(&g->side, &tensor, g->side.dtype, 1, &count));
+	double *values = g->status == PS_OK ? malloc((size_t)count * sizeof *values) : NULL;
+	if (g->status == PS_OK && !values)
+		note(g, ps_fail(PS_ENOMEM, "no host memory for a vector"));
+	for (int64_t i = 0; values && i < count; i++)
+		values[i] = value;
 	if (g->status == PS_OK)
-		note(g, ps__side_random(&g->side, tensor, 0, value, value));
+		note(g, ps__side_set(&g->side, tensor, values));
+	free(values);
 	return tensor;
 }
 
@@ -197,18 +203,28 @@ static void run_case(const ps_verify_config *config, struct outcome *outcome, co
 			}
 }
 
+static size_t results_of(const struct gradient_case *cases, size_t count)
+{
+	size_t results = 0;
+	for (size_t i = 0; i < count; i++)
+		results += (size_t)cases[i].sites * (cases[i].masks ? 4 : 2);
+	return results;
+}
+
 ps_status ps_verify_gradients(const ps_verify_config *config)
 {
-	size_t count;
-	const struct gradient_case *cases = ps__gradient_cases(&count);
+	size_t op_count, layer_count;
+	const struct gradient_case *ops = ps__gradient_op_cases(&op_count);
+	const struct gradient_case *layers = ps__gradient_layer_cases(&layer_count);
 	struct outcome outcome = {0};
 	ps_queue **queues;
 	PS_TRY(ps__queues_open(&queues, config));
-	for (size_t i = 0; i < count; i++)
-		outcome.result.total +=
-		        (size_t)cases[i].sites * (cases[i].masks ? 4 : 2) * (size_t)config->device_count;
-	for (size_t i = 0; i < count; i++)
-		run_case(config, &outcome, &cases[i], queues);
+	outcome.result.total =
+	        (results_of(ops, op_count) + results_of(layers, layer_count)) * (size_t)config->device_count;
+	for (size_t i = 0; i < op_count; i++)
+		run_case(config, &outcome, &ops[i], queues);
+	for (size_t i = 0; i < layer_count; i++)
+		run_case(config, &outcome, &layers[i], queues);
 	ps__queues_close(queues, config);
 	return PS_OK;
 }

@@ -81,7 +81,8 @@ struct gradient_case {
 	bool masks; /* and with each through both masks */
 };
 
-/* The cases of the ops; *count of them. */
-const struct gradient_case *ps__gradient_cases(size_t *count);
+/* The cases of the ops and of the layers; *count of them. */
+const struct gradient_case *ps__gradient_op_cases(size_t *count);
+const struct gradient_case *ps__gradient_layer_cases(size_t *count);
 
 #endif

@@ -127,7 +127,7 @@ static const struct gradient_case cases[] = {
         {"cross_entropy", cross_entropy, 1, false},
 };
 
-const struct gradient_case *ps__gradient_cases(size_t *count)
+const struct gradient_case *ps__gradient_op_cases(size_t *count)
 {
 	*count = sizeof cases / sizeof *cases;
 	return cases;

@@ -108,10 +108,14 @@ static ps_status devices_here(char **out)
 static ps_status print_json(const verify_options *options, const struct verify_report *report)
 {
 	json_t *results = verify_json(report);
+	/* A JSON integer of this library is signed. */
+	char digits[24];
+	snprintf(digits, sizeof digits, "%" PRIu64, options->seed);
+	json_t *seed = options->seed <= INT64_MAX ? json_integer((json_int_t)options->seed) : json_string(digits);
 	json_t *object = results == NULL ? NULL
-	                                 : json_pack("{s:s, s:I, s:i, s:i, s:o}", "against", options->against, "seed",
-	                                             (json_int_t)options->seed, "rows", verify_report_rows(report),
-	                                             "differing", verify_report_differing(report), "results", results);
+	                                 : json_pack("{s:s, s:o, s:i, s:i, s:o}", "against", options->against, "seed",
+	                                             seed, "rows", verify_report_rows(report), "differing",
+	                                             verify_report_differing(report), "results", results);
 	char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
 	json_decref(object);
 	if (text == NULL)
@@ -168,6 +172,8 @@ static ps_status run(const verify_options *options, int mode)
 	int count = 0;
 	struct verify_report report;
 	verify_report_init(&report);
+	if (options->json && options->markdown)
+		return ps_fail(PS_EINVAL, "give one of --json and --markdown");
 	ps_status status = options->device == NULL ? devices_here(&here) : PS_OK;
 	if (status == PS_OK)
 		status = devices_parse(&names, &count, "device", here != NULL ? here : options->device);
