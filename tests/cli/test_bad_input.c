@@ -96,6 +96,10 @@ static const struct bad {
         {"train --balance 2,2, --stages ref,ref", "give the units of each stage as in 7,7"},
         {"train --balance evenly --stages ref,ref", "give the units of each stage as in 7,7"},
 
+        {"verify step --preset large", "--preset: there is no 'large'"},
+        {"verify step --nhead 5", "--nhead 5 does not divide --emsize 64"},
+        {"verify step --emsize 63 --nhead 3", "even"},
+        {"verify step --batch-size 0", "--batch-size: '0' is wrong"},
         {"train --shadow 2 --stages ref,ref", "--shadow 2: there is no stage 2; --stages has 0 to 1"},
         {"train --shadow first", "--shadow first: give stages as in 1, or 0:every=10,1, or all:every=100"},
         {"train --shadow 0, --stages ref,ref", "give stages as in"},

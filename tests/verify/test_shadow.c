@@ -1,4 +1,7 @@
-/* `penstock train --shadow` from outside: a good run, one with a broken backend, and what it says and logs. */
+/*
+ * `penstock train --shadow` and `penstock verify step` from outside: good runs, those with a broken backend, and what
+ * is said and logged.
+ */
 #include "cli/program.h"
 #include "support/check.h"
 
@@ -135,6 +138,58 @@ START_TEST(opencl)
 }
 END_TEST
 
+#define STEP "verify step --emsize 8 --nhead 2 --nhid 8 --nlayers 1 --batch-size 4 --bptt 5 --vocabulary 20 --chunks 2 "
+
+START_TEST(good_step)
+{
+	static const char *const subjects[] = {"embedding_fwd ",
+	                                       "gemm ",
+	                                       "attention_fwd ",
+	                                       "cross_entropy ",
+	                                       "attention_bwd ",
+	                                       "column_sum ",
+	                                       "embedding_bwd_weight ",
+	                                       "sum_squares ",
+	                                       "clip_scale ",
+	                                       "sgd ",
+	                                       "loss ",
+	                                       "gradient norm ",
+	                                       "updated parameters "};
+	program_run(&run, STEP "--device cpu,ref");
+	ck_assert_msg(run.status == 0, "%d: %s", run.status, run.error);
+	CONTAINS(run.out, "step of cpu against ref\n");
+	CONTAINS(run.out, "step of ref against ref\n");
+	CONTAINS(run.out, " rows, no difference\n");
+	CONTAINS(run.out, "1 not run in fp64; step: stage 0 on cpu, F0: layer encoder: cpu cannot run");
+	for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++)
+		CONTAINS(run.out, subjects[i]);
+	ck_assert_str_eq(run.error, "");
+}
+END_TEST
+
+START_TEST(broken_step)
+{
+	program_run(&run, STEP "--device spoilt");
+	ck_assert_msg(run.status == 1, "%d: %s", run.status, run.error);
+	CONTAINS(run.out, "dropout_add_layernorm_fwd fp32 on spoilt, row 5 of F0 of layers.0: sum: 1 of 80 elements "
+	                  "differ; worst [0, 1, 5] is ");
+	CONTAINS(run.error,
+	         " rows differ from ref, the first of them dropout_add_layernorm_fwd fp32 on spoilt, row 5 of "
+	         "F0 of layers.0; --seed 1 repeats them\n");
+	/* Nothing else differs: each op was judged from the inputs that it had. */
+	const char *first = strstr(run.out, "DIFFERS");
+	ck_assert_ptr_nonnull(first);
+	ck_assert_ptr_null(strstr(first + 1, "DIFFERS"));
+	/* Against the broken device, a good one differs just so. */
+	program_run(&run, STEP "--device cpu --against spoilt --json");
+	ck_assert_msg(run.status == 1, "%d: %s", run.status, run.error);
+	json_t *object = json_loads(run.out, 0, NULL);
+	ck_assert_ptr_nonnull(object);
+	ck_assert_double_gt(number_of(object, "differing"), 0);
+	json_decref(object);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("shadow");
@@ -144,6 +199,8 @@ int main(void)
 	tcase_add_loop_test(cases, unchecked_stage, 0, 2);
 	tcase_add_test(cases, good_run);
 	tcase_add_test(cases, opencl);
+	tcase_add_test(cases, good_step);
+	tcase_add_test(cases, broken_step);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }

@@ -176,13 +176,20 @@ static void print(const verify_options *options, const struct mode *mode, const 
 		verify_print_mode(report, mode->name, options->against, stdout);
 }
 
-/* PS_EDEVICE when something differs. */
+/* PS_EDIVERGED when something differs: the message names the first, which of a step is the op at fault. */
 static ps_status conclude(const verify_options *options, const struct verify_report *report)
 {
 	int differing = verify_report_differing(report), all = verify_report_rows(report);
-	if (differing > 0)
-		return ps_fail(PS_EDEVICE, "%d of %d rows differ from %s; --seed %" PRIu64 " repeats them", differing,
-		               all, options->against, options->seed);
+	if (differing > 0) {
+		const struct verify_difference *first = &report->differences[0];
+		const struct verify_line *line = &report->lines[first->line];
+		return ps_fail(
+		        PS_EDIVERGED,
+		        "%d of %d rows differ from %s, the first of them %s %s on %s, row %zu%s%s; --seed %" PRIu64
+		        " repeats them",
+		        differing, all, options->against, line->subject, ps_dtype_name(line->dtype), line->device,
+		        first->row, first->part[0] != '\0' ? " of " : "", first->part, options->seed);
+	}
 	if (!options->json && !options->markdown)
 		printf("%d rows, no difference\n", all);
 	return PS_OK;
