@@ -7,9 +7,9 @@
  *                        for F64, for F32 on the device that it is checked against
  *   ps_verify_layers     every kind of layer, alone: F, B and W against the other device; W long after B against BW,
  *                        and R against F, both bit for bit
- *   ps_verify_step       a whole training step of a small Transformer, forward, backward, clipping and update: every op of
- *                        it from identical inputs, in the order in which they ran, and then loss, gradient norm and
- *                        updated parameters against the same step on the other device
+ *   ps_verify_step       a training step of a small Transformer, forward, backward, clipping and update: every op of
+ *                        it from identical inputs, in the order in which they ran; then loss, gradient norm and
+ *                        updated parameters against those of the same step on the other device
  *   ps_verify_support    whether a device would take the ops on these, by its own answer: nothing is run. SAME: it
  *                        would; SKIPPED: it would not
  *
@@ -65,10 +65,10 @@ typedef struct ps_verify_model {
 typedef struct ps_verify_config {
 	const char *const *devices; /* names, as ps_device_open takes them */
 	int device_count;
-	const char *against; /* NULL: "ref" */
-	uint64_t seed;       /* of all values */
+	const char *against;          /* NULL: "ref" */
+	uint64_t seed;                /* of all values */
 	const ps_verify_model *model; /* of ps_verify_step; NULL: two layers of 64 */
-	int64_t elements;    /* rows with a larger tensor are skipped; 0: none is */
+	int64_t elements;             /* rows with a larger tensor are skipped; 0: none is */
 	void (*report)(void *payload, const ps_verify_result *result);
 	void *payload;
 } ps_verify_config;
