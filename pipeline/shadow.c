@@ -207,9 +207,12 @@ void ps__shadow_rest(ps_pipeline *pipeline)
 
 void ps__shadow_settle(ps_pipeline *pipeline)
 {
-	pthread_mutex_lock(&pipeline->shadow->mutex);
-	drain(pipeline->shadow);
-	pthread_mutex_unlock(&pipeline->shadow->mutex);
+	struct ps__shadow *shadow = pipeline->shadow;
+	pthread_mutex_lock(&shadow->mutex);
+	shadow->let_go = true;
+	drain(shadow);
+	shadow->let_go = false;
+	pthread_mutex_unlock(&shadow->mutex);
 	ps__shadow_rest(pipeline);
 }
 
@@ -223,6 +226,8 @@ ps_status ps_pipeline_shadow_finish(ps_pipeline *pipeline)
 	struct ps__shadow *shadow = pipeline->shadow;
 	if (!shadow)
 		return PS_OK;
+	if (pipeline->stalled)
+		return ps_fail(PS_ESTALL, "the pipeline has stalled, and its checks cannot come to an end");
 	pthread_mutex_lock(&shadow->mutex);
 	drain(shadow);
 	ps_status status = verdict(shadow, true);
