@@ -140,8 +140,8 @@ static ps_status enqueue_update(ps_sgd *sgd, double lr, double max_norm)
 	}
 	for (int i = 0; i < sgd->count; i++) {
 		rank_state *rank = &sgd->ranks[sgd->rank_of[i]];
-		PS_TRY(ps_update(sgd->pipeline, i, sgd, .w = sgd->parameters[i].value,
-		                 .g = sgd->parameters[i].gradient, .scale = rank->scale, .lr = lr));
+		PS_TRY(ps_update(sgd->pipeline, i, sgd, .w = sgd->parameters[i].value, .g = sgd->parameters[i].gradient,
+		                 .scale = rank->scale, .lr = lr));
 	}
 	return PS_OK;
 }

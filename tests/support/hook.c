@@ -59,7 +59,7 @@ static pthread_mutex_t states_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct hook_state *states;
 static _Thread_local struct hook_state *opening;
 static _Thread_local const struct hook_rule *spoiling; /* the op that is being enqueued */
-static _Thread_local bool inside; /* a call of the hook's own, to be let through */
+static _Thread_local bool inside;                      /* a call of the hook's own, to be let through */
 
 static struct hook_state *state_of(const ps_device *device)
 {
