@@ -18,9 +18,9 @@
 #include <time.h>
 
 /* Shares of the time, from the beginning, at which the phases end. */
-#define FORMS_END 0.1
-#define OWN_END 0.6
-#define CLBLAST_END 0.9
+#define FORMS_END 0.08
+#define OWN_END 0.45
+#define CLBLAST_END 0.8
 
 struct search {
 	struct cl_queue *q;
