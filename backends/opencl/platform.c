@@ -70,8 +70,9 @@ static void describe(struct cl_device *d)
 	d->serial = strstr(d->platform_name, "Oclgrind") != NULL;
 	d->vector[0] = vector_of(d->id, CL_DEVICE_PREFERRED_VECTOR_WIDTH_FLOAT);
 	d->vector[1] = vector_of(d->id, CL_DEVICE_PREFERRED_VECTOR_WIDTH_DOUBLE);
+	d->span = d->cpu ? 4 : 1;
 	d->group_limit = group_of(d->id, 1 << 16);
-	d->group = group_of(d->id, d->cpu ? 4 : 128);
+	d->group = group_of(d->id, d->serial ? 4 : d->cpu ? 1 : 128);
 }
 
 /* Why a device cannot be used, or NULL. */
