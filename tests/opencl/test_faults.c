@@ -318,7 +318,7 @@ START_TEST(too_large)
 		                                   .time = i ? 10 : 1};
 		check_fails(ps_pipeline_create(&pipeline, &config), PS_ETOOBIG);
 		check_message("0.25");
-		check_message(i ? "a tensor of 0.298 GiB on opencl:0 is over"
+		check_message(i ? "a tensor of 1.490 GiB on opencl:0 is over the device's limit of 0.250 GiB"
 		                : "take 0.30 GiB, and a buffer on opencl:0");
 		ps_model_finish(&model);
 	}
