@@ -38,10 +38,8 @@ static void try_file(const char *path, char *text, size_t bytes)
 	if (!named)
 		return;
 	library[strcspn(library, "\n")] = '\0';
-	void *handle = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
-	if (handle)
-		dlclose(handle); /* the loader holds what works */
-	else
+	/* Never closed: a driver need not survive being loaded a second time. */
+	if (!dlopen(library, RTLD_LAZY | RTLD_LOCAL))
 		ps__cl_note(text, bytes, "%s: %s", path, dlerror());
 }
 

@@ -10,8 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const placements[] = {"opencl:0 cpu", "cpu:0 opencl:0 ref", "opencl:0 opencl:1",
-                                         "opencl:1 cpu opencl:0 opencl:1"};
+static const char *const placements[] = {"opencl:0 cpu", "cpu:0 opencl:0 ref", "opencl:0 opencl:1"};
 enum { PLACEMENTS = sizeof placements / sizeof *placements, STEPS = 2 };
 
 static bool is_here(const char *placement)

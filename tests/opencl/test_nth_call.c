@@ -187,12 +187,11 @@ END_TEST
 /* The first calls of a process, each time in one that has asked OpenCL nothing. */
 START_TEST(first_calls)
 {
-	const struct row *row = &rows[_i / FIRST];
+	const struct row *row = &rows[_i < FIRST ? 0 : 3]; /* once, and for ever */
 	double loss = 0, again = 0;
 	failing_start((uint64_t)(_i % FIRST) + 1, row->code, row->for_ever);
 	ps_status status = all(&loss);
-	const char *function = failing_function();
-	ck_assert_ptr_nonnull(function);
+	ck_assert_ptr_nonnull(failing_function());
 	judge(row, (uint64_t)(_i % FIRST) + 1, status, loss, loss);
 	/* What failed once is tried again. */
 	check_ok(all(&again));
@@ -213,7 +212,7 @@ int main(void)
 {
 	read_stages();
 	Suite *suite = suite_create("opencl calls that fail");
-	add_case(suite, "first", first_calls, FIRST * KINDS);
+	add_case(suite, "first", first_calls, 2 * FIRST);
 	add_case(suite, "life", whole_life, KINDS);
 	add_case(suite, "steps", steps, KINDS);
 	return check_run(suite);
