@@ -99,6 +99,11 @@ ps_status ps__cl_fail(const char *where, const char *what, cl_int error);
  */
 ps_status ps__cl_call(const struct cl_device *device, ps_status (*function)(void *argument), void *argument);
 
+/* vendors.c: appends a remark to a text, after "; " where it is not the first. */
+void ps__cl_note(char *text, size_t bytes, const char *format, ...) PS_PRINTF(3, 4);
+/* Appends why the loader's vendors are not there whose libraries cannot be opened. */
+void ps__cl_note_vendors(char *text, size_t bytes);
+
 /* platform.c: the devices here, in a fixed order; made once. PS_ENODEV with the reason when there are none. */
 ps_status ps__cl_devices(struct cl_device **first);
 ps_status ps__cl_enumerate(ps_device_visit visit, void *payload);
