@@ -13,12 +13,15 @@ enum {
 	MOST_MICRO_BATCHES = 8, /* in the step of one layer */
 	MOST_ROUNDS = 64,
 	LEAST_ROUNDS = 5,
-	PAIR_ROUNDS = 3, /* of two benches together */
+	PAIR_ROUNDS = 4, /* of two benches together */
 	SENDS = 5,
 	PATTERN = 1 << 16, /* elements of the values that memory is filled with */
 };
-/* Rounds go on until they have taken this long, and no further than the second, however few they were. */
-static const double enough_s = 0.02, too_long_s = 0.15;
+/*
+ * Rounds go on until there are enough of them and they have taken long enough; of slow layers there are two, and of
+ * those that take a second one.
+ */
+static const double enough_s = 0.02, slow_s = 0.15, very_slow_s = 1;
 
 /* The commands of a round between whose beginnings the time is taken. */
 enum phase { FORWARD, BACKWARD, WEIGHT, SQUARES, UPDATE, PHASES };
@@ -253,14 +256,10 @@ static ps_status bench_init(struct bench *out, const ps_pipeline *pipeline, ps_d
 	struct bench bench = {.pipeline = pipeline, .layer = layer};
 	set_sizes(&bench);
 	ps_status status = build(&bench, device);
-	if (status == PS_OK) {
-		*out = bench;
-		return PS_OK;
-	}
-	bench_finish(&bench);
+	if (status != PS_OK)
+		bench_finish(&bench);
 	*out = bench;
-	return ps_fail_context(status, "measuring layer %s on %s", pipeline->config.layers[layer]->name,
-	                       ps_device_get_info(device)->name);
+	return status;
 }
 
 /* Enqueues a round: all forwards, all backwards, the weight gradient, the two passes of the optimizer. */
@@ -302,7 +301,8 @@ static ps_status run_alone(struct bench *bench)
 	double sum = 0;
 	PS_TRY(enqueue_round(bench, bench->times[0]));
 	PS_TRY(ps_queue_finish(bench->queue));
-	while (rounds < MOST_ROUNDS && (rounds < LEAST_ROUNDS || sum < enough_s) && (!rounds || sum < too_long_s)) {
+	while (rounds < MOST_ROUNDS && (rounds < LEAST_ROUNDS || sum < enough_s) && (rounds < 2 || sum < slow_s) &&
+	       sum < very_slow_s) {
 		PS_TRY(enqueue_round(bench, bench->times[rounds]));
 		PS_TRY(ps_queue_finish(bench->queue));
 		sum += (double)(bench->times[rounds][PHASES] - bench->times[rounds][0]) * 1e-9;
@@ -314,12 +314,21 @@ static ps_status run_alone(struct bench *bench)
 	return PS_OK;
 }
 
+static ps_status explain(const ps_pipeline *pipeline, int layer, int device, ps_status status)
+{
+	return status == PS_OK
+	               ? PS_OK
+	               : ps_fail_context(status, "measuring layer %s on %s", pipeline->config.layers[layer]->name,
+	                                 ps_device_get_info(pipeline->devices[device])->name);
+}
+
 static ps_status measure_layer(ps_pipeline *pipeline, int device, int layer)
 {
 	struct layer_cost *cost = &pipeline->measured->layers[device * pipeline->config.layer_count + layer];
 	struct bench bench;
-	PS_TRY(bench_init(&bench, pipeline, pipeline->devices[device], layer));
-	ps_status status = run_alone(&bench);
+	ps_status status = bench_init(&bench, pipeline, pipeline->devices[device], layer);
+	if (status == PS_OK)
+		status = run_alone(&bench);
 	double rows = (double)(bench.count * bench.rows);
 	if (status == PS_OK)
 		*cost = (struct layer_cost){.forward = bench.seconds[FORWARD] / rows,
@@ -328,7 +337,7 @@ static ps_status measure_layer(ps_pipeline *pipeline, int device, int layer)
 		                            .squares = bench.seconds[SQUARES],
 		                            .update = bench.seconds[UPDATE]};
 	bench_finish(&bench);
-	return status;
+	return explain(pipeline, layer, device, status);
 }
 
 /* Do two layers run the same ops on the same sizes? */
@@ -421,7 +430,7 @@ static ps_status run_pair(struct bench *one, struct bench *other, double *slow_o
 	int rounds[2];
 	for (int k = 0; k < 2; k++)
 		rounds[k] = (int)fmin(fmax(longest / benches[k]->round_s, 1), MOST_ROUNDS);
-	for (int i = 0; i < PAIR_ROUNDS && (i == 0 || longest < too_long_s); i++)
+	for (int i = 0; i < PAIR_ROUNDS && i * longest < 2 * slow_s; i++)
 		PS_TRY(run_together(benches, rounds, slowdowns));
 	*slow_one = slowdowns[0];
 	*slow_other = slowdowns[1];
@@ -438,10 +447,9 @@ static ps_status measure_pair(ps_pipeline *pipeline, int a, int b, int layer)
 		status = bench_init(&other, pipeline, pipeline->devices[b], layer);
 	if (status == PS_OK)
 		status = run_pair(&one, &other, &slowdown[a * devices + b], &slowdown[b * devices + a]);
-	/* Both end before either goes, as commands of one may have failed while the other's run. */
 	bench_finish(&other);
 	bench_finish(&one);
-	return status;
+	return explain(pipeline, layer, a, status);
 }
 
 /* Every two devices, and each that several ranks share with itself, running the layer with the most work. */
