@@ -253,7 +253,7 @@ static void set_sizes(struct bench *bench)
 
 static ps_status bench_init(struct bench *out, const ps_pipeline *pipeline, ps_device *device, int layer)
 {
-	struct bench bench = {.pipeline = pipeline, .layer = layer};
+	struct bench bench = {.pipeline = pipeline, .layer = layer, .rows = 1, .group = 1};
 	set_sizes(&bench);
 	ps_status status = build(&bench, device);
 	if (status != PS_OK)

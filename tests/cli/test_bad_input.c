@@ -17,7 +17,7 @@ static const struct bad {
         {"", "give a subcommand"},
         {"trian", "there is no subcommand 'trian'; did you mean train?"},
         {"frobnicate", "penstock --help lists them"},
-        {"help trane", "did you mean train?"},
+        {"help trin", "did you mean train?"},
         {"train --epoch-s 3", "unknown option --epoch-s; did you mean --epochs?"},
         {"train --batchsize=3", "unknown option --batchsize; did you mean --batch-size?"},
         {"train --zzzzzzzz", "penstock train --help lists them"},
