@@ -15,6 +15,7 @@ enum {
 	LEAST_ROUNDS = 5,
 	PAIR_ROUNDS = 4, /* of two benches together */
 	SENDS = 5,
+	MOST_SLOWDOWN = 3,          /* by one other device; what is above was something else */
 	MOST_OTHER_BYTES = 1 << 26, /* more than caches hold */
 	PATTERN = 1 << 16,          /* elements of the values that memory is filled with */
 };
@@ -424,7 +425,7 @@ static double slowdown_of(const struct bench *bench, int rounds, int64_t begin, 
 	double together = (double)(end - begin) * 1e-9;
 	double all = (double)(bench->times[rounds - 1][PHASES - 1][1] - bench->times[0][0][0]) * 1e-9;
 	double work = rounds * bench->round_s - (all - together);
-	return work > 0 && together > work ? together / work : 1;
+	return work > 0 && together > work ? fmin(together / work, MOST_SLOWDOWN) : 1;
 }
 
 /* Runs so many rounds of two benches together. */
