@@ -71,8 +71,8 @@ static ps_status init_peaks(struct bench_op_set *set)
 	uint64_t limit = ps_device_get_info(rig->device)->max_buffer_bytes;
 	uint64_t bytes = limit != 0 && limit < COPY_BYTES ? limit : COPY_BYTES;
 	int64_t count = (int64_t)(bytes / 4);
-	set->from = BENCH_TENSOR(rig, PS_F32, count);
-	set->to = BENCH_TENSOR(rig, PS_F32, count);
+	set->from = bench_zeros(rig, count);
+	set->to = bench_zeros(rig, count);
 	PS_TRY(rig->status);
 	set->copies = 1;
 	set->relu = BENCH_OP(rig, relu_fwd, 8.0 * (double)count, 0, .x = set->from, .y = set->to);

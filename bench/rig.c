@@ -66,6 +66,7 @@ static ps_status hold(struct bench_rig *rig, ps_buffer *buffer)
 	return PS_OK;
 }
 
+/* `limit`: of integers; 0: all zero, whatever the type. */
 static ps_status make(struct bench_rig *rig, ps_tensor *out, ps_dtype dtype, int rank, const int64_t *dims,
                       int64_t limit)
 {
@@ -76,11 +77,15 @@ static ps_status make(struct bench_rig *rig, ps_tensor *out, ps_dtype dtype, int
 	ps_buffer *buffer;
 	PS_TRY(ps_buffer_create(&buffer, rig->device, bytes));
 	PS_TRY(hold(rig, buffer));
+	*out = ps_tensor_make(buffer, 0, dtype, rank, dims);
+	if (limit == 0) {
+		PS_TRY(ps_queue_zero(rig->queue, *out));
+		return ps_queue_finish(rig->queue);
+	}
 	void *values = malloc(bytes);
 	if (values == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for %zu values", count);
 	fill(values, dtype, count, limit);
-	*out = ps_tensor_make(buffer, 0, dtype, rank, dims);
 	ps_status status = ps_queue_write(rig->queue, *out, values);
 	ps_status finished = ps_queue_finish(rig->queue);
 	free(values);
@@ -103,6 +108,11 @@ ps_tensor bench_tensor(struct bench_rig *rig, ps_dtype dtype, int rank, const in
 ps_tensor bench_tokens(struct bench_rig *rig, int64_t rows, int64_t time, int64_t limit)
 {
 	return tensor(rig, PS_I32, 2, (int64_t[]){rows, time}, limit);
+}
+
+ps_tensor bench_zeros(struct bench_rig *rig, int64_t count)
+{
+	return tensor(rig, PS_F32, 1, &count, 0);
 }
 
 int bench_repeats(double seconds)

@@ -25,6 +25,7 @@ void bench_rig_close(struct bench_rig *rig);
 ps_tensor bench_tensor(struct bench_rig *rig, ps_dtype dtype, int rank, const int64_t *dims);
 /* int32 in [0, limit). */
 ps_tensor bench_tokens(struct bench_rig *rig, int64_t rows, int64_t time, int64_t limit);
+ps_tensor bench_zeros(struct bench_rig *rig, int64_t count);
 /* Frees all tensors but the first `kept`. */
 void bench_tensors_free(struct bench_rig *rig, int kept);
 #define BENCH_TENSOR(rig, dtype, ...)                                                           \
