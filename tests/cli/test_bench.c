@@ -18,6 +18,7 @@ static const struct bench {
         {"ops", SIZES "--device cpu", "peaks", "copy"},
         {"gemm", "--emsize 8 --nhid 8 --vocabulary 11 --batch-size 4 --bptt 5 --chunks 2", "model",
          "10 x 11 x 8 weight+"},
+        {"gemm", "--preset default --device cpu", "default", "256 x 64 x 64 weight"},
         {"step", SIZES "--nlayers 1 --stages ref,ref --chunks 2", "step", "whole step"},
         {"step", SIZES "--nlayers 1 --stages ref,ref --chunks 2 --checkpoint always",
          "where it goes, timed op by op, mean of the ranks", "gemm"},
@@ -113,6 +114,9 @@ START_TEST(prints_a_table)
 	program_run(&shown, "bench simulate --seconds 0 --ranks 2 --chunks 4 --compare kept.json");
 	ck_assert_int_eq(shown.status, 0);
 	ck_assert_ptr_nonnull(strstr(shown.out, "0 better and 0 worse"));
+	ck_assert_ptr_null(strstr(shown.out, "not asked for the same"));
+	program_run(&shown, "bench simulate --seconds 0 --ranks 2 --chunks 5 --compare kept.json");
+	ck_assert_ptr_nonnull(strstr(shown.out, "not asked for the same: chunks\n"));
 }
 END_TEST
 
