@@ -54,7 +54,7 @@ static void mark(const struct program *program, int64_t *marks, bool on)
 		const struct instruction *instruction = &program->instructions[i];
 		if (!is_action(instruction))
 			continue;
-		ps__list_mark(instruction->list, on ? marks : NULL);
+		ps__list_time(instruction->list, on ? marks : NULL);
 		marks += ps_list_count(instruction->list) + 1;
 	}
 }
@@ -142,7 +142,7 @@ static ps_status record_products(struct bench_products *products)
 			const char *scope;
 			if (ps_list_op(instruction->list, j, &scope) != PS_OP_gemm)
 				continue;
-			const ps_args_gemm *gemm = ps__list_arguments(instruction->list, j);
+			const ps_args_gemm *gemm = ps__list_arguments(instruction->list, j, 0);
 			PS_TRY(ps_list_record(products->lists[instruction->rank], PS_OP_gemm, gemm, sizeof *gemm));
 			products->flops += 2.0 * (double)gemm->c.dims[0] * (double)gemm->c.dims[1] *
 			                   (double)gemm->a.dims[gemm->trans_a ? 0 : 1];

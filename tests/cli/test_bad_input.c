@@ -76,8 +76,8 @@ static const struct bad {
 
         {"train --stages gpu", "gpu"},
         {"train --stages cpu:9999", "cpu:9999"},
-        {"train --stages cpu,,cpu", "the name of stage 1 is empty"},
-        {"train --stages ref,", "the name of stage 1 is empty"},
+        {"train --stages cpu,,cpu", "name 1 is empty"},
+        {"train --stages ref,", "name 1 is empty"},
         {"train --stages ref,ref,ref,ref,ref --nlayers 2", "5 stages are more than the 4 units"},
         {"train --balance 2,3 --stages ref,ref", "adds up to 5; the model has 4 units"},
         {"train --balance 4,0 --stages ref,ref", "stage 1 gets no unit"},

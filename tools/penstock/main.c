@@ -16,7 +16,10 @@ typedef struct subcommand {
 static const subcommand subcommands[] = {
         {"train", cmd_train, "train a Transformer as a pipeline of stages", &train_table},
         {"eval", cmd_eval, "compute the loss of saved weights", &eval_table},
+        {"verify", cmd_verify, "check a device's results against another's, op by op", &verify_table},
+        {"trace", cmd_trace, "sum up and draw one step of a run", &trace_table},
         {"devices", cmd_devices, "list the devices that are here, and what did not load", &devices_table},
+        {"tune", cmd_tune, "search for what makes a device's products fast, and keep it", &tune_table},
         {"bench", cmd_bench, "measure how fast things are here", NULL},
         {"data", ps_cmd_data, "fetch a corpus, or look at one", NULL},
 };
@@ -42,6 +45,7 @@ static void print_help(FILE *to)
 	      "Examples:\n"
 	      "  penstock train                          a small model on the built-in corpus, in about a minute\n"
 	      "  penstock devices                        what a stage can run on\n"
+	      "  penstock verify --device opencl:0       does that one compute what the reference does\n"
 	      "  penstock data fetch wikitext-2          WikiText-2 into the folder wikitext-2\n"
 	      "  penstock train --preset small --data wikitext-2 --save best.safetensors\n"
 	      "  penstock eval --load best.safetensors --data wikitext-2\n",

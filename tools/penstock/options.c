@@ -114,7 +114,12 @@ static ps_status read_arguments(option_settings *out, const option_table *table,
 		else
 			status = fail_getopt(table, argv, optind - 1, code);
 	}
-	if (status == PS_OK && !out->help && optind < argc)
+	if (status == PS_OK && !out->help && optind < argc && table->operand != NULL)
+		status = add(out, (option_setting){.row = table->operand, .value = argv[optind++]});
+	if (status == PS_OK && !out->help && optind < argc && table->operand != NULL)
+		status = ps_fail(PS_EINVAL, "'%s' is one %s too many; penstock %s takes one", argv[optind],
+		                 table->operand->name, table->command);
+	else if (status == PS_OK && !out->help && optind < argc)
 		status = ps_fail(PS_EINVAL, "'%s' is no option; penstock %s takes options alone, as --name value",
 		                 argv[optind], table->command);
 	free(longs);
@@ -213,7 +218,7 @@ static ps_status read_config(option_settings *out, const option_table *table, co
 
 ps_status options_collect(option_settings *out, const option_table *table, int argc, char **argv)
 {
-	*out = (option_settings){0};
+	*out = (option_settings){.operand = table->operand};
 	PS_TRY(read_arguments(out, table, argc, argv));
 	const char *config = options_value(out, "config");
 	return config != NULL && !out->help ? read_config(out, table, config) : PS_OK;
@@ -237,7 +242,8 @@ ps_status options_apply(const option_settings *settings, void *target)
 			snprintf(where, sizeof where, "%.160s:%d: %s", setting->file, setting->line,
 			         setting->row->name);
 		else
-			snprintf(where, sizeof where, "--%s", setting->row->name);
+			snprintf(where, sizeof where, "%s%s", setting->row == settings->operand ? "" : "--",
+			         setting->row->name);
 		PS_TRY(options_store(setting->row, setting->value, target, where));
 	}
 	return PS_OK;

@@ -39,6 +39,7 @@ typedef struct option_table {
 	const char *usage;   /* what follows "penstock train " in the first line of --help */
 	const char *text;    /* a paragraph on what the subcommand does */
 	const char *examples;
+	const option_row *operand; /* what a word that is no option is, as in `trace FILE`; NULL: there is none */
 	const option_row *rows;
 	int count;
 	const void *defaults; /* a filled struct, for --help */
@@ -62,7 +63,8 @@ typedef struct option_setting {
 typedef struct option_settings {
 	option_setting *items; /* those of the file first: a later one wins */
 	int count, capacity;
-	char *file_text; /* what items of the file point into */
+	const option_row *operand; /* the table's */
+	char *file_text;           /* what items of the file point into */
 	bool help;
 } option_settings;
 

@@ -27,7 +27,7 @@ typedef struct run_options {
 	double lr, lr_decay, clip;
 	uint64_t seed;
 	int dtype; /* of DTYPE_WORDS */
-	const char *init, *save, *save_last, *resume, *log, *trace, *config;
+	const char *init, *save, *save_last, *resume, *log, *trace, *config, *shadow;
 	int64_t log_interval;
 	const char *load; /* eval */
 	bool json;        /* eval */

@@ -1,7 +1,5 @@
 /* Conformance of the matrix product and the column sum. */
-#include "support/conform.h"
-
-#include <stdlib.h>
+#include "verify/conform.h"
 
 struct row {
 	int64_t m, n, k;
@@ -45,10 +43,10 @@ static const struct row rows[] = {
         {4096, 4096, 3, 0, 0, 0, FILL_UNIT, false, true, true},
 };
 
-static struct conform_tolerance tolerance_of(const struct row *row)
+static ps__tolerance tolerance_of(const struct row *row)
 {
 	/* Sums of products of whole numbers up to 8 are exact in both dtypes. */
-	return row->fill == FILL_WHOLE ? (struct conform_tolerance){0, 0} : conform_sum_tolerance(row->k);
+	return row->fill == FILL_WHOLE ? CONFORM_EXACT : ps__tolerance_of_sum(row->k);
 }
 
 static void product(struct conform *c, const struct row *row, bool trans_a, bool trans_b)
@@ -68,7 +66,7 @@ static void product(struct conform *c, const struct row *row, bool trans_a, bool
 	else
 		x.c = conform_out(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c,
 		                  .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
-	conform_call(c, PS_OP_gemm, &x, sizeof x);
+	ps__conform_call(c, PS_OP_gemm, &x, sizeof x);
 }
 
 static void nn_body(struct conform *c, const void *data)
@@ -86,35 +84,13 @@ static void tn_body(struct conform *c, const void *data)
 	product(c, data, true, false);
 }
 
+/* No layer needs this at full size. */
 static void tt_body(struct conform *c, const void *data)
 {
-	product(c, data, true, true);
+	const struct row *row = data;
+	if (!row->f32_only)
+		product(c, row, true, true);
 }
-
-START_TEST(gemm)
-{
-	CONFORM_ROWS(gemm, rows, nn_body);
-}
-END_TEST
-
-START_TEST(gemm_trans_b)
-{
-	CONFORM_ROWS(gemm, rows, nt_body);
-}
-END_TEST
-
-START_TEST(gemm_trans_a)
-{
-	CONFORM_ROWS(gemm, rows, tn_body);
-}
-END_TEST
-
-START_TEST(gemm_trans_both)
-{
-	/* No layer needs this at full size. */
-	conform_rows(PS_OP_gemm, rows, sizeof *rows, 20, tt_body);
-}
-END_TEST
 
 struct sum_row {
 	int64_t rows, columns;
@@ -133,9 +109,9 @@ static const struct sum_row sum_rows[] = {
 static void column_sum_body(struct conform *c, const void *data)
 {
 	const struct sum_row *row = data;
-	struct conform_tolerance tolerance = conform_sum_tolerance(row->rows);
+	ps__tolerance tolerance = ps__tolerance_of_sum(row->rows);
 	if (row->fill == FILL_WHOLE)
-		tolerance = (struct conform_tolerance){0, 0};
+		tolerance = CONFORM_EXACT;
 	ps_tensor x = conform_in(c, "x", SHAPE(row->rows, row->columns), .fill = row->fill);
 	ps_tensor y = row->accumulate ? conform_inout(c, "y", SHAPE(row->columns), .fill = row->fill,
 	                                              .tolerance = tolerance, .terms = row->fill == FILL_UNIT)
@@ -144,21 +120,12 @@ static void column_sum_body(struct conform *c, const void *data)
 	conform_run(c, column_sum, .x = x, .y = y, .accumulate = row->accumulate);
 }
 
-START_TEST(column_sum)
-{
-	CONFORM_ROWS(column_sum, sum_rows, column_sum_body);
-}
-END_TEST
+static const struct conform_set sets[] = {
+        CONFORM_SET(gemm, "", rows, nn_body),
+        CONFORM_SET(gemm, "trans_b", rows, nt_body),
+        CONFORM_SET(gemm, "trans_a", rows, tn_body),
+        CONFORM_SET(gemm, "trans_a and trans_b", rows, tt_body),
+        CONFORM_SET(column_sum, "", sum_rows, column_sum_body),
+};
 
-int main(void)
-{
-	Suite *suite = suite_create("gemm");
-	TCase *tests = tcase_create("conformance");
-	tcase_add_test(tests, gemm);
-	tcase_add_test(tests, gemm_trans_b);
-	tcase_add_test(tests, gemm_trans_a);
-	tcase_add_test(tests, gemm_trans_both);
-	tcase_add_test(tests, column_sum);
-	suite_add_tcase(suite, tests);
-	return conform_suite_run(suite);
-}
+const struct conform_family ps__conform_gemm = CONFORM_FAMILY("gemm", sets);

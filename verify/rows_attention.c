@@ -1,7 +1,5 @@
 /* Conformance of self-attention. */
-#include "support/conform.h"
-
-#include <stdlib.h>
+#include "verify/conform.h"
 
 struct row {
 	int64_t rows, time, heads;
@@ -32,17 +30,11 @@ static void attention_fwd_body(struct conform *c, const void *data)
 	int64_t width = row->heads * row->features;
 	conform_run(c, attention_fwd, .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width)),
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
-	                                 .tolerance = {1e-5, 1e-13}, .zeros = true),
-	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13},
-	                               .terms = 1),
-	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	                                 .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .zeros = true),
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width),
+	                               .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
-
-START_TEST(attention_fwd)
-{
-	CONFORM_ROWS(attention_fwd, rows, attention_fwd_body);
-}
-END_TEST
 
 /* Backward takes any numbers for probs; those that the causal mask hides are 0, as forward leaves them. */
 static void attention_bwd_body(struct conform *c, const void *data)
@@ -54,15 +46,9 @@ static void attention_bwd_body(struct conform *c, const void *data)
 	                                .fill = FILL_POSITIVE, .causal = row->causal),
 	            .dout = conform_in(c, "dout", SHAPE(row->rows, row->time, width)),
 	            .dqkv = conform_out(c, "dqkv", SHAPE(row->rows, row->time, 3 * width),
-	                                .tolerance = conform_sum_tolerance(row->features * row->time), .terms = 1),
-	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	                                .tolerance = ps__tolerance_of_sum(row->features * row->time), .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
-
-START_TEST(attention_bwd)
-{
-	CONFORM_ROWS(attention_bwd, rows, attention_bwd_body);
-}
-END_TEST
 
 /*
  * The mask alone. With one head, features = time and the identity for v, out is the probabilities after dropout, and
@@ -86,17 +72,11 @@ static void mask_fwd_body(struct conform *c, const void *data)
 	conform_run(c, attention_fwd,
 	            .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * row->time), .thirds = true),
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, 1, row->time, row->time),
-	                                 .tolerance = {1e-5, 1e-13}, .zeros = true),
-	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, row->time), .tolerance = {1e-5, 1e-13},
-	                               .terms = 1, .zeros = true),
-	            .heads = 1, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	                                 .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .zeros = true),
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, row->time),
+	                               .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .terms = 1, .zeros = true),
+	            .heads = 1, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
-
-START_TEST(mask_of_attention_fwd)
-{
-	CONFORM_ROWS(attention_fwd, mask_rows, mask_fwd_body);
-}
-END_TEST
 
 /* q and k are zero, so that the first two thirds of dqkv are too. */
 static void mask_bwd_body(struct conform *c, const void *data)
@@ -109,14 +89,8 @@ static void mask_bwd_body(struct conform *c, const void *data)
 	            .dout = conform_in(c, "dout", SHAPE(row->rows, row->time, row->time), .identity = true),
 	            .dqkv = conform_out(c, "dqkv", SHAPE(row->rows, row->time, 3 * row->time),
 	                                .tolerance = CONFORM_CLOSE, .zeros = true),
-	            .heads = 1, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	            .heads = 1, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
-
-START_TEST(mask_of_attention_bwd)
-{
-	CONFORM_ROWS(attention_bwd, mask_rows, mask_bwd_body);
-}
-END_TEST
 
 /* Scores far apart: softmax must neither overflow nor become 0 / 0. */
 static const struct row steep[] = {
@@ -131,27 +105,18 @@ static void attention_steep_body(struct conform *c, const void *data)
 	conform_run(c, attention_fwd,
 	            .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width), .fill = FILL_LARGE),
 	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
-	                                 .tolerance = {1e-5, 1e-13}),
-	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width), .tolerance = {1e-5, 1e-13},
-	                               .terms = 1),
-	            .heads = (int)row->heads, .causal = row->causal, .drop = conform_dropout(&row->drop));
+	                                 .tolerance = {.f32 = 1e-5, .f64 = 1e-13}),
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width),
+	                               .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
 
-START_TEST(attention_of_steep_scores)
-{
-	CONFORM_ROWS(attention_fwd, steep, attention_steep_body);
-}
-END_TEST
+static const struct conform_set sets[] = {
+        CONFORM_SET(attention_fwd, "", rows, attention_fwd_body),
+        CONFORM_SET(attention_bwd, "", rows, attention_bwd_body),
+        CONFORM_SET(attention_fwd, "mask", mask_rows, mask_fwd_body),
+        CONFORM_SET(attention_bwd, "mask", mask_rows, mask_bwd_body),
+        CONFORM_SET(attention_fwd, "steep scores", steep, attention_steep_body),
+};
 
-int main(void)
-{
-	Suite *suite = suite_create("attention");
-	TCase *tests = tcase_create("conformance");
-	tcase_add_test(tests, attention_fwd);
-	tcase_add_test(tests, attention_bwd);
-	tcase_add_test(tests, mask_of_attention_fwd);
-	tcase_add_test(tests, mask_of_attention_bwd);
-	tcase_add_test(tests, attention_of_steep_scores);
-	suite_add_tcase(suite, tests);
-	return conform_suite_run(suite);
-}
+const struct conform_family ps__conform_attention = CONFORM_FAMILY("attention", sets);

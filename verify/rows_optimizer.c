@@ -1,7 +1,5 @@
 /* Conformance of the gradient norm, clipping and SGD. */
-#include "support/conform.h"
-
-#include <stdlib.h>
+#include "verify/conform.h"
 
 struct row {
 	int64_t count;
@@ -17,16 +15,10 @@ static const struct row rows[] = {
 static void sum_squares_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
-	struct conform_tolerance tolerance = conform_sum_tolerance(row->count);
+	ps__tolerance tolerance = ps__tolerance_of_sum(row->count);
 	conform_run(c, sum_squares, .x = conform_in(c, "x", SHAPE(row->count), .fill = row->fill),
 	            .out = conform_out(c, "out", SHAPE(1), .wide = true, .tolerance = tolerance));
 }
-
-START_TEST(sum_squares)
-{
-	CONFORM_ROWS(sum_squares, rows, sum_squares_body);
-}
-END_TEST
 
 struct clip_row {
 	int64_t count;
@@ -43,40 +35,25 @@ static void clip_scale_body(struct conform *c, const void *data)
 	const struct clip_row *row = data;
 	conform_run(c, clip_scale,
 	            .sums = conform_in(c, "sums", SHAPE(row->count), .wide = true, .fill = FILL_POSITIVE),
-	            .norm = conform_out(c, "norm", SHAPE(1), .wide = true, .tolerance = {0, 1e-15}),
-	            .scale = conform_out(c, "scale", SHAPE(1), .wide = true, .tolerance = {0, 1e-15}),
+	            .norm = conform_out(c, "norm", SHAPE(1), .wide = true, .tolerance = {.f32 = 0, .f64 = 1e-15}),
+	            .scale = conform_out(c, "scale", SHAPE(1), .wide = true, .tolerance = {.f32 = 0, .f64 = 1e-15}),
 	            .max_norm = row->max_norm);
 }
-
-START_TEST(clip_scale)
-{
-	CONFORM_ROWS(clip_scale, clip_rows, clip_scale_body);
-}
-END_TEST
 
 static void sgd_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
 	conform_run(c, sgd,
-	            .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .tolerance = {3e-7, 1e-15},
-	                               .terms = row->fill == FILL_UNIT),
+	            .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill,
+	                               .tolerance = {.f32 = 3e-7, .f64 = 1e-15}, .terms = row->fill == FILL_UNIT),
 	            .g = conform_in(c, "g", SHAPE(row->count), .fill = row->fill),
 	            .scale = conform_in(c, "scale", SHAPE(1), .wide = true, .fill = FILL_POSITIVE), .lr = 4.75);
 }
 
-START_TEST(sgd)
-{
-	CONFORM_ROWS(sgd, rows, sgd_body);
-}
-END_TEST
+static const struct conform_set sets[] = {
+        CONFORM_SET(sum_squares, "", rows, sum_squares_body),
+        CONFORM_SET(clip_scale, "", clip_rows, clip_scale_body),
+        CONFORM_SET(sgd, "", rows, sgd_body),
+};
 
-int main(void)
-{
-	Suite *suite = suite_create("optimizer");
-	TCase *tests = tcase_create("conformance");
-	tcase_add_test(tests, sum_squares);
-	tcase_add_test(tests, clip_scale);
-	tcase_add_test(tests, sgd);
-	suite_add_tcase(suite, tests);
-	return conform_suite_run(suite);
-}
+const struct conform_family ps__conform_optimizer = CONFORM_FAMILY("optimizer", sets);

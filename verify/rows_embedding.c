@@ -1,7 +1,5 @@
 /* Conformance of the embedding. */
-#include "support/conform.h"
-
-#include <stdlib.h>
+#include "verify/conform.h"
 
 struct row {
 	int64_t rows, time, width, vocabulary, positions;
@@ -28,46 +26,31 @@ static void embedding_fwd_body(struct conform *c, const void *data)
 	            .tokens = conform_in(c, "tokens", SHAPE(row->rows, row->time), .bound = row->vocabulary),
 	            .weight = conform_in(c, "weight", SHAPE(row->vocabulary, row->width)),
 	            .positions = conform_in(c, "positions", SHAPE(row->positions, row->width), .fill = FILL_POSITIVE),
-	            .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = {1e-6, 1e-15},
-	                             .terms = 22, .zeros = true),
-	            .scale = 22.627417F, .drop = conform_dropout(&row->drop));
+	            .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width),
+	                             .tolerance = {.f32 = 1e-6, .f64 = 1e-15}, .terms = 22, .zeros = true),
+	            .scale = 22.627417F, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
-
-START_TEST(embedding_fwd)
-{
-	CONFORM_ROWS(embedding_fwd, rows, embedding_fwd_body);
-}
-END_TEST
 
 static void embedding_bwd_weight_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
-	struct conform_tolerance tolerance = conform_sum_tolerance(row->rows * row->time);
+	ps__tolerance tolerance = ps__tolerance_of_sum(row->rows * row->time);
 	ps_args_embedding_bwd_weight x = {
 	        .tokens = conform_in(c, "tokens", SHAPE(row->rows, row->time), .bound = row->vocabulary),
 	        .dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width), .fill = FILL_POSITIVE),
 	        .scale = 22.627417F,
 	        .accumulate = row->accumulate,
-	        .drop = conform_dropout(&row->drop)};
+	        .drop = ps__conform_dropout(c->seed, &row->drop)};
 	x.dweight = row->accumulate ? conform_inout(c, "dweight", SHAPE(row->vocabulary, row->width),
 	                                            .tolerance = tolerance, .terms = 22)
 	                            : conform_out(c, "dweight", SHAPE(row->vocabulary, row->width),
 	                                          .tolerance = tolerance, .terms = 22, .zeros = true);
-	conform_call(c, PS_OP_embedding_bwd_weight, &x, sizeof x);
+	ps__conform_call(c, PS_OP_embedding_bwd_weight, &x, sizeof x);
 }
 
-START_TEST(embedding_bwd_weight)
-{
-	CONFORM_ROWS(embedding_bwd_weight, rows, embedding_bwd_weight_body);
-}
-END_TEST
+static const struct conform_set sets[] = {
+        CONFORM_SET(embedding_fwd, "", rows, embedding_fwd_body),
+        CONFORM_SET(embedding_bwd_weight, "", rows, embedding_bwd_weight_body),
+};
 
-int main(void)
-{
-	Suite *suite = suite_create("embedding");
-	TCase *tests = tcase_create("conformance");
-	tcase_add_test(tests, embedding_fwd);
-	tcase_add_test(tests, embedding_bwd_weight);
-	suite_add_tcase(suite, tests);
-	return conform_suite_run(suite);
-}
+const struct conform_family ps__conform_embedding = CONFORM_FAMILY("embedding", sets);

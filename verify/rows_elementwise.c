@@ -1,12 +1,5 @@
 /* Conformance of add, relu, dropout and relu_dropout. */
-#include "support/conform.h"
-
-#include <stdlib.h>
-
-#define EXACT        \
-	{            \
-		0, 0 \
-	}
+#include "verify/conform.h"
 
 static const int64_t lengths[] = {1, 2, 3, 7, 8, 15, 17, 33, 64, 129, 255, 1000, 4099, 65537};
 
@@ -31,11 +24,11 @@ static void add_body(struct conform *c, const void *data)
 	const struct plain *row = data;
 	ps_tensor b = conform_in(c, "b", SHAPE(row->count), .fill = row->fill);
 	if (row->alias) {
-		ps_tensor a = conform_inout(c, "a", SHAPE(row->count), .fill = row->fill, .tolerance = EXACT);
+		ps_tensor a = conform_inout(c, "a", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT);
 		conform_run(c, add, .a = a, .b = b, .y = a);
 	} else {
 		conform_run(c, add, .a = conform_in(c, "a", SHAPE(row->count), .fill = row->fill), .b = b,
-		            .y = conform_out(c, "y", SHAPE(row->count), .tolerance = EXACT));
+		            .y = conform_out(c, "y", SHAPE(row->count), .tolerance = CONFORM_EXACT));
 	}
 }
 
@@ -43,36 +36,23 @@ static void add_body(struct conform *c, const void *data)
 static void add_to_second_body(struct conform *c, const void *data)
 {
 	const struct plain *row = data;
-	ps_tensor b = conform_inout(c, "b", SHAPE(row->count), .fill = row->fill, .tolerance = EXACT);
+	ps_tensor b = conform_inout(c, "b", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT);
 	conform_run(c, add, .a = conform_in(c, "a", SHAPE(row->count), .fill = row->fill), .b = b, .y = b);
 }
-
-START_TEST(add)
-{
-	CONFORM_ROWS(add, plain_rows, add_body);
-	CONFORM_ROWS(add, plain_rows, add_to_second_body);
-}
-END_TEST
 
 static void relu_fwd_body(struct conform *c, const void *data)
 {
 	const struct plain *row = data;
 	if (row->alias) {
-		ps_tensor x = conform_inout(c, "x", SHAPE(row->count), .fill = row->fill, .tolerance = EXACT,
+		ps_tensor x = conform_inout(c, "x", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT,
 		                            .zeros = row->fill == FILL_UNIT);
 		conform_run(c, relu_fwd, .x = x, .y = x);
 	} else {
 		conform_run(c, relu_fwd, .x = conform_in(c, "x", SHAPE(row->count), .fill = row->fill),
-		            .y = conform_out(c, "y", SHAPE(row->count), .tolerance = EXACT,
+		            .y = conform_out(c, "y", SHAPE(row->count), .tolerance = CONFORM_EXACT,
 		                             .zeros = row->fill == FILL_UNIT));
 	}
 }
-
-START_TEST(relu_fwd)
-{
-	CONFORM_ROWS(relu_fwd, plain_rows, relu_fwd_body);
-}
-END_TEST
 
 /*
  * A denormal y may be taken for zero by a device that flushes, which changes dx by more than a denormal; the fills of y
@@ -88,19 +68,13 @@ static void relu_bwd_body(struct conform *c, const void *data)
 	const struct plain *row = data;
 	ps_tensor y = conform_in(c, "y", SHAPE(row->count), .fill = fill_of_y(row->fill));
 	if (row->alias) {
-		ps_tensor dy = conform_inout(c, "dy", SHAPE(row->count), .fill = row->fill, .tolerance = EXACT);
+		ps_tensor dy = conform_inout(c, "dy", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT);
 		conform_run(c, relu_bwd, .dy = dy, .y = y, .dx = dy);
 	} else {
 		conform_run(c, relu_bwd, .dy = conform_in(c, "dy", SHAPE(row->count), .fill = row->fill), .y = y,
-		            .dx = conform_out(c, "dx", SHAPE(row->count), .tolerance = EXACT));
+		            .dx = conform_out(c, "dx", SHAPE(row->count), .tolerance = CONFORM_EXACT));
 	}
 }
-
-START_TEST(relu_bwd)
-{
-	CONFORM_ROWS(relu_bwd, plain_rows, relu_bwd_body);
-}
-END_TEST
 
 static void relu_dropout_bwd_body(struct conform *c, const void *data)
 {
@@ -109,19 +83,13 @@ static void relu_dropout_bwd_body(struct conform *c, const void *data)
 	float p = probabilities[(row - plain_rows) % 4];
 	ps_tensor y = conform_in(c, "y", SHAPE(row->count), .fill = fill_of_y(row->fill));
 	if (row->alias) {
-		ps_tensor dy = conform_inout(c, "dy", SHAPE(row->count), .fill = row->fill, .tolerance = EXACT);
+		ps_tensor dy = conform_inout(c, "dy", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT);
 		conform_run(c, relu_dropout_bwd, .dy = dy, .y = y, .dx = dy, .p = p);
 	} else {
 		conform_run(c, relu_dropout_bwd, .dy = conform_in(c, "dy", SHAPE(row->count), .fill = row->fill),
-		            .y = y, .dx = conform_out(c, "dx", SHAPE(row->count), .tolerance = EXACT), .p = p);
+		            .y = y, .dx = conform_out(c, "dx", SHAPE(row->count), .tolerance = CONFORM_EXACT), .p = p);
 	}
 }
-
-START_TEST(relu_dropout_bwd)
-{
-	CONFORM_ROWS(relu_dropout_bwd, plain_rows, relu_dropout_bwd_body);
-}
-END_TEST
 
 struct masked {
 	int64_t rows, elements;
@@ -152,75 +120,56 @@ static void dropout_body(struct conform *c, const void *data)
 {
 	const struct masked *row = data;
 	bool zeros = row->fill == FILL_UNIT || row->fill == FILL_LARGE;
-	ps_dropout drop = conform_dropout(&row->drop);
+	ps_dropout drop = ps__conform_dropout(c->seed, &row->drop);
 	if (row->alias) {
 		ps_tensor x = conform_inout(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill,
-		                            .tolerance = EXACT, .zeros = zeros);
+		                            .tolerance = CONFORM_EXACT, .zeros = zeros);
 		conform_run(c, dropout, .x = x, .y = x, .drop = drop);
 	} else {
-		conform_run(
-		        c, dropout, .x = conform_in(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill),
-		        .y = conform_out(c, "y", SHAPE(row->rows, row->elements), .tolerance = EXACT, .zeros = zeros),
-		        .drop = drop);
+		conform_run(c, dropout, .x = conform_in(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill),
+		            .y = conform_out(c, "y", SHAPE(row->rows, row->elements), .tolerance = CONFORM_EXACT,
+		                             .zeros = zeros),
+		            .drop = drop);
 	}
 }
-
-START_TEST(dropout)
-{
-	CONFORM_ROWS(dropout, masked_rows, dropout_body);
-}
-END_TEST
 
 static void relu_dropout_fwd_body(struct conform *c, const void *data)
 {
 	const struct masked *row = data;
 	bool zeros = row->fill == FILL_UNIT || row->fill == FILL_LARGE;
-	ps_dropout drop = conform_dropout(&row->drop);
+	ps_dropout drop = ps__conform_dropout(c->seed, &row->drop);
 	if (row->alias) {
 		ps_tensor x = conform_inout(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill,
-		                            .tolerance = EXACT, .zeros = zeros);
+		                            .tolerance = CONFORM_EXACT, .zeros = zeros);
 		conform_run(c, relu_dropout_fwd, .x = x, .y = x, .drop = drop);
 	} else {
-		conform_run(
-		        c, relu_dropout_fwd,
-		        .x = conform_in(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill),
-		        .y = conform_out(c, "y", SHAPE(row->rows, row->elements), .tolerance = EXACT, .zeros = zeros),
-		        .drop = drop);
+		conform_run(c, relu_dropout_fwd,
+		            .x = conform_in(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill),
+		            .y = conform_out(c, "y", SHAPE(row->rows, row->elements), .tolerance = CONFORM_EXACT,
+		                             .zeros = zeros),
+		            .drop = drop);
 	}
 }
-
-START_TEST(relu_dropout_fwd)
-{
-	CONFORM_ROWS(relu_dropout_fwd, masked_rows, relu_dropout_fwd_body);
-}
-END_TEST
 
 /* Rows of more than two dimensions, whose mask's elements run on through all but the first. */
 static void dropout_cube_body(struct conform *c, const void *data)
 {
 	const int64_t *length = data;
-	ps_dropout drop = conform_dropout(&(struct conform_drop){0.2F, 6, 12, 2});
+	ps_dropout drop = ps__conform_dropout(c->seed, &(struct conform_drop){0.2F, 6, 12, 2});
 	conform_run(c, dropout, .x = conform_in(c, "x", SHAPE(2, 3, *length)),
-	            .y = conform_out(c, "y", SHAPE(2, 3, *length), .tolerance = EXACT, .zeros = true), .drop = drop);
+	            .y = conform_out(c, "y", SHAPE(2, 3, *length), .tolerance = CONFORM_EXACT, .zeros = true),
+	            .drop = drop);
 }
 
-START_TEST(dropout_of_cubes)
-{
-	CONFORM_ROWS(dropout, lengths, dropout_cube_body);
-}
-END_TEST
+static const struct conform_set sets[] = {
+        CONFORM_SET(add, "", plain_rows, add_body),
+        CONFORM_SET(add, "y in the place of b", plain_rows, add_to_second_body),
+        CONFORM_SET(relu_fwd, "", plain_rows, relu_fwd_body),
+        CONFORM_SET(relu_bwd, "", plain_rows, relu_bwd_body),
+        CONFORM_SET(relu_dropout_bwd, "", plain_rows, relu_dropout_bwd_body),
+        CONFORM_SET(dropout, "", masked_rows, dropout_body),
+        CONFORM_SET(relu_dropout_fwd, "", masked_rows, relu_dropout_fwd_body),
+        CONFORM_SET(dropout, "rank 3", lengths, dropout_cube_body),
+};
 
-int main(void)
-{
-	Suite *suite = suite_create("elementwise");
-	TCase *tests = tcase_create("conformance");
-	tcase_add_test(tests, add);
-	tcase_add_test(tests, relu_fwd);
-	tcase_add_test(tests, relu_bwd);
-	tcase_add_test(tests, relu_dropout_bwd);
-	tcase_add_test(tests, dropout);
-	tcase_add_test(tests, relu_dropout_fwd);
-	tcase_add_test(tests, dropout_of_cubes);
-	suite_add_tcase(suite, tests);
-	return conform_suite_run(suite);
-}
+const struct conform_family ps__conform_elementwise = CONFORM_FAMILY("elementwise", sets);

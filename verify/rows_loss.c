@@ -1,7 +1,5 @@
 /* Conformance of softmax and cross entropy. */
-#include "support/conform.h"
-
-#include <stdlib.h>
+#include "verify/conform.h"
 
 struct row {
 	int64_t rows, vocabulary;
@@ -34,27 +32,18 @@ static void cross_entropy_body(struct conform *c, const void *data)
 	/* dlogits is small beside scale where softmax - 1 cancels; the tolerance is relative to its mean square. */
 	if (row->gradient == IN_PLACE) {
 		x.logits = x.dlogits = conform_inout(c, "logits", SHAPE(row->rows, row->vocabulary), .fill = row->fill,
-		                                     .tolerance = {1e-5, 1e-12});
+		                                     .tolerance = {.f32 = 1e-5, .f64 = 1e-12});
 	} else {
 		x.logits = conform_in(c, "logits", SHAPE(row->rows, row->vocabulary), .fill = row->fill);
 		if (row->gradient == APART)
 			x.dlogits = conform_out(c, "dlogits", SHAPE(row->rows, row->vocabulary),
-			                        .tolerance = {1e-5, 1e-12});
+			                        .tolerance = {.f32 = 1e-5, .f64 = 1e-12});
 	}
-	conform_call(c, PS_OP_cross_entropy, &x, sizeof x);
+	ps__conform_call(c, PS_OP_cross_entropy, &x, sizeof x);
 }
 
-START_TEST(cross_entropy)
-{
-	CONFORM_ROWS(cross_entropy, rows, cross_entropy_body);
-}
-END_TEST
+static const struct conform_set sets[] = {
+        CONFORM_SET(cross_entropy, "", rows, cross_entropy_body),
+};
 
-int main(void)
-{
-	Suite *suite = suite_create("loss");
-	TCase *tests = tcase_create("conformance");
-	tcase_add_test(tests, cross_entropy);
-	suite_add_tcase(suite, tests);
-	return conform_suite_run(suite);
-}
+const struct conform_family ps__conform_loss = CONFORM_FAMILY("loss", sets);

@@ -1,20 +1,12 @@
 /* What conformance rows are filled with, and how results are compared. */
-#include "support/conform_state.h"
+#include "verify/conform_state.h"
 
 #include <float.h>
-#include <inttypes.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-uint64_t conform_seed(void)
-{
-	const char *text = getenv("PS_TEST_SEED");
-	return text && *text ? strtoull(text, NULL, 0) : 1;
-}
-
 /* SplitMix64 (Steele, Lea and Flood, 2014), one step from the counter. */
-uint64_t conform_mix(uint64_t counter)
+uint64_t ps__conform_mix(uint64_t counter)
 {
 	uint64_t z = counter * UINT64_C(0x9E3779B97F4A7C15) + UINT64_C(0x9E3779B97F4A7C15);
 	z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
@@ -22,18 +14,12 @@ uint64_t conform_mix(uint64_t counter)
 	return z ^ z >> 31;
 }
 
-struct conform_tolerance conform_sum_tolerance(int64_t count)
-{
-	double root = sqrt((double)count);
-	return (struct conform_tolerance){1e-6 + 4e-7 * root, 1e-14 + 1e-15 * root};
-}
-
-ps_dropout conform_dropout(const struct conform_drop *drop)
+ps_dropout ps__conform_dropout(uint64_t seed, const struct conform_drop *drop)
 {
 	return (ps_dropout){
 	        .p = drop->p,
 	        .first_row = drop->first_row,
-	        .place = {.seed = conform_mix(conform_seed()), .step = drop->step, .layer = drop->layer, .site = 3}};
+	        .place = {.seed = ps__conform_mix(seed), .step = drop->step, .layer = drop->layer, .site = 3}};
 }
 
 static double unit(uint64_t word)
@@ -104,18 +90,6 @@ static void put(unsigned char *at, ps_dtype dtype, double number)
 		memcpy(at, &whole, sizeof whole);
 }
 
-static double get(const unsigned char *at, ps_dtype dtype)
-{
-	double number;
-	float single;
-	int32_t whole;
-	if (dtype == PS_F64)
-		return memcpy(&number, at, sizeof number), number;
-	if (dtype == PS_F32)
-		return memcpy(&single, at, sizeof single), (double)single;
-	return memcpy(&whole, at, sizeof whole), (double)whole;
-}
-
 /* An input's element at `column` of its `row`-th last dimension. */
 static double element(const struct conform_spec *spec, int64_t row, int64_t column, uint64_t word, ps_dtype dtype)
 {
@@ -133,18 +107,18 @@ static double element(const struct conform_spec *spec, int64_t row, int64_t colu
 	return value(spec->fill, word, dtype);
 }
 
-void conform_image(const struct conform_state *state, struct conform_slot *slot, ps_dtype dtype)
+void ps__conform_image(const struct conform_state *state, struct conform_slot *slot, ps_dtype dtype)
 {
 	const struct conform_spec *spec = &slot->spec;
 	memset(slot->image, 0xA5, slot->bytes);
-	uint64_t stream = conform_seed() * 1000003 + (uint64_t)state->op * 100 + state->row;
+	uint64_t stream = state->config->seed * 1000003 + (uint64_t)state->set->op * 100 + state->outcome.result.row;
 	for (const char *c = spec->name; *c; c++)
-		stream = conform_mix(stream + (unsigned char)*c);
+		stream = ps__conform_mix(stream + (unsigned char)*c);
 	size_t size = ps_dtype_bytes(dtype);
 	int64_t count = ps_tensor_count(slot->tensor), row, column;
 	for (int64_t i = 0; i < count; i++) {
 		unsigned char *at = slot->image + slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * size;
-		uint64_t word = conform_mix(stream + (uint64_t)i);
+		uint64_t word = ps__conform_mix(stream + (uint64_t)i);
 		if (spec->role == CONFORM_OUT)
 			memset(at, 0xFF, size);
 		else if (spec->bound)
@@ -154,70 +128,24 @@ void conform_image(const struct conform_state *state, struct conform_slot *slot,
 	}
 }
 
-/* Root mean square of the reference's finite values. */
-static double magnitude(const struct conform_slot *slot)
-{
-	ps_dtype dtype = slot->tensor.dtype;
-	int64_t count = ps_tensor_count(slot->tensor), finite = 0, row, column;
-	double sum = 0;
-	for (int64_t i = 0; i < count; i++) {
-		size_t at = (size_t)place_of(&slot->spec, i, &row, &column) * ps_dtype_bytes(dtype);
-		double number = get(slot->want + slot->tensor.offset + at, dtype);
-		if (isfinite(number) && fabs(number) < 1e150) {
-			sum += number * number;
-			finite++;
-		}
-	}
-	return finite ? sqrt(sum / (double)finite) : 0;
-}
-
-static bool near(double got, double want, double tolerance, double scale, double least)
-{
-	if (isnan(want))
-		return isnan(got);
-	if (got == want)
-		return true;
-	if (!isfinite(want) || !isfinite(got))
-		return false;
-	return fabs(got - want) <= tolerance * fmax(fabs(want), scale) + least;
-}
-
-static void compare_elements(struct conform *c, const struct conform_slot *slot, const unsigned char *got)
+static void compare_elements(struct conform_state *state, const struct conform_slot *slot, const unsigned char *got)
 {
 	const struct conform_spec *spec = &slot->spec;
-	ps_dtype dtype = slot->tensor.dtype;
-	double tolerance = dtype == PS_F64 ? spec->tolerance.f64 : spec->tolerance.f32;
-	double least = dtype == PS_F64 ? DBL_MIN : (double)FLT_MIN, scale = fmax(magnitude(slot), spec->terms),
-	       worst = 0;
-	int64_t count = ps_tensor_count(slot->tensor), row, column, wrong = 0, pattern = 0, first = -1;
-	for (int64_t i = 0; i < count; i++) {
-		size_t at = slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * ps_dtype_bytes(dtype);
-		double is = get(got + at, dtype), want = get(slot->want + at, dtype);
-		bool off = !near(is, want, tolerance, scale, least), mask = spec->zeros && (is == 0) != (want == 0);
-		wrong += off;
-		pattern += mask;
-		if ((off || mask) && first < 0)
-			first = i;
-		if (isfinite(is) && isfinite(want))
-			worst = fmax(worst, fabs(is - want) / fmax(fmax(fabs(want), scale), least));
-	}
-	if (first < 0)
-		return;
-	size_t at = slot->tensor.offset + (size_t)place_of(spec, first, &row, &column) * ps_dtype_bytes(dtype);
-	conform_fail(c,
-	             "%s: %" PRId64 " of %" PRId64 " elements are off and %" PRId64
-	             " zeros misplaced; the first, [%" PRId64 ", %" PRId64
-	             "], is %.17g, the reference has %.17g; relative error up to %.3g, allowed %.3g",
-	             spec->name, wrong, count, pattern, row, column, get(got + at, dtype), get(slot->want + at, dtype),
-	             worst, tolerance);
+	ps__tolerance tolerance = spec->tolerance;
+	tolerance.terms = spec->terms;
+	tolerance.zeros = spec->zeros;
+	size_t offset = slot->tensor.offset;
+	ps__difference worst = ps__compare(slot->tensor, got + offset, slot->want + offset, &tolerance);
+	ps__outcome_compared(&state->outcome, spec->name, &worst);
 }
 
-void conform_compare(struct conform *c, const struct conform_slot *slot, const unsigned char *got)
+void ps__conform_compare(struct conform_state *state, const struct conform_slot *slot, const unsigned char *got)
 {
 	const struct conform_spec *spec = &slot->spec;
 	if (spec->role == CONFORM_IN) {
 		if (memcmp(got, slot->image, slot->bytes) != 0)
-			conform_fail(c, "%s, an input, or the bytes round it were changed", spec->name);
+			ps__outcome_differs(&state->outcome, "%s, an input, or the bytes round it were changed",
+			                    spec->name);
 		return;
 	}
 	/* All but the elements must be as before: walk the gaps between consecutive elements. */
@@ -227,12 +155,13 @@ void conform_compare(struct conform *c, const struct conform_slot *slot, const u
 		size_t to =
 		        i < count ? slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * size : slot->bytes;
 		if (to > from && memcmp(got + from, slot->image + from, to - from) != 0) {
-			conform_fail(c, "%s: bytes between %zu and %zu, outside of the tensor, were overwritten",
-			             spec->name, from, to);
+			ps__outcome_differs(&state->outcome,
+			                    "%s: bytes between %zu and %zu, outside of the tensor, were overwritten",
+			                    spec->name, from, to);
 			break;
 		}
 		from = to + size;
 	}
 	if (slot->want)
-		compare_elements(c, slot, got);
+		compare_elements(state, slot, got);
 }

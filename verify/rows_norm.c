@@ -1,7 +1,5 @@
 /* Conformance of LayerNorm, alone and fused with dropout and residual. */
-#include "support/conform.h"
-
-#include <stdlib.h>
+#include "verify/conform.h"
 
 struct row {
 	int64_t rows, time, width;
@@ -25,8 +23,8 @@ static const struct row rows[] = {
 };
 
 /* What layernorm leaves of values near 1 has lost the digits that the mean took. */
-#define NORM ((struct conform_tolerance){1e-5, 1e-12})
-#define STATISTIC ((struct conform_tolerance){2e-6, 1e-13})
+#define NORM ((ps__tolerance){.f32 = 1e-5, .f64 = 1e-12})
+#define STATISTIC ((ps__tolerance){.f32 = 2e-6, .f64 = 1e-13})
 
 static void layernorm_fwd_body(struct conform *c, const void *data)
 {
@@ -41,12 +39,6 @@ static void layernorm_fwd_body(struct conform *c, const void *data)
 	            .eps = 1e-5F);
 }
 
-START_TEST(layernorm_fwd)
-{
-	CONFORM_ROWS(layernorm_fwd, rows, layernorm_fwd_body);
-}
-END_TEST
-
 /* Rows whose variance is 0, lost in eps or far above it. */
 static const enum conform_fill extremes[] = {FILL_TINY, FILL_LARGE, FILL_WHOLE};
 
@@ -60,12 +52,6 @@ static void layernorm_extreme_body(struct conform *c, const void *data)
 	            .mean = conform_out(c, "mean", SHAPE(5), .tolerance = STATISTIC, .terms = 1),
 	            .rstd = conform_out(c, "rstd", SHAPE(5), .tolerance = STATISTIC, .terms = 1), .eps = 1e-5F);
 }
-
-START_TEST(layernorm_of_extremes)
-{
-	CONFORM_ROWS(layernorm_fwd, extremes, layernorm_extreme_body);
-}
-END_TEST
 
 /* The backward ops read mean and rstd as given; any values serve. */
 static void layernorm_bwd_input_body(struct conform *c, const void *data)
@@ -83,19 +69,13 @@ static void layernorm_bwd_input_body(struct conform *c, const void *data)
 		x.dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width));
 		x.dx = conform_out(c, "dx", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1);
 	}
-	conform_call(c, PS_OP_layernorm_bwd_input, &x, sizeof x);
+	ps__conform_call(c, PS_OP_layernorm_bwd_input, &x, sizeof x);
 }
-
-START_TEST(layernorm_bwd_input)
-{
-	CONFORM_ROWS(layernorm_bwd_input, rows, layernorm_bwd_input_body);
-}
-END_TEST
 
 static void layernorm_bwd_weight_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
-	struct conform_tolerance tolerance = conform_sum_tolerance(row->rows * row->time);
+	ps__tolerance tolerance = ps__tolerance_of_sum(row->rows * row->time);
 	ps_args_layernorm_bwd_weight x = {
 	        .dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width)),
 	        .x = conform_in(c, "x", SHAPE(row->rows, row->time, row->width), .fill = row->fill),
@@ -109,14 +89,8 @@ static void layernorm_bwd_weight_body(struct conform *c, const void *data)
 		x.dgamma = conform_out(c, "dgamma", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
 		x.dbeta = conform_out(c, "dbeta", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
 	}
-	conform_call(c, PS_OP_layernorm_bwd_weight, &x, sizeof x);
+	ps__conform_call(c, PS_OP_layernorm_bwd_weight, &x, sizeof x);
 }
-
-START_TEST(layernorm_bwd_weight)
-{
-	CONFORM_ROWS(layernorm_bwd_weight, rows, layernorm_bwd_weight_body);
-}
-END_TEST
 
 static void fused_fwd_body(struct conform *c, const void *data)
 {
@@ -129,24 +103,18 @@ static void fused_fwd_body(struct conform *c, const void *data)
 	        .mean = conform_out(c, "mean", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
 	        .rstd = conform_out(c, "rstd", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
 	        .eps = 1e-5F,
-	        .drop = conform_dropout(&row->drop)};
+	        .drop = ps__conform_dropout(c->seed, &row->drop)};
 	/* sum is one product and one sum, which a device may form with one rounding or with two. */
 	if (row->flag) {
 		x.z = x.sum = conform_inout(c, "z", SHAPE(row->rows, row->time, row->width), .fill = row->fill,
-		                            .tolerance = {3e-7, 1e-15}, .terms = 1);
+		                            .tolerance = {.f32 = 3e-7, .f64 = 1e-15}, .terms = 1);
 	} else {
 		x.z = conform_in(c, "z", SHAPE(row->rows, row->time, row->width), .fill = row->fill);
-		x.sum = conform_out(c, "sum", SHAPE(row->rows, row->time, row->width), .tolerance = {3e-7, 1e-15},
-		                    .terms = 1);
+		x.sum = conform_out(c, "sum", SHAPE(row->rows, row->time, row->width),
+		                    .tolerance = {.f32 = 3e-7, .f64 = 1e-15}, .terms = 1);
 	}
-	conform_call(c, PS_OP_dropout_add_layernorm_fwd, &x, sizeof x);
+	ps__conform_call(c, PS_OP_dropout_add_layernorm_fwd, &x, sizeof x);
 }
-
-START_TEST(dropout_add_layernorm_fwd)
-{
-	CONFORM_ROWS(dropout_add_layernorm_fwd, rows, fused_fwd_body);
-}
-END_TEST
 
 /* With no residual, sum shows the mask. */
 static void fused_mask_body(struct conform *c, const void *data)
@@ -161,14 +129,8 @@ static void fused_mask_body(struct conform *c, const void *data)
 	            .y = conform_out(c, "y", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1),
 	            .mean = conform_out(c, "mean", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
 	            .rstd = conform_out(c, "rstd", SHAPE(row->rows * row->time), .tolerance = STATISTIC, .terms = 1),
-	            .eps = 1e-5F, .drop = conform_dropout(&row->drop));
+	            .eps = 1e-5F, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
-
-START_TEST(mask_of_dropout_add_layernorm_fwd)
-{
-	CONFORM_ROWS(dropout_add_layernorm_fwd, rows, fused_mask_body);
-}
-END_TEST
 
 static void fused_bwd_body(struct conform *c, const void *data)
 {
@@ -182,7 +144,7 @@ static void fused_bwd_body(struct conform *c, const void *data)
 	        .gamma = conform_in(c, "gamma", SHAPE(row->width), .fill = FILL_POSITIVE),
 	        .dz = conform_out(c, "dz", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1,
 	                          .zeros = true),
-	        .drop = conform_dropout(&row->drop)};
+	        .drop = ps__conform_dropout(c->seed, &row->drop)};
 	if (row->flag) {
 		x.dy = x.dresidual =
 		        conform_inout(c, "dy", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1);
@@ -191,26 +153,17 @@ static void fused_bwd_body(struct conform *c, const void *data)
 		x.dresidual = conform_out(c, "dresidual", SHAPE(row->rows, row->time, row->width), .tolerance = NORM,
 		                          .terms = 1);
 	}
-	conform_call(c, PS_OP_dropout_add_layernorm_bwd_input, &x, sizeof x);
+	ps__conform_call(c, PS_OP_dropout_add_layernorm_bwd_input, &x, sizeof x);
 }
 
-START_TEST(dropout_add_layernorm_bwd_input)
-{
-	CONFORM_ROWS(dropout_add_layernorm_bwd_input, rows, fused_bwd_body);
-}
-END_TEST
+static const struct conform_set sets[] = {
+        CONFORM_SET(layernorm_fwd, "", rows, layernorm_fwd_body),
+        CONFORM_SET(layernorm_fwd, "extremes", extremes, layernorm_extreme_body),
+        CONFORM_SET(layernorm_bwd_input, "", rows, layernorm_bwd_input_body),
+        CONFORM_SET(layernorm_bwd_weight, "", rows, layernorm_bwd_weight_body),
+        CONFORM_SET(dropout_add_layernorm_fwd, "", rows, fused_fwd_body),
+        CONFORM_SET(dropout_add_layernorm_fwd, "mask", rows, fused_mask_body),
+        CONFORM_SET(dropout_add_layernorm_bwd_input, "", rows, fused_bwd_body),
+};
 
-int main(void)
-{
-	Suite *suite = suite_create("norm");
-	TCase *tests = tcase_create("conformance");
-	tcase_add_test(tests, layernorm_fwd);
-	tcase_add_test(tests, layernorm_of_extremes);
-	tcase_add_test(tests, layernorm_bwd_input);
-	tcase_add_test(tests, layernorm_bwd_weight);
-	tcase_add_test(tests, dropout_add_layernorm_fwd);
-	tcase_add_test(tests, mask_of_dropout_add_layernorm_fwd);
-	tcase_add_test(tests, dropout_add_layernorm_bwd_input);
-	suite_add_tcase(suite, tests);
-	return conform_suite_run(suite);
-}
+const struct conform_family ps__conform_norm = CONFORM_FAMILY("norm", sets);
