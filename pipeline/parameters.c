@@ -77,8 +77,8 @@ static ps_status fill_constants(ps_pipeline *pipeline, int l, ps_queue *queue)
 		const ps_shape *shape = &plan->slots[i].shape;
 		if (plan->slots[i].lifetime != PS_LIFETIME_CONSTANT)
 			continue;
-		ps_tensor tensor = ps_tensor_make(pipeline->memory[l].buffers[MEMORY_CONSTANTS], at, shape->dtype, shape->rank,
-		                                  shape->dims);
+		ps_tensor tensor = ps_tensor_make(pipeline->memory[l].buffers[MEMORY_CONSTANTS], at, shape->dtype,
+		                                  shape->rank, shape->dims);
 		at += align_up(shape_bytes(shape));
 		pipeline->memory[l].constants[i] = tensor;
 		size_t count = (size_t)ps_tensor_count(tensor);
@@ -112,8 +112,7 @@ static void place_tensors(const ps_pipeline *pipeline, const ps_layer *layer, st
 		at += align_up(bytes_of(p, dtype));
 		if (!has_copy(pipeline, p))
 			continue;
-		memory->copies[i] =
-		        ps_tensor_make(memory->buffers[MEMORY_COPIES], copy_at, PS_BF16, p->rank, p->dims);
+		memory->copies[i] = ps_tensor_make(memory->buffers[MEMORY_COPIES], copy_at, PS_BF16, p->rank, p->dims);
 		memory->parameters[i] = memory->copies[i];
 		copy_at += align_up(bytes_of(p, PS_BF16));
 	}

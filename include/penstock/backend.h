@@ -88,7 +88,7 @@ struct ps_queue {
 	void *impl; /* the backend's */
 	ps_timeline timeline;
 	ps_math math; /* what the device has, by has_math */
-	bool dry; /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
+	bool dry;     /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
 	char label[64];
 };
 
@@ -139,8 +139,8 @@ struct ps_backend {
 	bool (*can_copy_from)(const ps_device *to, const ps_device *from);
 
 	/*
-	 * Optional; the default is PS_MATH_F32 alone. Can queues of the device multiply fp32 matrices like this? A device
-	 * with PS_MATH_BF16 also takes BF16 tensors wherever ops.h allows them; others are not given any.
+	 * Optional; the default is PS_MATH_F32 alone. Can queues of the device multiply fp32 matrices like this? A
+	 * device with PS_MATH_BF16 also takes BF16 tensors wherever ops.h allows them; others are not given any.
 	 */
 	bool (*has_math)(const ps_device *device, ps_math math);
 

@@ -48,10 +48,11 @@ typedef struct ps_pipeline_config {
 	/* Micro-batches in one weight gradient; 0: the whole batch; below 0: as the schedule itself has them. */
 	int weight_group;
 
-	ps_dtype dtype; /* of activations and, unless the next two say otherwise, weights: PS_F32, or PS_F64 where all can */
+	ps_dtype dtype; /* of activations and, unless the next two say otherwise, weights: PS_F32, or PS_F64 where all
+	                   can */
 	/*
-	 * PS_MATH_BF16, with PS_F32: products are bf16's. Weights and gradients are fp32; those weights that gemm takes have
-	 * a BF16 copy besides, for it.
+	 * PS_MATH_BF16, with PS_F32: products are bf16's. Weights and gradients are fp32; those weights that gemm takes
+	 * have a BF16 copy besides, for it.
 	 */
 	ps_math math;
 	/* With PS_MATH_BF16: weights that are matrices, and their gradients, are BF16, and there are no copies. */
@@ -77,9 +78,9 @@ typedef struct ps_rank_info {
 	const ps_device *device;
 	const char *device_name;
 	int stage_count;
-	const int *stages; /* their numbers */
-	int units;         /* layers of all its stages */
-	int64_t parameters; /* their elements */
+	const int *stages;                                        /* their numbers */
+	int units;                                                /* layers of all its stages */
+	int64_t parameters;                                       /* their elements */
 	uint64_t parameter_bytes, gradient_bytes, constant_bytes; /* parameters with their BF16 copies */
 	uint64_t activation_bytes; /* saved, carried, boundary and scratch tensors of the largest program */
 	uint64_t peak_bytes;       /* the sum: all that is ever allocated for it */

@@ -274,6 +274,28 @@ START_TEST(rounding_is_unbiased)
 }
 END_TEST
 
+/* The example of docs/random.md. */
+START_TEST(documented_bits)
+{
+	static const char up[] = "00000000110010100001010010010000";
+	double ones[32], gradients[32], got[32];
+	struct rig rig;
+	for (int i = 0; i < 32; i++) {
+		ones[i] = 1;
+		gradients[i] = -1;
+	}
+	rig_open(&rig, "ref");
+	ps_tensor w = rig_tensor(&rig, PS_BF16, RIG_DIMS(32), ones);
+	rig_run(&rig, sgd, .w = w, .g = rig_tensor(&rig, PS_BF16, RIG_DIMS(32), gradients),
+	        .scale = rig_tensor(&rig, PS_F64, RIG_DIMS(1), (double[]){1}), .lr = 1.0 / 1024,
+	        .place = {.seed = 7, .step = 5, .layer = 1, .site = PS_RANDOM_SITE_PARAMETER});
+	rig_get(&rig, w, got);
+	for (int i = 0; i < 32; i++)
+		ck_assert_double_eq(got[i], up[i] == '1' ? 1.0078125 : 1);
+	rig_close(&rig);
+}
+END_TEST
+
 /*
  * Weights of 1 with the loss (w - 1.5)^2 / 2 and steps of 1/1000: less than half the distance to the next bf16 number,
  * so that rounding to the nearest would leave them where they are for ever. Rounded at random they get there.
@@ -328,6 +350,7 @@ int main(void)
 	tcase_add_test(tests, sgd_copy);
 	tcase_add_test(tests, copy_is_the_rounded_weight);
 	tcase_add_test(tests, rounding_is_unbiased);
+	tcase_add_test(tests, documented_bits);
 	tcase_add_test(tests, small_steps_add_up);
 	suite_add_tcase(suite, tests);
 	return conform_suite_run(suite);

@@ -42,8 +42,8 @@ enum conform_fill {
 /*
  * How far an output may be off, by dtype, relative to the largest of the value, the output's root mean square and the
  * spec's `terms`, the size of the terms whose sum it is: small outputs whose terms cancel need that. Zero asks for the
- * same value. A BF16 output may be off by what an F32 one may and, unless that is zero, by a rounding to a neighbour (2^-7)
- * besides. What is below the smallest normal number counts as zero, since devices may flush it.
+ * same value. A BF16 output may be off by what an F32 one may and, unless that is zero, by a rounding to a neighbour
+ * (2^-7) besides. What is below the smallest normal number counts as zero, since devices may flush it.
  */
 struct conform_tolerance {
 	double f32, f64;
@@ -82,7 +82,8 @@ struct conform {
 
 typedef void (*conform_body)(struct conform *c, const void *row);
 
-/* Runs all rows of an op in F32 and F64 (bodies return early from those that they leave out) on all devices; fails the calling test after the last row if any failed. */
+/* Runs all rows of an op in F32 and F64 (bodies return early from those that they leave out) on all devices; fails the
+ * calling test after the last row if any failed. */
 void conform_rows(ps_op op, const void *rows, size_t row_bytes, size_t count, conform_body body);
 #define CONFORM_ROWS(op, rows, body) \
 	conform_rows(PS_OP_##op, (rows), sizeof *(rows), sizeof(rows) / sizeof *(rows), (body))

@@ -212,9 +212,9 @@ void setup_print_plan(const struct setup *setup, const run_options *options, FIL
 		fprintf(to,
 		        "stage %d on %s: %d units, %" PRId64
 		        " parameters, peak %s (weights %s, gradients %s, activations %s)\n",
-		        r, info.device_name, info.units, info.parameters,
-		        size_text(info.peak_bytes, peak), size_text(info.parameter_bytes, weights),
-		        size_text(info.gradient_bytes, gradients), size_text(info.activation_bytes, activations));
+		        r, info.device_name, info.units, info.parameters, size_text(info.peak_bytes, peak),
+		        size_text(info.parameter_bytes, weights), size_text(info.gradient_bytes, gradients),
+		        size_text(info.activation_bytes, activations));
 	}
 	const int64_t *sizes;
 	int count = ps_pipeline_micro_batches(pipeline, &sizes);
