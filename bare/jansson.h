@@ -48,6 +48,8 @@ json_t *json_null(void);
 json_t *json_incref(json_t *value);
 void json_decref(json_t *value);
 
+int json_equal(const json_t *a, const json_t *b);
+
 json_t *json_object_get(const json_t *object, const char *key);
 int json_object_set(json_t *object, const char *key, json_t *value);
 int json_object_set_new(json_t *object, const char *key, json_t *value);

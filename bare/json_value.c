@@ -235,3 +235,18 @@ double json_number_value(const json_t *value)
 {
 	return json_is_integer(value) ? (double)inside(value)->integer : json_real_value(value);
 }
+
+int json_equal(const json_t *a, const json_t *b)
+{
+	if (!a || !b || a->type != b->type || inside(a)->count != inside(b)->count)
+		return 0;
+	for (size_t i = 0; i < inside(a)->count; i++) {
+		const json_t *other =
+		        a->type == JSON_OBJECT ? json_object_get(b, json_bare_key(a, i)) : inside(b)->values[i];
+		if (!json_equal(inside(a)->values[i], other))
+			return 0;
+	}
+	return inside(a)->integer == inside(b)->integer && !(inside(a)->real < inside(b)->real) &&
+	       !(inside(a)->real > inside(b)->real) &&
+	       (a->type != JSON_STRING || strcmp(inside(a)->text, inside(b)->text) == 0);
+}

@@ -68,8 +68,8 @@ static ps_status look_at_parameters(struct search *search, int stage, int l)
 	const ps_layer *layer = pipeline->config.layers[l];
 	for (int i = 0; i < layer->parameter_count; i++) {
 		bool finite;
-		PS_TRY(all_finite(pipeline->ranks[pipeline->stages[stage].rank].queue,
-		                  pipeline->memory[l].values[i], &finite));
+		PS_TRY(all_finite(pipeline->ranks[pipeline->stages[stage].rank].queue, pipeline->memory[l].values[i],
+		                  &finite));
 		if (finite)
 			continue;
 		search->found = true;

@@ -100,7 +100,8 @@ static ps_status read_dtype(const ps_safetensors *file, const char *name, const 
 			return PS_OK;
 		}
 	}
-	return ps_fail(PS_EFORMAT, "%s: %s has dtype %s, which is not read; save it as F32 or BF16", file->path, name, code);
+	return ps_fail(PS_EFORMAT, "%s: %s has dtype %s, which is not read; save it as F32 or BF16", file->path, name,
+	               code);
 }
 
 /* Fills dims and bytes, the size that the shape asks for. */

@@ -130,6 +130,8 @@ ps_status ps__cuda_buffer_create(ps_buffer *buffer);
 void ps__cuda_buffer_destroy(ps_buffer *buffer);
 bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from);
 bool ps__cuda_has_math(const ps_device *device, ps_math math);
+ps_status ps__cuda_pinned_create(ps_pinned *pinned);
+void ps__cuda_pinned_destroy(ps_pinned *pinned);
 
 /* queue.c. */
 ps_status ps__cuda_queue_create(ps_queue *queue);

@@ -12,6 +12,7 @@
 
 #include <penstock/device.h>
 #include <penstock/ops.h>
+#include <penstock/tune.h>
 
 #include <pthread.h>
 
@@ -83,12 +84,20 @@ struct ps_buffer {
 	void *impl; /* the host address on host-addressable devices, else the backend's */
 };
 
+/* Host memory that a device's copies reach fastest, for a link's chunks. */
+typedef struct ps_pinned {
+	ps_device *device;
+	uint64_t bytes;
+	void *address; /* aligned to any element */
+	void *impl;    /* the backend's */
+} ps_pinned;
+
 struct ps_queue {
 	ps_device *device;
 	void *impl; /* the backend's */
 	ps_timeline timeline;
 	ps_math math; /* what the device has, by has_math */
-	bool dry; /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
+	bool dry;     /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
 	char label[64];
 };
 
@@ -134,13 +143,25 @@ struct ps_backend {
 
 	/*
 	 * Optional; the default is no. Can a queue of `to`, a device of this backend, copy from buffers of `from`, a
-	 * different device? from->backend == to->backend tells a device of the same backend.
+	 * different device, with no memory in between? from->backend == to->backend tells a device of the same backend.
 	 */
 	bool (*can_copy_from)(const ps_device *to, const ps_device *from);
+	/* Likewise, but the queue is on `from`, which is the device of this backend. */
+	bool (*can_copy_to)(const ps_device *from, const ps_device *to);
+	/*
+	 * Optional, both or neither; the default has none (PS_ENOTSUP). device and bytes are set; fills address and
+	 * impl.
+	 */
+	ps_status (*pinned_create)(ps_pinned *pinned);
+	void (*pinned_destroy)(ps_pinned *pinned);
+
+	/* Optional; the default refuses. Searches, on a queue of its own, and waits for the end. Arguments are checked.
+	 */
+	ps_status (*tune)(ps_queue *queue, ps_tuning *tuning);
 
 	/*
-	 * Optional; the default is PS_MATH_F32 alone. Can queues of the device multiply fp32 matrices like this? A device
-	 * with PS_MATH_BF16 also takes BF16 tensors wherever ops.h allows them; others are not given any.
+	 * Optional; the default is PS_MATH_F32 alone. Can queues of the device multiply fp32 matrices like this? A
+	 * device with PS_MATH_BF16 also takes BF16 tensors wherever ops.h allows them; others are not given any.
 	 */
 	bool (*has_math)(const ps_device *device, ps_math math);
 

@@ -69,7 +69,8 @@ typedef struct ps_parameter {
 	int64_t dims[2];
 	ps_init_rule init;
 	double low, high;
-	bool gemm; /* a matrix that nothing but gemm takes: the engine may hand out a BF16 copy of it, or keep it as BF16 */
+	bool gemm; /* a matrix that nothing but gemm takes: the engine may hand out a BF16 copy of it, or keep it as
+	              BF16 */
 } ps_parameter;
 
 typedef struct ps_layer ps_layer;
@@ -83,11 +84,11 @@ typedef struct ps_layer_context {
 	uint64_t seed;
 	/* As the layer lists its parameters; BF16 where the pipeline multiplies in bf16 and gemm takes BF16. */
 	const ps_tensor *parameters, *gradients;
-	const ps_tensor *slots;                  /* as its plan lists them */
-	ps_tensor x;                             /* F and R; B and W as far as the plan's `input` reaches */
-	ps_tensor y;                             /* F and R */
-	ps_tensor dy;                            /* B; W if the plan's `gradient` is CARRY */
-	ps_tensor dx;                            /* B; absent where nobody needs it */
+	const ps_tensor *slots;    /* as its plan lists them */
+	ps_tensor x;               /* F and R; B and W as far as the plan's `input` reaches */
+	ps_tensor y;               /* F and R */
+	ps_tensor dy;              /* B; W if the plan's `gradient` is CARRY */
+	ps_tensor dx;              /* B; absent where nobody needs it */
 	ps_tensor targets, losses; /* F and R of the last layer: int32 (rows, time), and one loss a token */
 	double loss_scale;         /* of the gradient of the sum of losses: 1 / tokens of the whole batch */
 	bool accumulate;           /* W: add to the gradients, which otherwise are overwritten */

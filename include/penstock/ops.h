@@ -8,7 +8,8 @@
  * falls back to another device.
  *
  * Unless said otherwise: tensors are contiguous and on the queue's device; floating-point tensors of one call have one
- * dtype (F32, or F64 where the device can); BF16 tensors are taken only where it says so; outputs overlap no input; "may alias" means exactly the same view;
+ * dtype (F32, or F64 where the device can); BF16 tensors are taken only where it says so; outputs overlap no input;
+ * "may alias" means exactly the same view;
  * "(+)" means that `accumulate` chooses between overwriting and adding; sums over rows run in ascending row order, so
  * that results do not depend on how rows were split; reductions over features are accumulated at least in the
  * tensors' dtype, by `ref` in double. Every op is deterministic. rows, time, E, heads, V are as in docs/random.md and
@@ -60,8 +61,8 @@ typedef struct ps_args_gemm {
 /* Is it a bf16 product, on this queue? For backends. */
 static inline bool ps_gemm_is_bf16(const ps_args_gemm *x, ps_math math)
 {
-	return x->c.dtype != PS_F64 && (math == PS_MATH_BF16 || x->a.dtype == PS_BF16 || x->b.dtype == PS_BF16 ||
-	                                x->c.dtype == PS_BF16);
+	return x->c.dtype != PS_F64 &&
+	       (math == PS_MATH_BF16 || x->a.dtype == PS_BF16 || x->b.dtype == PS_BF16 || x->c.dtype == PS_BF16);
 }
 
 /* x (n, columns), y (columns): y = the sum over the n rows, in ascending order (+). The gradient of a bias. */
@@ -191,7 +192,8 @@ typedef struct ps_args_cross_entropy {
 	double scale;
 } ps_args_cross_entropy;
 
-/* x may be BF16. out (1) F64 = the sum of x^2, accumulated in double in an order that depends on the number of elements only. */
+/* x may be BF16. out (1) F64 = the sum of x^2, accumulated in double in an order that depends on the number of elements
+ * only. */
 typedef struct ps_args_sum_squares {
 	ps_tensor x, out;
 } ps_args_sum_squares;
@@ -206,11 +208,12 @@ typedef struct ps_args_clip_scale {
 } ps_args_clip_scale;
 
 /*
- * w -= lr * scale * g, with lr * scale formed in double. scale (1) F64. One pass over both. copy, if present, is BF16 and
- * becomes w, which is F32 then, rounded to the nearest.
+ * w -= lr * scale * g, with lr * scale formed in double. scale (1) F64. One pass over both. copy, if present, is BF16
+ * and becomes w, which is F32 then, rounded to the nearest.
  *
  * w and g may be BF16. Then lr * scale is rounded to float, w - (lr * scale) * g is formed in fp32 with one rounding (a
- * fused multiply-add), and that is rounded to bf16 at random by `place` (docs/random.md): the same bits on every device.
+ * fused multiply-add), and that is rounded to bf16 at random by `place` (docs/random.md): the same bits on every
+ * device.
  */
 typedef struct ps_args_sgd {
 	ps_tensor w, g, scale, copy;

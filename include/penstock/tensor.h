@@ -18,9 +18,9 @@ extern "C" {
 #define PS_MAX_RANK 5
 
 /* X(name, bytes, text) */
-#define PS_DTYPE_MAP(X)   \
-	X(F32, 4, "fp32") \
-	X(F64, 8, "fp64") \
+#define PS_DTYPE_MAP(X)    \
+	X(F32, 4, "fp32")  \
+	X(F64, 8, "fp64")  \
 	X(I32, 4, "int32") \
 	X(BF16, 2, "bf16")
 

@@ -1,8 +1,7 @@
 /* `penstock devices`: what a stage can run on, what did not load and why, and how fast links are. */
 #include "tools/penstock/command.h"
 
-#include <penstock/link.h>
-
+#include "bench/bench.h"
 #include "train/log.h"
 
 #include <inttypes.h>
@@ -46,23 +45,6 @@ typedef struct measured {
 	char reason[256];
 } measured;
 
-static ps_status try_link(const char *from_name, const char *to_name, ps_link_info *out)
-{
-	ps_device *from = NULL, *to = NULL;
-	ps_link *link = NULL;
-	ps_status status = ps_device_open(&from, from_name);
-	if (status == PS_OK)
-		status = ps_device_open(&to, to_name);
-	if (status == PS_OK)
-		status = ps_link_create(&link, from, to, "measure", NULL);
-	if (status == PS_OK)
-		*out = *ps_link_get_info(link);
-	ps_link_destroy(link);
-	ps_device_close(to);
-	ps_device_close(from);
-	return status;
-}
-
 /* Every ordered pair of the devices that are here. The caller frees *out. */
 static ps_status measure(const ps_device_entry *entries, size_t count, measured **out, size_t *measured_count)
 {
@@ -77,7 +59,7 @@ static ps_status measure(const ps_device_entry *entries, size_t count, measured 
 			measured *link = &links[n++];
 			link->from = entries[i].info.name;
 			link->to = entries[j].info.name;
-			link->status = try_link(link->from, link->to, &link->info);
+			link->status = bench_link_probe(link->from, link->to, &link->info);
 			if (link->status != PS_OK)
 				snprintf(link->reason, sizeof link->reason, "%s", ps_error_message());
 		}
@@ -92,11 +74,14 @@ static void print_table(const ps_device_entry *entries, size_t count, const meas
 	printf("%-14s %-10s %10s  %s\n", "device", "backend", "memory", "what it is");
 	for (size_t i = 0; i < count; i++) {
 		const ps_device_info *info = &entries[i].info;
-		if (entries[i].status == PS_OK)
-			printf("%-14s %-10s %6.1f GiB  %s\n", info->name, info->backend,
-			       (double)info->memory_bytes / (1024.0 * 1024 * 1024), info->description);
-		else
+		if (entries[i].status != PS_OK) {
 			printf("%-14s %-10s %10s  %s\n", "-", info->backend, "-", entries[i].reason);
+			continue;
+		}
+		printf("%-14s %-10s %6.1f GiB  %s\n", info->name, info->backend,
+		       (double)info->memory_bytes / (1024.0 * 1024 * 1024), info->description);
+		if (info->note[0] != '\0')
+			printf("%36s  %s\n", "", info->note);
 	}
 	if (link_count > 0)
 		printf("\n%-14s %-14s %-8s %12s %12s\n", "from", "to", "link", "latency", "bandwidth");
@@ -117,10 +102,10 @@ static json_t *device_json(const ps_device_entry *entry)
 	if (entry->status != PS_OK)
 		return json_pack("{s:s, s:s, s:s}", "backend", info->backend, "status", ps_status_name(entry->status),
 		                 "reason", entry->reason);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b}", "name", info->name, "backend", info->backend,
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b, s:s}", "name", info->name, "backend", info->backend,
 	                 "description", info->description, "memory_bytes", (json_int_t)info->memory_bytes,
 	                 "max_buffer_bytes", (json_int_t)info->max_buffer_bytes, "compute_units", info->compute_units,
-	                 "host_addressable", info->host_addressable);
+	                 "host_addressable", info->host_addressable, "note", info->note);
 }
 
 static json_t *link_json(const measured *link)

@@ -1,6 +1,7 @@
 /*
  * Which set of kernels to run: the best for this processor, or the one that PENSTOCK_CPU_KERNELS names (base, v3, v4),
- * which is for tests and for comparing sets. bf16 products by the processor go with the highest set. PS_X86_LEVELS is set where the levels of x86-64 are compiled too.
+ * which is for tests and for comparing sets. bf16 products by the processor go with the highest set. PS_X86_LEVELS is
+ * set where the levels of x86-64 are compiled too.
  */
 #include "backends/cpu/fast/fast.h"
 

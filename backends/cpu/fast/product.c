@@ -12,8 +12,8 @@
 #define BLOCK_ELEMENTS ((int64_t)4 << 20)
 
 /*
- * A product in blocks of rows and columns of c. Which blocks of columns there are does not depend on the rows, so that a
- * row's bits do not either.
+ * A product in blocks of rows and columns of c. Which blocks of columns there are does not depend on the rows, so that
+ * a row's bits do not either.
  */
 struct plan {
 	bool convert_a, convert_b, convert_c;
@@ -141,8 +141,12 @@ static ps_status multiply_block(const struct cpu_device *device, const struct ca
 	char *room = ((const struct fast *)device->fast)->factors.memory;
 	struct fast_product product = block_product(call, rows, columns);
 	struct fast_operands o = {
-	        .a = plan->convert_a ? room : x->trans_a ? at(x->a, 0, row) : at(x->a, row, 0),
-	        .b = plan->convert_b ? room + plan->b_at : x->trans_b ? at(x->b, column, 0) : at(x->b, 0, column),
+	        .a = plan->convert_a ? room
+	             : x->trans_a    ? at(x->a, 0, row)
+	                             : at(x->a, row, 0),
+	        .b = plan->convert_b ? room + plan->b_at
+	             : x->trans_b    ? at(x->b, column, 0)
+	                             : at(x->b, 0, column),
 	        .c = plan->convert_c ? room + plan->c_at : at(x->c, row, column),
 	};
 	if (product.bias)

@@ -37,8 +37,8 @@ static void embedding_fwd_range(const struct fast_range *range)
 }
 
 /*
- * The gradient in BF16, one token's sum after the other: the shared scratch has token << 32 | position for each place in
- * `tokens`, in ascending order.
+ * The gradient in BF16, one token's sum after the other: the shared scratch has token << 32 | position for each place
+ * in `tokens`, in ascending order.
  */
 static void embedding_bwd_weight_bf16(const struct fast_range *range)
 {
@@ -68,7 +68,8 @@ static void embedding_bwd_weight_bf16(const struct fast_range *range)
 				     walk_next(&w, &mask);)
 #pragma omp simd
 					for (int64_t i = 0; i < w.count; i++)
-						sum[w.at - begin + i] += mask_apply(w.factor[i], dy[w.at + i]) * x->scale;
+						sum[w.at - begin + i] +=
+						        mask_apply(w.factor[i], dy[w.at + i]) * x->scale;
 			}
 			for (int64_t i = 0; i < columns; i++)
 				to[first + i] = ps_bf16_round(sum[i]);
