@@ -82,8 +82,8 @@ const char *ps_queue_label(const ps_queue *queue);
  * How a queue multiplies fp32 matrices (gemm; nothing else looks at it): in fp32; in bf16, which rounds the factors and
  * adds up in fp32; or in tf32, likewise with 10 bits of mantissa in place of 7. X(name, text)
  */
-#define PS_MATH_MAP(X) \
-	X(F32, "fp32") \
+#define PS_MATH_MAP(X)  \
+	X(F32, "fp32")  \
 	X(BF16, "bf16") \
 	X(TF32, "tf32")
 
