@@ -5,6 +5,8 @@
  */
 #include "pipeline/internal.h"
 
+#include <penstock/bf16.h>
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +39,8 @@ struct bench {
 	ps_queue *queue;
 	ps_buffer **buffers;
 	int buffer_count;
-	ps_tensor *parameters, *gradients, slots[PS_MAX_SLOTS];
+	/* parameters: what the layer is given, which are the copies of those values that have one. */
+	ps_tensor *values, *copies, *parameters, *gradients, slots[PS_MAX_SLOTS];
 	ps_tensor x, y, dy, dx, targets, losses, sums, scale;
 	ps_tensor
 	        other; /* stands for the rest of a stage, which a step goes through between two visits; may be absent */
@@ -72,7 +75,7 @@ static ps_status make_rows(struct bench *bench, ps_tensor *out, const ps_shape *
 /* Fills a tensor with small numbers of both signs; one of another type stays zero. */
 static ps_status fill(struct bench *bench, ps_tensor tensor)
 {
-	if (tensor.dtype != PS_F32 && tensor.dtype != PS_F64)
+	if (tensor.dtype == PS_I32)
 		return PS_OK;
 	void *pattern = calloc(PATTERN, ps_dtype_bytes(tensor.dtype));
 	if (!pattern)
@@ -83,6 +86,8 @@ static ps_status fill(struct bench *bench, ps_tensor tensor)
 		double value = ((double)(state >> 40) * 0x1p-24 - 0.5) * 0.1;
 		if (tensor.dtype == PS_F32)
 			((float *)pattern)[i] = (float)value;
+		else if (tensor.dtype == PS_BF16)
+			((uint16_t *)pattern)[i] = ps_bf16_round((float)value);
 		else
 			((double *)pattern)[i] = value;
 	}
@@ -102,13 +107,19 @@ static ps_status fill(struct bench *bench, ps_tensor tensor)
 static ps_status make_parameters(struct bench *bench)
 {
 	const ps_layer *layer = bench->pipeline->config.layers[bench->layer];
-	ps_dtype dtype = bench->pipeline->config.dtype;
 	const int64_t one = 1, count = layer->parameter_count + 1;
 	const double scale = 1;
 	for (int i = 0; i < layer->parameter_count; i++) {
 		const ps_parameter *p = &layer->parameters[i];
-		PS_TRY(make_tensor(bench, &bench->parameters[i], dtype, p->rank, p->dims));
+		ps_dtype dtype = ps__parameter_dtype(bench->pipeline, p);
+		PS_TRY(make_tensor(bench, &bench->values[i], dtype, p->rank, p->dims));
 		PS_TRY(make_tensor(bench, &bench->gradients[i], dtype, p->rank, p->dims));
+		bench->parameters[i] = bench->values[i];
+		if (ps__parameter_has_copy(bench->pipeline, p)) {
+			PS_TRY(make_tensor(bench, &bench->copies[i], PS_BF16, p->rank, p->dims));
+			bench->parameters[i] = bench->copies[i];
+		}
+		PS_TRY(fill(bench, bench->values[i]));
 		PS_TRY(fill(bench, bench->parameters[i]));
 	}
 	PS_TRY(make_tensor(bench, &bench->sums, PS_F64, 1, &count));
@@ -210,6 +221,8 @@ static void bench_finish(struct bench *bench)
 	for (int i = 0; i < bench->buffer_count; i++)
 		ps_buffer_destroy(bench->buffers[i]);
 	free(bench->buffers);
+	free(bench->values);
+	free(bench->copies);
 	free(bench->parameters);
 	free(bench->gradients);
 	free(bench->times);
@@ -219,13 +232,17 @@ static void bench_finish(struct bench *bench)
 static ps_status build(struct bench *bench, ps_device *device)
 {
 	size_t parameters = (size_t)bench->pipeline->config.layers[bench->layer]->parameter_count;
-	bench->buffers = calloc(2 * parameters + PS_MAX_SLOTS + 8, sizeof(ps_buffer *));
+	bench->buffers = calloc(3 * parameters + PS_MAX_SLOTS + 8, sizeof(ps_buffer *));
+	bench->values = calloc(parameters + 1, sizeof *bench->values);
+	bench->copies = calloc(parameters + 1, sizeof *bench->copies);
 	bench->parameters = calloc(parameters + 1, sizeof *bench->parameters);
 	bench->gradients = calloc(parameters + 1, sizeof *bench->gradients);
 	bench->times = calloc(MOST_ROUNDS, sizeof *bench->times);
-	if (!bench->buffers || !bench->parameters || !bench->gradients || !bench->times)
+	if (!bench->buffers || !bench->values || !bench->copies || !bench->parameters || !bench->gradients ||
+	    !bench->times)
 		return ps_fail(PS_ENOMEM, "no memory to measure with");
 	PS_TRY(ps_queue_create(&bench->queue, device, "measure"));
+	PS_TRY(ps_queue_set_math(bench->queue, bench->pipeline->config.math));
 	PS_TRY(make_parameters(bench));
 	PS_TRY(make_slots(bench));
 	PS_TRY(make_activations(bench));
@@ -292,8 +309,8 @@ static ps_status enqueue_phase(struct bench *bench, int phase)
 		PS_TRY(ps_run(bench->queue, sum_squares, .x = bench->gradients[i],
 		              .out = ps_tensor_slice(bench->sums, 0, i, 1)));
 	for (int i = 0; phase == UPDATE && i < parameters; i++)
-		PS_TRY(ps_run(bench->queue, sgd, .w = bench->parameters[i], .g = bench->gradients[i],
-		              .scale = bench->scale, .lr = 0));
+		PS_TRY(ps_run(bench->queue, sgd, .w = bench->values[i], .copy = bench->copies[i],
+		              .g = bench->gradients[i], .scale = bench->scale, .lr = 0));
 	return PS_OK;
 }
 
