@@ -108,7 +108,8 @@ ps__difference ps__compare(ps_tensor as, const void *got, const void *want, cons
 	struct measure measure = measure_of(as, want, tolerance);
 	ps__difference out = {.dtype = as.dtype, .rank = as.rank, .worst = -1};
 	for (struct walk walk = begin(&as); walk.index < walk.count; advance(&walk)) {
-		double is = ps__element(got, as.dtype, walk.place), should = ps__element(want, as.dtype, walk.place), ulps;
+		double is = ps__element(got, as.dtype, walk.place), should = ps__element(want, as.dtype, walk.place),
+		       ulps;
 		double share = share_of(&measure, is, should, &ulps);
 		if (measure.zeros && (is == 0) != (should == 0)) {
 			out.misplaced++;
