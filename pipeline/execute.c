@@ -69,8 +69,7 @@ static ps_status enqueue_instruction(ps_pipeline *pipeline, struct program *prog
 	                           ? enqueue_action(pipeline, program, index, step)
 	                           : enqueue_transfer(pipeline, program, index);
 	/* A shadow whose step does not get on is no refusal. */
-	return status == PS_OK || status == PS_ESTALL ? status
-	                                              : ps__explain_refusal(pipeline, program, index, status);
+	return status == PS_OK || status == PS_ESTALL ? status : ps__explain_refusal(pipeline, program, index, status);
 }
 
 static ps_queue *queue_of_stage(const ps_pipeline *pipeline, int stage)
@@ -279,6 +278,8 @@ static ps_status run_batch(ps_pipeline *pipeline, bool training, const ps_batch 
 	PS_TRY(check_batch(pipeline, batch, training ? pipeline->config.rows : pipeline->config.eval_rows));
 	PS_TRY(ps__program_get(&program, pipeline, training, batch->rows, batch->time));
 	PS_TRY(ps__program_run(pipeline, program, batch));
+	if (training)
+		pipeline->step = batch->step;
 	*sum = sum_losses(pipeline, batch->rows * batch->time);
 	if (isfinite(*sum))
 		return PS_OK;

@@ -7,6 +7,8 @@
  */
 #include <penstock/train.h>
 
+#include "core/backend.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -104,16 +106,16 @@ void ps_sgd_destroy(ps_sgd *sgd)
 	free(sgd);
 }
 
-/* Waits for all ranks, also after a failure, so that no command still reads the caller's memory. */
+/* Waits for all ranks, also after a failure, so that no command uses memory of the optimizer's any more. */
 static ps_status finish(ps_sgd *sgd, ps_status status)
 {
 	for (int r = 0; r < sgd->rank_count; r++) {
-		if (status == PS_OK) {
-			status = ps_queue_finish(sgd->ranks[r].queue);
-		} else if (ps_queue_finish(sgd->ranks[r].queue) != PS_OK) {
-			/* The first failure is the one to tell. */
-			continue;
-		}
+		ps_queue *queue = sgd->ranks[r].queue;
+		/* The first failure is the one to tell. */
+		if (status == PS_OK)
+			status = ps_queue_finish(queue);
+		else
+			ps__timeline_drain(ps_queue_record(queue).timeline);
 	}
 	return status;
 }
@@ -140,8 +142,11 @@ static ps_status enqueue_update(ps_sgd *sgd, double lr, double max_norm)
 	}
 	for (int i = 0; i < sgd->count; i++) {
 		rank_state *rank = &sgd->ranks[sgd->rank_of[i]];
-		PS_TRY(ps_update(sgd->pipeline, i, sgd, .w = sgd->parameters[i].value,
-		                 .g = sgd->parameters[i].gradient, .scale = rank->scale, .lr = lr));
+		const ps_parameter_view *p = &sgd->parameters[i];
+		ps_random_place place = p->place;
+		place.step = ps_pipeline_step(sgd->pipeline);
+		PS_TRY(ps_update(sgd->pipeline, i, sgd, .w = p->value, .g = p->gradient, .copy = p->copy,
+		                 .scale = rank->scale, .lr = lr, .place = place));
 	}
 	return PS_OK;
 }

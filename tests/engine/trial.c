@@ -3,6 +3,8 @@
 
 #include "core/registry.h"
 
+#include <penstock/bf16.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -45,6 +47,8 @@ static ps_status open_device(void *payload, ps_device **out, const char *name)
 	        trial->hooked ? hook_device_open(out, base, &trial->hooks[number]) : ps_device_open(out, base);
 	if (status == PS_OK && trial->max_buffer_bytes)
 		(*out)->info.max_buffer_bytes = trial->max_buffer_bytes;
+	if (status == PS_OK && trial->memory_bytes[number])
+		(*out)->info.memory_bytes = trial->memory_bytes[number];
 	if (status == PS_OK && trial->opened)
 		trial->opened(trial, number);
 	return status;
@@ -191,7 +195,11 @@ static void update(ps_pipeline *pipeline, int index)
 	check_ok(ps_pipeline_read_parameter(pipeline, index, value));
 	check_ok(ps_pipeline_read_gradient(pipeline, index, gradient));
 	for (size_t i = 0; i < count; i++) {
-		if (view.value.dtype == PS_F64)
+		uint16_t *halves = value;
+		if (view.value.dtype == PS_BF16)
+			halves[i] = ps_bf16_round(ps_bf16_widen(halves[i]) -
+			                          0.1F * ps_bf16_widen(((uint16_t *)gradient)[i]));
+		else if (view.value.dtype == PS_F64)
 			((double *)value)[i] -= 0.1 * ((double *)gradient)[i];
 		else
 			((float *)value)[i] -= 0.1F * ((float *)gradient)[i];
