@@ -18,6 +18,7 @@ struct ps_list {
 	unsigned char *arguments;
 	size_t used, room;
 	const char *scope;
+	int64_t *marks; /* [count + 1], or NULL: see ps__list_time */
 };
 
 ps_status ps_list_create(ps_list **out, ps_queue *queue)
@@ -99,11 +100,18 @@ ps_status ps_list_submit(ps_list *list, uint32_t step)
 {
 	const ps_op_fn *ops = list->queue->device->backend->ops;
 	for (size_t i = 0; i < list->count; i++) {
+		if (list->marks)
+			PS_TRY(ps_queue_timestamp(list->queue, &list->marks[i]));
 		ps_status status = ops[list->entries[i].op](list->queue, ps__list_arguments(list, i, step));
 		ps__list_mark(list, i, status == PS_OK);
 		PS_TRY(status);
 	}
-	return PS_OK;
+	return list->marks ? ps_queue_timestamp(list->queue, &list->marks[list->count]) : PS_OK;
+}
+
+void ps__list_time(ps_list *list, int64_t *marks)
+{
+	list->marks = marks;
 }
 
 size_t ps__list_find(const ps_list *list, uint64_t value)

@@ -316,6 +316,10 @@ const ps_trace_span *ps_pipeline_spans(const ps_pipeline *pipeline, size_t *coun
 		        .begin_ns = transfer ? program->transfers[i].begin : program->times[2 * i],
 		        .end_ns = transfer ? program->transfers[i].end : program->times[2 * i + 1],
 		};
+		if (program->predicted) {
+			span.predicted_begin_s = program->predicted[2 * i];
+			span.predicted_end_s = program->predicted[2 * i + 1];
+		}
 		/* After a failure there are some that did not end. */
 		if (span.end_ns)
 			program->spans[(*count)++] = span;

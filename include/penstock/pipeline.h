@@ -79,10 +79,13 @@ typedef struct ps_pipeline_config {
 	/* One device name for each rank; a name may come twice. */
 	const char *const *devices;
 	int rank_count;
-	/* Layers of each stage, in order; NULL: the cut whose heaviest stage has the least work by the layers' flops.
+	/*
+	 * Layers of each stage, in order. NULL: the cut whose heaviest stage has the least work by the layers' flops
+	 * or, with balance_time, the one within each device's memory whose slowest stage takes the least measured time.
 	 */
 	const int *balance;
-	int stage_count; /* 0: as many as the schedule file is for; without one, one for each rank */
+	bool balance_time; /* implies `measure` */
+	int stage_count;   /* 0: as many as the schedule file is for; without one, one for each rank */
 
 	const char *schedule;      /* a rule's name; NULL: "1f1b" */
 	const char *schedule_file; /* takes the place of `schedule` */
@@ -99,6 +102,13 @@ typedef struct ps_pipeline_config {
 
 	double stall_timeout_s; /* 0: 600 s without progress anywhere is a stall */
 	bool trace;             /* record when each action and transfer began and ended */
+	/*
+	 * Measure what the layers take on each device before memory is allocated, and predict steps from it.
+	 * `measuring` (may be NULL) is told before each of `count` measurements.
+	 */
+	bool measure;
+	void (*measuring)(void *payload, int index, int count);
+	void *measuring_payload;
 	ps_link_options links;
 	ps_shadow_config shadow;
 	/* For tests and embedders: opens a device in place of ps_device_open; NULL: the registry. */
@@ -207,13 +217,42 @@ typedef struct ps_trace_span {
 	int rank;      /* of the action, or of the transfer's source */
 	ps_action action;
 	int64_t begin_ns, end_ns; /* ps_clock_ns */
+	/* As predicted, seconds from the beginning of the step; 0 to 0 unless config.measure. */
+	double predicted_begin_s, predicted_end_s;
 } ps_trace_span;
 
 /* Valid until the next step. */
 const ps_trace_span *ps_pipeline_spans(const ps_pipeline *pipeline, size_t *count);
 
-/* The cut of `count` costs into `parts` runs, none empty, whose largest sum is least: exact. parts <= count. */
-void ps_balance(const double *costs, int count, int parts, int *sizes);
+/*
+ * Seconds that a training step of the largest batch should take, the optimizer's two passes included; NaN unless
+ * config.measure.
+ */
+double ps_pipeline_predicted_step(const ps_pipeline *pipeline);
+
+/* A row of units that is to be cut into stages, and what they cost where. */
+typedef struct ps_balance_problem {
+	int stages, units; /* stages <= units */
+	/* Unit u on stage s takes costs[s * stride + u], finite and not negative; stride 0: the same on all stages. */
+	const double *costs;
+	int stride;
+	/*
+	 * What stage s takes of the memory pool[s] (0 to pools - 1, with so many bytes in limits[]) when it has the
+	 * units [first, first + count); UINT64_MAX: it cannot have them. NULL: memory is no matter.
+	 */
+	uint64_t (*bytes)(void *payload, int stage, int first, int count);
+	void *payload;
+	const int *pool;
+	const uint64_t *limits;
+	const char *const *pool_names; /* for the message */
+	int pools;
+} ps_balance_problem;
+
+/*
+ * The cut into runs, none empty, that fit into the memory, whose slowest stage is fastest; of several the one with the
+ * least sum over all stages. Exact. PS_ETOOBIG when none fits; the message says what the closest one lacks.
+ */
+ps_status ps_balance(const ps_balance_problem *problem, int *sizes) PS_WARN_UNUSED;
 
 #ifdef __cplusplus
 }

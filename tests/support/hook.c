@@ -73,8 +73,8 @@ static struct hook_state *state_of(const ps_device *device)
 
 static const char *call_name(int call)
 {
-	static const char *const names[] = {"buffer_create", "queue_create", "wait", "write",    "read",
-	                                    "copy",          "peer copy",    "zero", "timestamp"};
+	static const char *const names[] = {"buffer_create", "queue_create", "wait", "write",     "read",
+	                                    "copy",          "peer copy",    "zero", "timestamp", "pinned_create"};
 	if (call < HOOK_OP)
 		return names[call];
 	if (call == HOOK_OP || call == HOOK_ASK)
@@ -383,7 +383,7 @@ static ps_status hooked_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from
 {
 	static const unsigned char wrong[8] = {0xA5, 0x5A, 0xA5, 0x5A, 0xA5, 0x5A, 0xA5, 0x5A};
 	struct hook_state *s = state_of(queue->device);
-	bool peer = from.buffer->device != queue->device;
+	bool peer = from.buffer->device != to.buffer->device;
 	PS_TRY(before(s, peer ? HOOK_PEER_COPY : HOOK_COPY, queue));
 	PS_TRY(s->inner->queue_copy(queue, to, from));
 	uint64_t size = ps_dtype_bytes(to.dtype), bytes = (uint64_t)ps_tensor_count(to) * size;
@@ -428,6 +428,32 @@ static ps_status spoil(struct hook_state *s, const struct hook_rule *rule, ps_qu
 	pthread_mutex_unlock(&s->mutex);
 	return s->inner->queue_write(queue, ps_tensor_make(output.buffer, at, output.dtype, 1, (int64_t[]){1}),
 	                             &s->values[which]);
+}
+
+/* Of devices on the host, so that the inner one's copy is all it takes. */
+static bool hooked_can_copy_to(const ps_device *from, const ps_device *to)
+{
+	struct hook_state *s = state_of(from);
+	return s->hook->copies_to && to->info.host_addressable;
+}
+
+static ps_status hooked_pinned_create(ps_pinned *pinned)
+{
+	struct hook_state *s = state_of(pinned->device);
+	PS_TRY(before(s, HOOK_PINNED_CREATE, NULL));
+	if (!s->hook->pins)
+		return ps_fail(PS_ENOTSUP, "this hook pins nothing");
+	pinned->address = malloc((size_t)pinned->bytes);
+	if (!pinned->address)
+		return ps_fail(PS_ENOMEM, "out of memory for what passes as pinned");
+	atomic_fetch_add(&s->hook->pinned, 1);
+	return PS_OK;
+}
+
+static void hooked_pinned_destroy(ps_pinned *pinned)
+{
+	atomic_fetch_sub(&state_of(pinned->device)->hook->pinned, 1);
+	free(pinned->address);
 }
 
 static ps_status run_op(ps_queue *queue, ps_op op, const void *arguments)
@@ -478,6 +504,9 @@ static const ps_backend table = {
         .queue_zero = hooked_queue_zero,
         .queue_timestamp = hooked_queue_timestamp,
         .can_copy_from = hooked_can_copy_from,
+        .can_copy_to = hooked_can_copy_to,
+        .pinned_create = hooked_pinned_create,
+        .pinned_destroy = hooked_pinned_destroy,
         .ops = hooked_ops,
 };
 

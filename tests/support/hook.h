@@ -24,9 +24,10 @@ enum hook_call {
 	HOOK_WRITE,
 	HOOK_READ,
 	HOOK_COPY,      /* within the device */
-	HOOK_PEER_COPY, /* from another device */
+	HOOK_PEER_COPY, /* from or to another device */
 	HOOK_ZERO,
 	HOOK_TIMESTAMP,
+	HOOK_PINNED_CREATE,
 	HOOK_OP, /* any op; those that follow are one op each */
 	HOOK_ASK = HOOK_OP + 1 + PS_OP_COUNT,
 	HOOK_CALLS = HOOK_ASK + 1 + PS_OP_COUNT
@@ -42,7 +43,7 @@ enum hook_effect {
 	HOOK_SPOIL   /* of an op: it runs, and then one element of an output gets another value */
 };
 
-/* Creating a buffer or a queue, and HOOK_ASK, know HOOK_REFUSE only. */
+/* Creating a buffer, a queue or pinned memory, and HOOK_ASK, know HOOK_REFUSE only. */
 struct hook_rule {
 	enum hook_effect effect;
 	int call;            /* enum hook_call, HOOK_OP_OF or HOOK_ASK_OF */
@@ -63,6 +64,8 @@ struct hook {
 	/* Set before the device is opened. */
 	bool poison;    /* new and freed memory is NaN, with guards behind it that hook_faults looks at */
 	bool deny_peer; /* this device copies from no other */
+	bool copies_to; /* this device copies to others */
+	bool pins;      /* has pinned memory, or what passes for it */
 	bool opaque;    /* claims not to be host-addressable, so that other devices do not copy from it either */
 	uint64_t corrupt_peer_from; /* peer copies of at least so many bytes arrive wrong; 0: none */
 
@@ -72,6 +75,7 @@ struct hook {
 	_Atomic uint64_t overruns;          /* buffers that were found to be written past their end when freed */
 	_Atomic uint64_t touched;           /* buffers that were written to after they were freed */
 	_Atomic int64_t buffers, queues;    /* alive */
+	_Atomic int64_t pinned;
 
 	struct hook_state *state; /* while the device is open */
 };

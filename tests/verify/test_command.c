@@ -13,7 +13,7 @@ static void setup(void)
 	ck_assert_int_eq(setenv("PENSTOCK_BACKEND_PATH", PS_TEST_MODULES, 1), 0);
 }
 
-#define CONTAINS(text, part) ck_assert_msg(strstr((text), (part)) != NULL, "\"%s\" is not in\n%s", (part), (text))
+#define CONTAINS(text, part) ck_assert_msg(strstr((text), (part)) != NULL, "\"%s\" is not in\n%.1500s", (part), (text))
 
 /* The one element that is wrong is named, and all else passes. */
 START_TEST(broken_op)
@@ -75,6 +75,70 @@ START_TEST(broken_op_as_json)
 }
 END_TEST
 
+/* Runs a check of a device with a fault: exit status 1, and this line is among the output, differing rows alone. */
+static void expect_fault(const char *arguments, const char *line)
+{
+	program_run(&run, "verify %s", arguments);
+	ck_assert_msg(run.status == 1, "%d: %s\n%.1500s", run.status, run.error, run.out);
+	CONTAINS(run.out, line);
+	CONTAINS(run.error, "differ from ref");
+}
+
+START_TEST(wrong_gradient)
+{
+	expect_fault("grad --device broken:grad",
+	             "relu_dropout fp32 on broken:grad, row 0: dx: 1 of 33 elements differ; "
+	             "worst [0, 0] is ");
+	CONTAINS(run.out, "encoder layer fp32 on broken:grad, row ");
+	expect_fault("layers --device broken:grad", "encoder_layer fp32 on broken:grad, row 2 of B: dx: ");
+	CONTAINS(run.out, " of W: ");
+	ck_assert_ptr_null(strstr(run.out, " of R: "));
+	ck_assert_ptr_null(strstr(run.out, " of W after B: "));
+}
+END_TEST
+
+/* Within every tolerance, but not the same bits twice. */
+START_TEST(restless_bits)
+{
+	expect_fault("layers --device broken:bits", " of R: ");
+	ck_assert_ptr_null(strstr(run.out, " of F: "));
+	CONTAINS(run.out, "encoder_layer                    fp32 ");
+}
+END_TEST
+
+START_TEST(overwritten_guard)
+{
+	expect_fault(
+	        "ops --device broken:guard --elements 100",
+	        "add fp32 on broken:guard, row 0 (b fp32 (1), a fp32 (1), y fp32 (1)): y: bytes between 0 and 1028, "
+	        "outside of the tensor, were overwritten\n");
+}
+END_TEST
+
+/* A command that fails is a difference, and the queue goes on. */
+START_TEST(failing_command)
+{
+	expect_fault("ops --device broken:late --elements 100", "PS_EDEVICE: the device has a fault\n");
+	CONTAINS(run.out, "relu_fwd                         fp32     10      12           0            0  ok; ");
+}
+END_TEST
+
+/* By the device's own answer. */
+START_TEST(support)
+{
+	program_run(&run, "verify support --device cpu,ref");
+	ck_assert_msg(run.status == 0, "%d: %s", run.status, run.error);
+	CONTAINS(run.out, "cpu fp32  cpu fp64  ref fp32  ref fp64\n");
+	CONTAINS(run.out, "\ngemm                              yes       no        yes       yes\n");
+	CONTAINS(run.out, "cpu fp64: 20 refused, the first: cpu cannot run gemm on fp64 ");
+	program_run(&run, "verify support --device cpu,ref --markdown");
+	ck_assert_msg(run.status == 0, "%d: %s", run.status, run.error);
+	CONTAINS(run.out, "| support | cpu fp32 | cpu fp64 | ref fp32 | ref fp64 |\n|---|---|---|---|---|\n| gemm | "
+	                  "yes | no | yes | "
+	                  "yes |\n");
+}
+END_TEST
+
 /* Small tensors only: the fault does not show, what was left out is counted, and nothing is on standard error. */
 START_TEST(small_tensors)
 {
@@ -107,6 +171,11 @@ int main(void)
 	tcase_add_checked_fixture(cases, setup, program_leave);
 	tcase_add_test(cases, broken_op);
 	tcase_add_test(cases, broken_op_as_json);
+	tcase_add_test(cases, wrong_gradient);
+	tcase_add_test(cases, restless_bits);
+	tcase_add_test(cases, overwritten_guard);
+	tcase_add_test(cases, failing_command);
+	tcase_add_test(cases, support);
 	tcase_add_test(cases, small_tensors);
 	tcase_add_test(cases, other_devices);
 	suite_add_tcase(suite, cases);

@@ -60,12 +60,13 @@ static double number_of(const json_t *object, const char *key)
 
 START_TEST(broken_stage)
 {
-	program_run(&run, "train " SMALL "--stages spoilt,ref --shadow 0 --log log.jsonl --save best.safetensors");
+	program_run(&run,
+	            "train " SMALL "--stages broken:small,ref --shadow 0 --log log.jsonl --save best.safetensors");
 	ck_assert_msg(run.status == 1, "%d: %s", run.status, run.error);
 	const char *line = last_line();
-	CONTAINS(line,
-	         "penstock train: step 0, stage 0 on spoilt, F0, layer layers.0, dropout_add_layernorm_fwd: sum is "
-	         "not as on ref: 1 of 80 elements differ; worst [0, 1, 5] is ");
+	CONTAINS(line, "penstock train: step 0, stage 0 on broken:small, F0, layer layers.0, "
+	               "dropout_add_layernorm_fwd: sum is "
+	               "not as on ref: 1 of 80 elements differ; worst [0, 1, 5] is ");
 	CONTAINS(line, " ULPs, ");
 	/* The run has stopped before anything was validated. */
 	ck_assert_ptr_null(strstr(run.out, "end of epoch"));
@@ -90,7 +91,7 @@ START_TEST(unchecked_stage)
 {
 	static const char *const shadows[] = {"1", "0:every=1000000"};
 	/* Step 0 is checked by every shadow; a fault in a stage that is not checked goes unseen. */
-	program_run(&run, "train " SMALL "--stages spoilt,ref --shadow %s", shadows[_i]);
+	program_run(&run, "train " SMALL "--stages broken:small,ref --shadow %s", shadows[_i]);
 	ck_assert_msg(run.status == _i, "%d: %s", run.status, run.error);
 }
 END_TEST
@@ -169,19 +170,20 @@ END_TEST
 
 START_TEST(broken_step)
 {
-	program_run(&run, STEP "--device spoilt");
+	program_run(&run, STEP "--device broken:small");
 	ck_assert_msg(run.status == 1, "%d: %s", run.status, run.error);
-	CONTAINS(run.out, "dropout_add_layernorm_fwd fp32 on spoilt, row 5 of F0 of layers.0: sum: 1 of 80 elements "
-	                  "differ; worst [0, 1, 5] is ");
+	CONTAINS(run.out,
+	         "dropout_add_layernorm_fwd fp32 on broken:small, row 5 of F0 of layers.0: sum: 1 of 80 elements "
+	         "differ; worst [0, 1, 5] is ");
 	CONTAINS(run.error,
-	         " rows differ from ref, the first of them dropout_add_layernorm_fwd fp32 on spoilt, row 5 of "
+	         " rows differ from ref, the first of them dropout_add_layernorm_fwd fp32 on broken:small, row 5 of "
 	         "F0 of layers.0; --seed 1 repeats them\n");
 	/* Nothing else differs: each op was judged from the inputs that it had. */
 	const char *first = strstr(run.out, "DIFFERS");
 	ck_assert_ptr_nonnull(first);
 	ck_assert_ptr_null(strstr(first + 1, "DIFFERS"));
 	/* Against the broken device, a good one differs just so. */
-	program_run(&run, STEP "--device cpu --against spoilt --json");
+	program_run(&run, STEP "--device cpu --against broken:small --json");
 	ck_assert_msg(run.status == 1, "%d: %s", run.status, run.error);
 	json_t *object = json_loads(run.out, 0, NULL);
 	ck_assert_ptr_nonnull(object);

@@ -12,6 +12,7 @@ typedef struct verify_options {
 	uint64_t seed;
 	int64_t elements;
 	bool json, markdown;
+	int mode;
 	run_options sizes; /* of the step */
 	int64_t vocabulary;
 } verify_options;
@@ -33,6 +34,9 @@ enum { MODES = sizeof modes / sizeof *modes };
 		.name = (option), .kind = OPTION_INTEGER, .argument = "N", .low = (least), .high = (most), \
 		.offset = offsetof(verify_options, field), .help = (text)                                  \
 	}
+
+static const option_row mode_row = {
+        .name = "mode", .kind = OPTION_CHOICE, .argument = MODE_WORDS, .offset = offsetof(verify_options, mode)};
 
 static const option_row rows[] = {
         {.name = "device",
@@ -91,6 +95,7 @@ static const option_row rows[] = {
 
 static const verify_options defaults = {.against = "ref",
                                         .seed = 1,
+                                        .mode = MODES,
                                         .sizes = {.preset = -1,
                                                   .emsize = 64,
                                                   .nhead = 4,
@@ -106,7 +111,6 @@ static const verify_options defaults = {.against = "ref",
 
 const option_table verify_table = {
         .command = "verify",
-        .modes = MODE_WORDS,
         .usage = "[" MODE_WORDS "] [OPTION]…",
         .text = "Checks the results of devices against those of the reference, or of any other device:\n"
                 "  ops      every op on the shapes of models and on odd ones, with special values and views\n"
@@ -122,6 +126,7 @@ const option_table verify_table = {
                     "  penstock verify --device cuda:0 --against cpu\n"
                     "  penstock verify ops --device opencl:0 --elements 1000   small tensors, for a simulator\n"
                     "  penstock verify step --device cuda:0 --preset small     WikiText-2's sizes\n",
+        .operand = &mode_row,
         .rows = rows,
         .count = sizeof rows / sizeof *rows,
         .defaults = &defaults,
@@ -155,10 +160,9 @@ static ps_status print_json(const verify_options *options, const struct verify_r
 	char digits[24];
 	snprintf(digits, sizeof digits, "%" PRIu64, options->seed);
 	json_t *seed = options->seed <= INT64_MAX ? json_integer((json_int_t)options->seed) : json_string(digits);
-	json_t *object = results == NULL ? NULL
-	                                 : json_pack("{s:s, s:o, s:i, s:i, s:o}", "against", options->against, "seed",
-	                                             seed, "rows", verify_report_rows(report), "differing",
-	                                             verify_report_differing(report), "results", results);
+	json_t *object =
+	        json_pack("{s:s, s:o, s:i, s:i, s:o}", "against", options->against, "seed", seed, "rows",
+	                  verify_report_rows(report), "differing", verify_report_differing(report), "results", results);
 	char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
 	json_decref(object);
 	if (text == NULL)
@@ -171,7 +175,8 @@ static ps_status print_json(const verify_options *options, const struct verify_r
 static void print(const verify_options *options, const struct mode *mode, const struct verify_report *report)
 {
 	if (mode->support || options->markdown)
-		verify_print_grid(report, mode->name, mode->support, options->markdown, stdout);
+		verify_print_grid(report, mode->name, mode->support ? NULL : options->against, options->markdown,
+		                  stdout);
 	else
 		verify_print_mode(report, mode->name, options->against, stdout);
 }
@@ -195,11 +200,10 @@ static ps_status conclude(const verify_options *options, const struct verify_rep
 	return PS_OK;
 }
 
-/* `given` is -1 or MODES for all modes. */
-static ps_status check(const verify_options *options, int given, const ps_verify_config *config,
-                       struct verify_report *report)
+static ps_status check(const verify_options *options, const ps_verify_config *config, struct verify_report *report)
 {
-	bool all = given < 0 || given == MODES;
+	int given = options->mode;
+	bool all = given == MODES;
 	for (int i = 0; i < MODES; i++) {
 		if (all ? modes[i].support : i != given)
 			continue;
@@ -249,7 +253,7 @@ static ps_verify_model model_of(const verify_options *options)
 	                         .clip = sizes->clip};
 }
 
-static ps_status run(const verify_options *options, int mode)
+static ps_status run(const verify_options *options)
 {
 	char *here = NULL, **names = NULL;
 	int count = 0;
@@ -270,7 +274,7 @@ static ps_status run(const verify_options *options, int mode)
 		                           .elements = options->elements,
 		                           .report = verify_report_add,
 		                           .payload = &report};
-		status = check(options, mode, &config, &report);
+		status = check(options, &config, &report);
 	}
 	stages_free(names, count);
 	free(here);
@@ -286,7 +290,7 @@ int cmd_verify(int argc, char **argv)
 		verify_options options;
 		ps_status status = read_options(&settings, &options);
 		if (status == PS_OK)
-			status = run(&options, settings.mode);
+			status = run(&options);
 		if (status != PS_OK)
 			exit_status = command_fail("verify", status);
 	}

@@ -124,8 +124,9 @@ static const option_row train_rows[] = {
 
         GROUP("The pipeline"),
         TEXT("stages", stages, "DEV,DEV,...", "One device for each stage; default: two halves of the CPU cores"),
-        TEXT("balance", balance, "7,7|params|time",
-             "Units of each stage (embedding, each layer, decoder), or even out parameters or work [time]"),
+        TEXT("balance", balance, "7,7|params|flops|time",
+             "Units of each stage (embedding, each layer, decoder), or even out parameters, counted operations or "
+             "measured time [flops]"),
         INTEGER("chunks", chunks, 1, 65536, "Micro-batches in a batch"),
         CHOICE("split", split, "even|torch", "Micro-batches that differ by a row at most, or rounded up as PyTorch's"),
         TEXT("schedule", schedule, "gpipe|1f1b|FILE", "The order of work: a rule's name or a schedule file"),

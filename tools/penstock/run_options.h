@@ -31,6 +31,8 @@ typedef struct run_options {
 	int64_t log_interval;
 	const char *load; /* eval */
 	bool json;        /* eval */
+	/* bench: of random tokens, where `data` is NULL. An eval_batch_size of 0 means no evaluation. */
+	int64_t vocabulary;
 	ps_mistakes mistakes;
 } run_options;
 

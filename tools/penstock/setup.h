@@ -12,7 +12,7 @@ struct setup {
 	ps_model model;
 	char **stages; /* device names */
 	int stage_count;
-	int *balance; /* NULL: by work */
+	int *balance; /* NULL: by counted work or by measured times */
 	ps_shadow_stage *shadow;
 	int shadow_count;
 	ps_pipeline *pipeline;
@@ -21,6 +21,9 @@ struct setup {
 /* Creates all of it; on failure what there is so far is for setup_finish. `evaluate_only`: no training is meant. */
 ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only) PS_WARN_UNUSED;
 void setup_finish(struct setup *setup);
+
+/* Do these options ask for layers to be measured, and so for a prediction? */
+bool setup_measures(const run_options *options);
 
 /*
  * Cuts "DEV,DEV" into names; a comma before a digit belongs to the device before it. NULL: two halves of the CPU cores

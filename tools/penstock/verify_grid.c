@@ -62,10 +62,10 @@ static const char *cell(const struct verify_line *line, bool support, char text[
 	return text;
 }
 
-static void print_markdown(const struct grid *grid, bool support, FILE *to)
+static void print_markdown(const struct grid *grid, const char *title, bool support, FILE *to)
 {
 	char text[48];
-	fputs("| |", to);
+	fprintf(to, "| %s |", title);
 	for (int c = 0; c < grid->count; c++)
 		fprintf(to, " %s %s |", grid->columns[c]->device, ps_dtype_name(grid->columns[c]->dtype));
 	fputs("\n|---|", to);
@@ -83,10 +83,10 @@ static void print_markdown(const struct grid *grid, bool support, FILE *to)
 	}
 }
 
-static void print_plain(const struct grid *grid, bool support, FILE *to)
+static void print_plain(const struct grid *grid, const char *title, bool support, FILE *to)
 {
 	char text[48];
-	fprintf(to, "%-32s", "");
+	fprintf(to, "%-32s", title);
 	for (int c = 0; c < grid->count; c++)
 		fprintf(to, "  %s %s", grid->columns[c]->device, ps_dtype_name(grid->columns[c]->dtype));
 	fputc('\n', to);
@@ -96,7 +96,8 @@ static void print_plain(const struct grid *grid, bool support, FILE *to)
 			continue;
 		fprintf(to, "%-32s", line->subject);
 		for (int c = 0; c < grid->count; c++) {
-			int width = (int)(strlen(grid->columns[c]->device) + strlen(" fp32"));
+			/* No blanks at the end of the line. */
+			int width = c + 1 < grid->count ? (int)(strlen(grid->columns[c]->device) + strlen(" fp32")) : 0;
 			fprintf(to, "  %-*s", width, cell(line_at(grid, line->subject, c), support, text));
 		}
 		fputc('\n', to);
@@ -122,16 +123,21 @@ static void print_reasons(const struct grid *grid, FILE *to)
 	}
 }
 
-void verify_print_grid(const struct verify_report *report, const char *mode, bool support, bool markdown, FILE *to)
+void verify_print_grid(const struct verify_report *report, const char *mode, const char *against, bool markdown,
+                       FILE *to)
 {
 	struct grid grid = {.report = report, .mode = mode};
+	bool support = against == NULL;
+	char title[96];
+	snprintf(title, sizeof title, "%s%s%s", mode, support ? "" : " against ", support ? "" : against);
 	find_columns(&grid);
 	if (grid.count == 0)
 		return;
 	if (markdown) {
-		print_markdown(&grid, support, to);
+		print_markdown(&grid, title, support, to);
+		fputc('\n', to);
 		return;
 	}
-	print_plain(&grid, support, to);
+	print_plain(&grid, title, support, to);
 	print_reasons(&grid, to);
 }

@@ -50,9 +50,10 @@ int verify_report_differing(const struct verify_report *report);
 void verify_print_mode(const struct verify_report *report, const char *mode, const char *against, FILE *to);
 /*
  * A grid of one mode's results, with a column for each device and dtype. Cells have the worst error in ULPs and, in
- * brackets, as a share of the tolerance; with `support`, whether the device takes it.
+ * brackets, as a share of the tolerance; with `against` NULL, whether the device takes it.
  */
-void verify_print_grid(const struct verify_report *report, const char *mode, bool support, bool markdown, FILE *to);
+void verify_print_grid(const struct verify_report *report, const char *mode, const char *against, bool markdown,
+                       FILE *to);
 /* All results; NULL: no memory. */
 json_t *verify_json(const struct verify_report *report);
 

@@ -1,4 +1,4 @@
-/* Every backward op against finite differences in double, on the reference and on every device here. */
+/* What `penstock verify` checks beyond the rows of ops, on the reference and on every device here. */
 #include "support/conform.h"
 
 #include <stdio.h>
@@ -19,15 +19,26 @@ static void count_result(void *payload, const ps_verify_result *result)
 	        result->part, result->device, result->message);
 }
 
-START_TEST(differences)
+static void check(ps_status (*verify)(const ps_verify_config *config), int index)
 {
 	size_t count;
-	const char *const *devices = conform_devices(&count), *device = _i == 0 ? "ref" : devices[_i - 1];
+	const char *const *devices = conform_devices(&count), *device = index == 0 ? "ref" : devices[index - 1];
 	struct tally tally = {0};
 	ps_verify_config config = conform_config(&device, 1, count_result, &tally);
-	ck_assert_msg(ps_verify_gradients(&config) == PS_OK, "%s", ps_error_message());
-	ck_assert_msg(tally.failures == 0, "%d gradients differ", tally.failures);
+	ck_assert_msg(verify(&config) == PS_OK, "%s", ps_error_message());
+	ck_assert_msg(tally.failures == 0, "%d results differ", tally.failures);
 	ck_assert_int_gt(tally.same, 20);
+}
+
+START_TEST(gradients)
+{
+	check(ps_verify_gradients, _i);
+}
+END_TEST
+
+START_TEST(layers)
+{
+	check(ps_verify_layers, _i);
 }
 END_TEST
 
@@ -35,9 +46,10 @@ int main(void)
 {
 	size_t count;
 	conform_devices(&count);
-	Suite *suite = suite_create("gradients");
-	TCase *tests = tcase_create("finite differences");
-	tcase_add_loop_test(tests, differences, 0, (int)count + 1);
+	Suite *suite = suite_create("checks");
+	TCase *tests = tcase_create("checks");
+	tcase_add_loop_test(tests, gradients, 0, (int)count + 1);
+	tcase_add_loop_test(tests, layers, 0, (int)count + 1);
 	suite_add_tcase(suite, tests);
 	return conform_suite_run(suite);
 }
