@@ -34,6 +34,7 @@ static const struct shape {
         {{"opencl:0"}, "gpipe", 1, 1, PS_SPLIT_EVEN, PS_CHECKPOINT_NEVER, 1e-5, 1e-4},
         {{"opencl:0", "cpu"}, "1f1b", 2, 4, PS_SPLIT_EVEN, PS_CHECKPOINT_EXCEPT_LAST, 1e-5, 1e-4},
         {{"cpu:0", "opencl:0", "ref"}, "gpipe", 3, 3, PS_SPLIT_TORCH, PS_CHECKPOINT_ALWAYS, 1e-5, 1e-4},
+        {{"opencl:0", "opencl:1"}, "1f1b", 2, 3, PS_SPLIT_EVEN, PS_CHECKPOINT_NEVER, 1e-5, 1e-4},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 

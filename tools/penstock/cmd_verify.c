@@ -29,14 +29,14 @@ static const struct mode {
 #define MODE_WORDS "ops|grad|layers|step|support|all"
 enum { MODES = sizeof modes / sizeof *modes };
 
+static const option_row mode_row = {
+        .name = "mode", .kind = OPTION_CHOICE, .argument = MODE_WORDS, .offset = offsetof(verify_options, mode)};
+
 #define SIZE(option, field, least, most, text)                                                             \
 	{                                                                                                  \
 		.name = (option), .kind = OPTION_INTEGER, .argument = "N", .low = (least), .high = (most), \
 		.offset = offsetof(verify_options, field), .help = (text)                                  \
 	}
-
-static const option_row mode_row = {
-        .name = "mode", .kind = OPTION_CHOICE, .argument = MODE_WORDS, .offset = offsetof(verify_options, mode)};
 
 static const option_row rows[] = {
         {.name = "device",
