@@ -229,19 +229,30 @@ static ps_status tune_own(struct cl_search *s, int row, double share)
 	return status == PS_OK || status == PS_ENOMEM ? end : status;
 }
 
+/* A row with what makes it now. */
+static ps_status begin_row(struct cl_search *s, int i)
+{
+	const ps_tune_row *row = &s->tuning->rows[i];
+	struct cl_product p = ps__cl_row_product(s, row);
+	struct cl_gemm_choice now;
+	PS_TRY(ps__cl_gemm_choose(s->q, &p, &now));
+	s->found.rows[i] = (struct cl_tuned_row){.m = row->m,
+	                                         .n = row->n,
+	                                         .k = row->k,
+	                                         .transposes = cl_transposes(row->trans_a, row->trans_b),
+	                                         .plan = now.plan};
+	return PS_OK;
+}
+
 static ps_status tune_rows(struct cl_search *s)
 {
 	for (int i = 0; i < s->found.count; i++) {
 		const ps_tune_row *row = &s->tuning->rows[i];
 		double share = FORMS_END + (OWN_END - FORMS_END) * (i + 1) / s->found.count;
 		char what[96];
+		PS_TRY(begin_row(s, i));
 		snprintf(what, sizeof what, "own kernels, %lld x %lld x %lld", (long long)row->m, (long long)row->n,
 		         (long long)row->k);
-		s->found.rows[i] = (struct cl_tuned_row){.m = row->m,
-		                                         .n = row->n,
-		                                         .k = row->k,
-		                                         .transposes = cl_transposes(row->trans_a, row->trans_b),
-		                                         .plan = ps__cl_own_plan(s->q->device)};
 		ps__cl_report(s, what);
 		if (!s->stopped)
 			PS_TRY(tune_own(s, i, share));
@@ -291,11 +302,27 @@ static void conclude(struct cl_search *s)
 	s->found.when = (int64_t)time(NULL);
 }
 
+/* Looks up what an earlier search found, or keeps what this one did. */
+static ps_status exchange(struct cl_search *s, bool keep)
+{
+	struct cl_device *d = s->q->device;
+	ps_tuning *tuning = s->tuning;
+	pthread_mutex_lock(&ps__cl_gemm_mutex);
+	struct cl_gemm_known *known = ps__cl_gemm_known(d, tuning->dtype);
+	if (known && keep)
+		ps__cl_keep_tuned(d, tuning->dtype, known, &s->found, tuning->file, sizeof tuning->file);
+	else if (known && known->tuning == CL_CACHE_GOOD)
+		s->earlier = known->tuned;
+	pthread_mutex_unlock(&ps__cl_gemm_mutex);
+	return known ? PS_OK : ps_fail(PS_ENOMEM, "out of memory for what is tuned");
+}
+
 static ps_status tune_runner(struct cl_queue *q, const void *arguments)
 {
 	ps_tuning *tuning = *(ps_tuning *const *)arguments;
 	struct cl_search s = {.q = q, .tuning = tuning, .begin = ps_clock_ns()};
 	s.found.count = (int)tuning->count;
+	PS_TRY(exchange(&s, false));
 	PS_TRY(try_forms(&s));
 	PS_TRY(tune_rows(&s));
 	PS_TRY(ps__cl_tune_clblast(&s));
@@ -304,12 +331,8 @@ static ps_status tune_runner(struct cl_queue *q, const void *arguments)
 		PS_TRY(ps__cl_time_library(&s, i));
 	}
 	conclude(&s);
-	pthread_mutex_lock(&ps__cl_gemm_mutex);
-	struct cl_gemm_known *known = ps__cl_gemm_known(q->device, tuning->dtype);
-	if (known)
-		ps__cl_keep_tuned(q->device, tuning->dtype, known, &s.found, tuning->file, sizeof tuning->file);
-	pthread_mutex_unlock(&ps__cl_gemm_mutex);
-	return known ? PS_OK : ps_fail(PS_ENOMEM, "out of memory for what was tuned");
+	/* A search that was stopped before its first product leaves all as it was. */
+	return s.found.rate > 0 ? exchange(&s, true) : PS_OK;
 }
 
 ps_status ps__cl_tune(ps_queue *queue, ps_tuning *tuning)

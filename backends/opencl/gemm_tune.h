@@ -13,10 +13,10 @@ struct cl_search {
 	struct cl_queue *q;
 	ps_tuning *tuning;
 	int64_t begin;
-	bool stopped, hopeless;        /* hopeless: of CLBlast's kernels only Xgemm was tried */
-	double form_ns[CL_GEMM_FORMS]; /* for the first product; 0: out of the race */
-	struct cl_tuned found;
-	double library_s[CL_TUNED_ROWS][2];                       /* by Xgemm and by XgemmDirect */
+	bool stopped, hopeless;             /* hopeless: of CLBlast's kernels only Xgemm was tried */
+	double form_ns[CL_GEMM_FORMS];      /* for the first product; 0: out of the race */
+	struct cl_tuned earlier, found;     /* earlier: by a search before this one; all 0 when there was none */
+	double library_s[CL_TUNED_ROWS][2]; /* by Xgemm and by XgemmDirect */
 	double own_s[CL_TUNED_ROWS], by_clblast_s[CL_TUNED_ROWS]; /* the second as it was before, where it was used */
 };
 
@@ -49,7 +49,7 @@ ps_status ps__cl_tune_clblast(struct cl_search *s);
 ps_status ps__cl_time_library(struct cl_search *s, int row);
 /* Chooses the size of products from which on Xgemm makes them, and notes the times that go with it. */
 void ps__cl_choose_route(struct cl_search *s);
-/* CLBlast's own parameters stay where it was used with them and was faster. */
+/* The parameters that CLBlast had stay where it was used with them and was faster. */
 void ps__cl_keep_values_if_better(struct cl_search *s);
 
 #endif

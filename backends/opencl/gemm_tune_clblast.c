@@ -78,7 +78,7 @@ ps_status ps__cl_tune_clblast(struct cl_search *s)
 	uint64_t random = UINT64_C(0x9E3779B97F4A7C15);
 	int64_t side = ps__cl_probe_side(s);
 	double start = ps__cl_elapsed(s), ns;
-	s->found.values = ps__cl_clblast_start;
+	s->found.values = s->earlier.has_values ? s->earlier.values : ps__cl_clblast_start;
 	ps_status status = ps__cl_trial_init(&trial, s->q, &like, side, side, side);
 	for (int i = 0; i < CL_GEMM_ROUTINE && status == PS_OK && start < CLBLAST_END && !s->stopped && !s->hopeless;
 	     i++) {
@@ -138,7 +138,8 @@ void ps__cl_keep_values_if_better(struct cl_search *s)
 		}
 	if (before <= 0 || after < before)
 		return;
-	s->found.has_values = 0;
+	s->found.has_values = s->earlier.has_values;
+	s->found.values = s->earlier.values;
 	for (int i = 0; i < s->found.count; i++)
 		s->tuning->rows[i].library_s = s->by_clblast_s[i];
 }
