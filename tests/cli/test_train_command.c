@@ -246,8 +246,8 @@ END_TEST
 /* Help is on standard output, for each, and teaches by example. */
 START_TEST(help)
 {
-	static const char *const commands[] = {"train", "eval", "devices", "data"};
-	for (int i = 0; i < 4; i++) {
+	static const char *const commands[] = {"train", "eval", "devices", "tune", "data"};
+	for (int i = 0; i < 5; i++) {
 		program_run(&run, "%s --help", commands[i]);
 		ck_assert_int_eq(run.status, 0);
 		ck_assert_str_eq(run.error, "");

@@ -163,10 +163,11 @@ static void print_table(const ps_tuning *tuning, const char *device)
 		       (long long)row->k, rate_text(row, row->before_s, before), rate_text(row, row->after_s, after),
 		       rate_text(row, row->library_s, library), row->choice);
 	}
-	printf("%lld candidates, %lld of them unusable; kept in %s\n", (long long)tuning->tried,
-	       (long long)tuning->wrong, tuning->file[0] != '\0' ? tuning->file : "no file, as none could be written");
+	printf("%lld candidates, %lld of them unusable\n", (long long)tuning->tried, (long long)tuning->wrong);
 	if (tuning->file[0] != '\0')
-		printf("%s uses this from now on; delete the file to go back.\n", device);
+		printf("%s uses this from now on, by %s; delete the file to go back\n", device, tuning->file);
+	else
+		printf("nothing was kept: no product was measured, or the cache folder cannot be written\n");
 }
 
 static ps_status print_json(const ps_tuning *tuning, const char *device)
