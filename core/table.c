@@ -27,6 +27,12 @@ static void destroy_no_pinned_memory(ps_pinned *pinned)
 	(void)pinned;
 }
 
+static ps_status nothing_to_tune(ps_queue *queue, ps_tuning *tuning)
+{
+	(void)tuning;
+	return ps_fail(PS_ENOTSUP, "%s has nothing to tune", queue->device->info.name);
+}
+
 /* lacks_NAME stands in for an op that the backend does not have. */
 #define PS_OP(op, text)                                                                               \
 	static ps_status lacks_##op(ps_queue *queue, const void *arguments)                           \
@@ -97,6 +103,8 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 		full->table.pinned_create = no_pinned_memory;
 		full->table.pinned_destroy = destroy_no_pinned_memory;
 	}
+	if (!full->table.tune)
+		full->table.tune = nothing_to_tune;
 	return PS_OK;
 }
 

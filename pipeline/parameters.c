@@ -53,7 +53,24 @@ static int rank_of_layer(const ps_pipeline *pipeline, int l)
 	return pipeline->stages[s].rank;
 }
 
-/* Makes the constants on the host in double, converts them to the pipeline's dtype and uploads them. */
+ps_status ps__constant_fill(const ps_layer *layer, int slot, const ps_shape *shape, ps_tensor to, ps_queue *queue)
+{
+	size_t count = (size_t)ps_tensor_count(to);
+	double *values = malloc(count * sizeof *values);
+	if (!values)
+		return ps_fail(PS_ENOMEM, "out of memory for the constants of layer %s", layer->name);
+	ps_status status = layer->impl->fill_constant(layer, slot, shape, values);
+	if (status == PS_OK && shape->dtype == PS_F32)
+		for (size_t k = 0; k < count; k++)
+			((float *)values)[k] = (float)values[k];
+	if (status == PS_OK)
+		status = ps_queue_write(queue, to, values);
+	if (status == PS_OK)
+		status = ps_queue_finish(queue);
+	free(values);
+	return status;
+}
+
 static ps_status fill_constants(ps_pipeline *pipeline, int l, ps_queue *queue)
 {
 	const ps_layer *layer = pipeline->config.layers[l];
@@ -67,20 +84,7 @@ static ps_status fill_constants(ps_pipeline *pipeline, int l, ps_queue *queue)
 		                                  shape->dims);
 		at += align_up(shape_bytes(shape));
 		pipeline->memory[l].constants[i] = tensor;
-		size_t count = (size_t)ps_tensor_count(tensor);
-		double *values = malloc(count * sizeof *values);
-		if (!values)
-			return ps_fail(PS_ENOMEM, "out of memory for the constants of layer %s", layer->name);
-		ps_status status = layer->impl->fill_constant(layer, i, shape, values);
-		if (status == PS_OK && shape->dtype == PS_F32)
-			for (size_t k = 0; k < count; k++)
-				((float *)values)[k] = (float)values[k];
-		if (status == PS_OK)
-			status = ps_queue_write(queue, tensor, values);
-		if (status == PS_OK)
-			status = ps_queue_finish(queue);
-		free(values);
-		PS_TRY(status);
+		PS_TRY(ps__constant_fill(layer, i, shape, tensor, queue));
 	}
 	return PS_OK;
 }

@@ -61,6 +61,7 @@ static void describe(struct cl_device *d)
 	         driver);
 	d->memory_bytes = device_number(d->id, CL_DEVICE_GLOBAL_MEM_SIZE);
 	d->max_buffer_bytes = device_number(d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+	d->local_bytes = device_number(d->id, CL_DEVICE_LOCAL_MEM_SIZE);
 	d->compute_units = (int)device_number(d->id, CL_DEVICE_MAX_COMPUTE_UNITS);
 	d->cpu = (device_number(d->id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU) != 0;
 	const char *unified = getenv("PENSTOCK_OPENCL_UNIFIED");
@@ -69,7 +70,9 @@ static void describe(struct cl_device *d)
 	d->serial = strstr(d->platform_name, "Oclgrind") != NULL;
 	d->vector[0] = vector_of(d->id, CL_DEVICE_PREFERRED_VECTOR_WIDTH_FLOAT);
 	d->vector[1] = vector_of(d->id, CL_DEVICE_PREFERRED_VECTOR_WIDTH_DOUBLE);
-	d->group = group_of(d->id, d->cpu ? 4 : 128);
+	d->span = d->cpu ? 4 : 1;
+	d->group_limit = group_of(d->id, 1 << 16);
+	d->group = group_of(d->id, d->serial ? 4 : d->cpu ? 1 : 128);
 }
 
 /* Why a device cannot be used, or NULL. */
@@ -175,7 +178,7 @@ ps_status ps__cl_devices(struct cl_device **first)
 	return status;
 }
 
-static void fill_info(const struct cl_device *d, ps_device_info *info)
+static void fill_info(struct cl_device *d, ps_device_info *info)
 {
 	snprintf(info->name, sizeof info->name, "opencl:%d", d->index);
 	snprintf(info->description, sizeof info->description, "%.56s (%.40s)%s", d->name, d->platform_name,
@@ -184,13 +187,14 @@ static void fill_info(const struct cl_device *d, ps_device_info *info)
 	info->max_buffer_bytes = d->max_buffer_bytes;
 	info->compute_units = d->compute_units;
 	info->host_addressable = false;
+	ps__cl_gemm_note(d, info->note, sizeof info->note);
 }
 
 ps_status ps__cl_enumerate(ps_device_visit visit, void *payload)
 {
 	struct cl_device *first;
 	PS_TRY(ps__cl_devices(&first));
-	for (const struct cl_device *d = first; d; d = d->next) {
+	for (struct cl_device *d = first; d; d = d->next) {
 		ps_device_info info = {.backend = "opencl"};
 		fill_info(d, &info);
 		PS_TRY(visit(payload, &info));

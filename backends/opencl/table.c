@@ -40,6 +40,7 @@ static const ps_backend backend = {
         .can_copy_to = ps__cl_can_copy_to,
         .pinned_create = ps__cl_pinned_create,
         .pinned_destroy = ps__cl_pinned_destroy,
+        .tune = ps__cl_tune,
         .ops = ops,
 };
 

@@ -12,6 +12,7 @@
 
 #include <penstock/device.h>
 #include <penstock/ops.h>
+#include <penstock/tune.h>
 
 #include <pthread.h>
 
@@ -48,7 +49,7 @@ struct ps_timeline {
 	char message[1024];
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
-	PS_ATOMIC(int) waiters;
+	PS_ATOMIC(uint64_t) wanted; /* the lowest value that a thread sleeps for; UINT64_MAX: none does */
 };
 
 ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue, const char *label) PS_WARN_UNUSED;
@@ -152,6 +153,10 @@ struct ps_backend {
 	 */
 	ps_status (*pinned_create)(ps_pinned *pinned);
 	void (*pinned_destroy)(ps_pinned *pinned);
+
+	/* Optional; the default refuses. Searches, on a queue of its own, and waits for the end. Arguments are checked.
+	 */
+	ps_status (*tune)(ps_queue *queue, ps_tuning *tuning);
 
 	/* PS_OP_COUNT functions by op id; NULL for an op that the backend lacks. */
 	const ps_op_fn *ops;

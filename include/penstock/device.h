@@ -33,6 +33,7 @@ typedef struct ps_device_info {
 	uint64_t max_buffer_bytes; /* largest single buffer */
 	int compute_units;         /* cores */
 	bool host_addressable;     /* buffers are host memory */
+	char note[192];            /* what else a user should know, as one line; mostly "" */
 } ps_device_info;
 
 /*

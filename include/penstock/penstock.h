@@ -18,6 +18,7 @@
  *   data.h         Corpora, vocabularies and batches of tokens.
  *   safetensors.h  Weight files.
  *   train.h        Optimizer, evaluation, the trainer with its checkpoints, log lines and traces.
+ *   verify.h       Checks of a device's results against another's: ops, gradients, layers.
  *
  * A run, in the order of the calls:
  *
@@ -55,5 +56,6 @@
 #include <penstock/status.h>
 #include <penstock/tensor.h>
 #include <penstock/train.h>
+#include <penstock/verify.h>
 
 #endif

@@ -5,6 +5,8 @@
  */
 #include "tests/support/hook.h"
 
+#include "core/operands.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +41,10 @@ struct hook_state {
 	struct hook_rule rules[RULES];
 	uint64_t seen[RULES];
 	char *messages[RULES];
+	union {
+		float f32;
+		double f64;
+	} values[RULES]; /* what a rule spoils with */
 	int rule_count;
 	struct gate *gates;
 	struct held *held;
@@ -52,7 +58,8 @@ struct hook_state {
 static pthread_mutex_t states_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct hook_state *states;
 static _Thread_local struct hook_state *opening;
-static _Thread_local bool inside; /* a call of the hook's own, to be let through */
+static _Thread_local const struct hook_rule *spoiling; /* the op that is being enqueued */
+static _Thread_local bool inside;                      /* a call of the hook's own, to be let through */
 
 static struct hook_state *state_of(const ps_device *device)
 {
@@ -151,6 +158,9 @@ static ps_status apply(struct hook_state *s, const struct hook_rule *rule, const
 		return PS_OK;
 	case HOOK_HANG:
 		return s->inner->queue_wait(queue, (ps_event){&s->hang, s->released + 1});
+	case HOOK_SPOIL:
+		spoiling = rule;
+		return PS_OK;
 	}
 	return inject(s, rule, message, call, number, queue);
 }
@@ -403,6 +413,23 @@ static bool hooked_can_copy_from(const ps_device *to, const ps_device *from)
 	return !s->hook->deny_peer && s->inner->can_copy_from(to, from);
 }
 
+/* Overwrites the element that the rule names. */
+static ps_status spoil(struct hook_state *s, const struct hook_rule *rule, ps_queue *queue, ps_op op,
+                       const void *arguments)
+{
+	ps_tensor output = *ps__operand_tensor(&ps__op_operands(op)->list[rule->output], arguments);
+	uint64_t at = output.offset + (uint64_t)rule->element * ps_dtype_bytes(output.dtype);
+	pthread_mutex_lock(&s->mutex);
+	ptrdiff_t which = rule - s->rules;
+	if (output.dtype == PS_F64)
+		s->values[which].f64 = rule->value;
+	else
+		s->values[which].f32 = (float)rule->value;
+	pthread_mutex_unlock(&s->mutex);
+	return s->inner->queue_write(queue, ps_tensor_make(output.buffer, at, output.dtype, 1, (int64_t[]){1}),
+	                             &s->values[which]);
+}
+
 /* Of devices on the host, so that the inner one's copy is all it takes. */
 static bool hooked_can_copy_to(const ps_device *from, const ps_device *to)
 {
@@ -432,8 +459,11 @@ static void hooked_pinned_destroy(ps_pinned *pinned)
 static ps_status run_op(ps_queue *queue, ps_op op, const void *arguments)
 {
 	struct hook_state *s = state_of(queue->device);
+	spoiling = NULL;
 	PS_TRY(before(s, (queue->dry ? HOOK_ASK : HOOK_OP) + 1 + (int)op, queue));
-	return s->inner->ops[op](queue, arguments);
+	const struct hook_rule *rule = spoiling;
+	PS_TRY(s->inner->ops[op](queue, arguments));
+	return rule ? spoil(s, rule, queue, op, arguments) : PS_OK;
 }
 
 #define PS_OP(name, text)                                                      \

@@ -39,7 +39,8 @@ enum hook_effect {
 	HOOK_REFUSE, /* the call returns the status and enqueues nothing */
 	HOOK_FAIL,   /* the call succeeds; when the queue comes to the command, it fails instead of running it */
 	HOOK_DELAY,  /* when the queue comes to the command, it waits delay_ns first */
-	HOOK_HANG    /* when the queue comes to the command, it stops there until hook_release */
+	HOOK_HANG,   /* when the queue comes to the command, it stops there until hook_release */
+	HOOK_SPOIL   /* of an op: it runs, and then one element of an output gets another value */
 };
 
 /* Creating a buffer, a queue or pinned memory, and HOOK_ASK, know HOOK_REFUSE only. */
@@ -52,6 +53,9 @@ struct hook_rule {
 	ps_status status;    /* PS_OK is as PS_EDEVICE */
 	const char *message; /* NULL: "injected: …" with call, number, queue and device; else it is copied */
 	int64_t delay_ns;
+	int output; /* what HOOK_SPOIL spoils: the op's output in the order of core/operands.c, its element, and how */
+	int64_t element;
+	double value;
 };
 
 struct hook_state;
