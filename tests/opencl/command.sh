@@ -38,12 +38,25 @@ lists() {
 	fi
 }
 
+# What a device that goes away leaves behind is not for the user's cache; PoCL's own may stay where it is.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}
+export POCL_CACHE_DIR="${POCL_CACHE_DIR:-$cache/pocl/kcache}" XDG_CACHE_HOME="$folder/cache"
+mkdir -p "$folder/cache"
+[ ! -d "$cache/penstock" ] || cp -R "$cache/penstock" "$folder/cache"
+
 small='--emsize 16 --nhead 2 --nhid 16 --nlayers 2 --epochs 1 --steps-per-epoch 2 --eval-steps 1'
 mkdir "$folder/none"
 export OCL_ICD_VENDORS="$folder/none"
 expect 2 "no OpenCL platform is installed here.*no .*icd in $folder/none" train --stages opencl:0,cpu
 lists 'no OpenCL platform'
 unset OCL_ICD_VENDORS
+
+# Whatever is found out about a device once is found out here.
+# shellcheck disable=SC2086
+"$program" train --stages opencl:0,cpu $small >"$folder/out" 2>&1 || {
+	cat "$folder/out"
+	exit 1
+}
 
 # In the middle of training, of making the pipeline, and at the first question.
 export LD_PRELOAD="$library"
