@@ -6,6 +6,7 @@
  *
  *   status.h       Every function that can fail returns a ps_status and sets a one-line message, ps_error_message().
  *   tensor.h       Plain values that describe a view into a buffer. Nothing to create or destroy.
+ *   bf16.h         bfloat16 numbers in host memory.
  *   device.h       Devices by name ("cpu:0-3", "cuda:0", "ref"), their buffers, and queues on which all work runs in
  *                  order and asynchronously; events are points on a queue's timeline.
  *   ops.h          The ops: one argument struct each. ps_run enqueues one, a ps_list records many.
@@ -43,6 +44,7 @@
 #ifndef PENSTOCK_PENSTOCK_H
 #define PENSTOCK_PENSTOCK_H
 
+#include <penstock/bf16.h>
 #include <penstock/data.h>
 #include <penstock/device.h>
 #include <penstock/layer.h>

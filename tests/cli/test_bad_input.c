@@ -160,6 +160,27 @@ static const struct bad {
         {"train --config config-config", "config-config:1: a configuration file cannot name another"},
 
         {"train --emsize 65536 --nhid 65536 --nlayers 200 --stages ref,ref", "GiB"},
+        {"bench", "give what to measure: ops, gemm"},
+        {"bench opps", "there is no 'opps'; did you mean ops?"},
+        {"bench frobnicate", "there are ops, gemm"},
+        {"bench ops --device gpu", "gpu"},
+        {"bench ops --seconds -1", "--seconds: '-1' is wrong"},
+        {"bench ops --nhead 5", "--nhead 5 does not divide --emsize 64"},
+        {"bench gemm --lr 3", "penstock bench gemm --help lists them"},
+        {"bench step --stages ref,", "the name of stage 1 is empty"},
+        {"bench step --data brief", "too few"},
+        {"bench step --json short", "--json: short: is a folder"},
+        {"bench step --compare no-such-file", "no-such-file: cannot be read"},
+        {"bench step --compare text", "text:1: is no JSON"},
+        {"bench executor --stages ref,ref,ref,ref", "has 4 stages; the bench has up to 3"},
+        {"bench simulate --schedule wave", "--schedule wave: is no rule"},
+        {"bench tokenizer", "--data DIR is missing"},
+        {"bench tokenizer --data empty", "empty"},
+        {"bench show", "--report FILE is missing"},
+        {"bench show --report json", "json: is no result of penstock bench"},
+        {"bench show --report json-row", "json-row: row 0 should have"},
+        {"bench gemm --compare json-ops", "json-ops: is of penstock bench ops, not of gemm"},
+
         {"data", "data"},
         {"data info no-such-folder", "no-such-folder"},
 };
@@ -194,6 +215,9 @@ static void make_files(void)
 	        "\"args\": {\"name\": \"stage 0\"}}, {\"ph\": \"X\", \"pid\": 1, \"tid\": 0, \"name\": \"F0\", "
 	        "\"cat\": \"action\", \"ts\": 1, \"dur\": 2, \"args\": {\"step\": 2}}, {\"ph\": \"X\", \"pid\": 1, "
 	        "\"tid\": 0, \"name\": \"F0\", \"cat\": \"action\", \"ts\": 5, \"dur\": 2, \"args\": {\"step\": 3}}]}");
+	file_write("json", "{\"bench\": \"ops\"}");
+	file_write("json-row", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": [{}]}");
+	file_write("json-ops", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": []}");
 	file_write("text", "This is no weight file, but some text of a few words.\n");
 	file_write("kept", "what was here before\n");
 	file_write("config-line", "# rates\nlr 3\n");
