@@ -4,6 +4,8 @@
  */
 #include "pipeline/layer_bench.h"
 
+#include <penstock/bf16.h>
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +46,7 @@ static ps_status make_rows(struct layer_bench *bench, ps_tensor *out, const ps_s
 /* Fills a tensor with small numbers of both signs; one of another type stays zero. */
 static ps_status fill(struct layer_bench *bench, ps_tensor tensor)
 {
-	if (tensor.dtype != PS_F32 && tensor.dtype != PS_F64)
+	if (tensor.dtype == PS_I32)
 		return PS_OK;
 	void *pattern = calloc(PATTERN, ps_dtype_bytes(tensor.dtype));
 	if (!pattern)
@@ -53,10 +55,12 @@ static ps_status fill(struct layer_bench *bench, ps_tensor tensor)
 	for (int i = 0; i < PATTERN; i++) {
 		state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 		double value = ((double)(state >> 40) * 0x1p-24 - 0.5) * 0.1;
-		if (tensor.dtype == PS_F32)
+		if (tensor.dtype == PS_F64)
+			((double *)pattern)[i] = value;
+		else if (tensor.dtype == PS_F32)
 			((float *)pattern)[i] = (float)value;
 		else
-			((double *)pattern)[i] = value;
+			((uint16_t *)pattern)[i] = ps_bf16_round((float)value);
 	}
 	int64_t count = ps_tensor_count(tensor);
 	ps_tensor flat = ps_tensor_make(tensor.buffer, tensor.offset, tensor.dtype, 1, &count);
@@ -74,14 +78,20 @@ static ps_status fill(struct layer_bench *bench, ps_tensor tensor)
 static ps_status make_parameters(struct layer_bench *bench)
 {
 	const ps_layer *layer = bench->pipeline->config.layers[bench->layer];
-	ps_dtype dtype = bench->pipeline->config.dtype;
 	const int64_t one = 1, count = layer->parameter_count + 1;
 	const double scale = 1;
 	for (int i = 0; i < layer->parameter_count; i++) {
 		const ps_parameter *p = &layer->parameters[i];
-		PS_TRY(make_tensor(bench, &bench->parameters[i], dtype, p->rank, p->dims));
+		ps_dtype dtype = ps__parameter_dtype(bench->pipeline, p);
+		PS_TRY(make_tensor(bench, &bench->values[i], dtype, p->rank, p->dims));
 		PS_TRY(make_tensor(bench, &bench->gradients[i], dtype, p->rank, p->dims));
-		PS_TRY(fill(bench, bench->parameters[i]));
+		PS_TRY(fill(bench, bench->values[i]));
+		bench->parameters[i] = bench->values[i];
+		if (!ps__parameter_has_copy(bench->pipeline, p))
+			continue;
+		PS_TRY(make_tensor(bench, &bench->copies[i], PS_BF16, p->rank, p->dims));
+		PS_TRY(fill(bench, bench->copies[i]));
+		bench->parameters[i] = bench->copies[i];
 	}
 	PS_TRY(make_tensor(bench, &bench->sums, PS_F64, 1, &count));
 	PS_TRY(make_tensor(bench, &bench->scale, PS_F64, 1, &one));
@@ -181,23 +191,27 @@ void ps__layer_bench_finish(struct layer_bench *bench)
 		ps_list_destroy(bench->lists[i]);
 	for (int i = 0; i < bench->buffer_count; i++)
 		ps_buffer_destroy(bench->buffers[i]);
-	free(bench->buffers);
-	free(bench->parameters);
-	free(bench->gradients);
-	free(bench->times);
+	void *const blocks[] = {bench->buffers, bench->values,     bench->gradients,
+	                        bench->copies,  bench->parameters, bench->times};
+	for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+		free(blocks[i]);
 	*bench = (struct layer_bench){0};
 }
 
 static ps_status build(struct layer_bench *bench, ps_device *device)
 {
 	size_t parameters = (size_t)bench->pipeline->config.layers[bench->layer]->parameter_count;
-	bench->buffers = calloc(2 * parameters + PS_MAX_SLOTS + 8, sizeof(ps_buffer *));
+	bench->buffers = calloc(3 * parameters + PS_MAX_SLOTS + 8, sizeof(ps_buffer *));
 	bench->parameters = calloc(parameters + 1, sizeof *bench->parameters);
 	bench->gradients = calloc(parameters + 1, sizeof *bench->gradients);
+	bench->values = calloc(parameters + 1, sizeof *bench->values);
+	bench->copies = calloc(parameters + 1, sizeof *bench->copies);
 	bench->times = calloc(PS__BENCH_ROUNDS, sizeof *bench->times);
-	if (!bench->buffers || !bench->parameters || !bench->gradients || !bench->times)
+	if (!bench->buffers || !bench->parameters || !bench->gradients || !bench->values || !bench->copies ||
+	    !bench->times)
 		return ps_fail(PS_ENOMEM, "no memory to measure with");
 	PS_TRY(ps_queue_create(&bench->queue, device, "measure"));
+	PS_TRY(ps_queue_set_math(bench->queue, bench->pipeline->config.math));
 	PS_TRY(make_parameters(bench));
 	PS_TRY(make_slots(bench));
 	PS_TRY(make_activations(bench));
@@ -214,7 +228,8 @@ static ps_status make_other(struct layer_bench *bench)
 	const ps_pipeline *pipeline = bench->pipeline;
 	uint64_t bytes = 0, most = ps_device_get_info(ps_queue_device(bench->queue))->max_buffer_bytes;
 	for (int l = 0; l < pipeline->config.layer_count; l++)
-		bytes += l == bench->layer ? 0 : pipeline->memory[l].bytes[0] + pipeline->memory[l].bytes[1];
+		for (int k = MEMORY_VALUES; k <= MEMORY_COPIES && l != bench->layer; k++)
+			bytes += pipeline->memory[l].bytes[k];
 	bytes /= (uint64_t)pipeline->stage_count;
 	most = most && most < MOST_OTHER_BYTES ? most : MOST_OTHER_BYTES;
 	int64_t count = (int64_t)((bytes < most ? bytes : most) / sizeof(float));
@@ -265,8 +280,8 @@ static ps_status enqueue_phase(struct layer_bench *bench, int phase)
 		PS_TRY(ps_run(bench->queue, sum_squares, .x = bench->gradients[i],
 		              .out = ps_tensor_slice(bench->sums, 0, i, 1)));
 	for (int i = 0; phase == UPDATE && i < parameters; i++)
-		PS_TRY(ps_run(bench->queue, sgd, .w = bench->parameters[i], .g = bench->gradients[i],
-		              .scale = bench->scale, .lr = 0));
+		PS_TRY(ps_run(bench->queue, sgd, .w = bench->values[i], .g = bench->gradients[i],
+		              .copy = bench->copies[i], .scale = bench->scale, .lr = 0));
 	return PS_OK;
 }
 

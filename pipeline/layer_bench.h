@@ -25,7 +25,9 @@ struct layer_bench {
 	ps_queue *queue;
 	ps_buffer **buffers;
 	int buffer_count;
-	ps_tensor *parameters, *gradients, slots[PS_MAX_SLOTS];
+	/* By parameter: values, their gradients and BF16 copies, and what the layer is handed. */
+	ps_tensor *values, *gradients, *copies, *parameters;
+	ps_tensor slots[PS_MAX_SLOTS];
 	ps_tensor x, y, dy, dx, targets, losses, sums, scale;
 	/* Stands for the rest of a stage, which a step goes through between two visits; may be absent. */
 	ps_tensor other;
