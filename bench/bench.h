@@ -1,33 +1,72 @@
-/* What the bench programs share: a device with a queue, filled tensors, and the least time of several runs. */
+/*
+ * The benches: each measures one thing, and adds what it found to a report. None prints.
+ *
+ * All take turns with their samples (bench/measure.h), end early when the run says stop, and then report what there is.
+ */
 #ifndef PS_BENCH_BENCH_H
 #define PS_BENCH_BENCH_H
 
-#include <penstock/device.h>
-#include <penstock/ops.h>
+#include "bench/report.h"
 
-struct bench {
-	ps_device *device;
-	ps_queue *queue;
-	ps_status status; /* the first failure; what comes after it is skipped */
-	double seconds;   /* for which one measurement is repeated */
+#include <penstock/data.h>
+#include <penstock/link.h>
+#include <penstock/pipeline.h>
+
+/* A model and batch whose shapes ops are measured at. */
+struct bench_sizes {
+	const char *name; /* the section of its rows */
+	int64_t rows, time, width, hidden, vocabulary;
+	int heads, chunks;
+	bool causal;
+	double dropout;
 };
 
-/* Opens `name` and prints its description. */
-void bench_open(struct bench *bench, const char *name);
-/* Prints the failure, if there was one, and closes. Returns the exit status. */
-int bench_close(struct bench *bench);
+/* Each op of the model but the products, with its share of what a plain copy or a large product reaches. */
+ps_status bench_ops(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
+                    const struct bench_run *run) PS_WARN_UNUSED;
 
-/* A contiguous tensor of the device with values of either sign around 1, or of int32 in [0, 1000). */
-ps_tensor bench_tensor(struct bench *bench, ps_dtype dtype, int rank, const int64_t *dims);
-void bench_free(ps_tensor tensor);
+/*
+ * The products of the model's linear layers, for the whole batch and for its largest micro-batch: forward y = x w^T,
+ * input gradient dx = dy w, and weight gradient dw = dy^T x, alone and added.
+ */
+ps_status bench_gemm(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
+                     const struct bench_run *run) PS_WARN_UNUSED;
 
-/* Least seconds that one run of the op took, measured on the queue. */
-double bench_time(struct bench *bench, ps_op op, const void *arguments, size_t bytes);
+struct bench_step {
+	ps_pipeline *pipeline;     /* with its start weights */
+	const ps_batches *batches; /* NULL: one batch of random tokens */
+	int64_t rows, time, vocabulary;
+	bool brief; /* whole steps alone */
+};
 
-#define BENCH_TENSOR(bench, dtype, ...)                                                           \
-	bench_tensor((bench), (dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
-	             (const int64_t[]){__VA_ARGS__})
-#define BENCH_TIME(bench, op, ...) \
-	bench_time((bench), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op))
+/*
+ * Whole training steps with the optimizer; the products of a step alone; and steps that are timed op by op, which tell
+ * where the time goes.
+ */
+ps_status bench_step(struct bench_report *report, const struct bench_step *step,
+                     const struct bench_run *run) PS_WARN_UNUSED;
+
+/* Transfers of several sizes between each ordered pair of devices, on the link that there is and through the host. */
+ps_status bench_link(struct bench_report *report, const char *const *devices, int count,
+                     const struct bench_run *run) PS_WARN_UNUSED;
+
+/* What `penstock devices --measure-links` shows of a pair: the link, with the least times of a few transfers. */
+ps_status bench_link_probe(const char *from, const char *to, ps_link_info *out) PS_WARN_UNUSED;
+
+/* What an action costs with next to nothing to compute, for pipelines over lists of `ranks` devices. */
+struct bench_stages {
+	const char *text; /* the row's name */
+	const char *const *devices;
+	int ranks;
+};
+ps_status bench_executor(struct bench_report *report, const struct bench_stages *stages, int count, int micro_batches,
+                         const struct bench_run *run) PS_WARN_UNUSED;
+
+/* Generating, grouping, validating and simulating a rule's schedule; NULL: every rule of one stage a rank. */
+ps_status bench_simulate(struct bench_report *report, const char *rule, int ranks, int micro_batches,
+                         const struct bench_run *run) PS_WARN_UNUSED;
+
+/* Reading a folder's three splits: words, vocabulary and ids. */
+ps_status bench_tokenizer(struct bench_report *report, const char *folder, const struct bench_run *run) PS_WARN_UNUSED;
 
 #endif

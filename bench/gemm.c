@@ -1,51 +1,57 @@
-/*
- * Speed of the products that a linear layer makes, in GFLOP/s: forward y = x w^T, backward input dx = dy w, and weight
- * gradient dw (+)= dy^T x, with x (m, k) and w (n, k).
- *
- *   bench-gemm [DEVICE [M N K]]
- */
-#include "bench.h"
+/* The products of linear layers: y = x w^T forward, dx = dy w, dw (+)= dy^T x, with x (m, k), w (n, k) and y (m, n). */
+#include "bench/op_set.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include <inttypes.h>
 
-static double rate(int64_t m, int64_t n, int64_t k, double seconds)
+enum { LAYERS = 5 };
+
+static void add(struct bench_op_set *set, const char *section, const int64_t *mnk, const char *form, struct bench_op op)
 {
-	return seconds > 0 ? 2e-9 * (double)m * (double)n * (double)k / seconds : 0;
+	char name[64];
+	op.flops = 2.0 * (double)mnk[0] * (double)mnk[1] * (double)mnk[2];
+	snprintf(name, sizeof name, "%" PRId64 " x %" PRId64 " x %" PRId64 " %s", mnk[0], mnk[1], mnk[2], form);
+	bench_op_set_add(set, section, name, op);
 }
 
-static void measure(struct bench *bench, int64_t m, int64_t n, int64_t k)
+/* The weight (n, k) with its bias and gradient, for batches of m[count] tokens. Nothing is read that another writes. */
+static void add_layer(struct bench_op_set *set, const char *section, const int64_t *m, int count, int64_t n, int64_t k)
 {
-	ps_tensor x = BENCH_TENSOR(bench, PS_F32, m, k), w = BENCH_TENSOR(bench, PS_F32, n, k);
-	ps_tensor y = BENCH_TENSOR(bench, PS_F32, m, n);
-	double forward = BENCH_TIME(bench, gemm, .a = x, .b = w, .c = y, .trans_b = true);
-	double input = BENCH_TIME(bench, gemm, .a = y, .b = w, .c = x);
-	double add = BENCH_TIME(bench, gemm, .a = y, .b = x, .c = w, .trans_a = true, .accumulate = true);
-	double weight = BENCH_TIME(bench, gemm, .a = y, .b = x, .c = w, .trans_a = true);
-	if (bench->status == PS_OK)
-		printf("%5d %6d %6d   %8.1f %8.1f %8.1f %8.1f\n", (int)m, (int)n, (int)k, rate(m, n, k, forward),
-		       rate(m, n, k, input), rate(m, n, k, weight), rate(m, n, k, add));
-	fflush(stdout);
-	bench_free(y);
-	bench_free(w);
-	bench_free(x);
+	struct bench_rig *rig = &set->rig;
+	ps_tensor w = BENCH_TENSOR(rig, PS_F32, n, k), dw = BENCH_TENSOR(rig, PS_F32, n, k);
+	ps_tensor bias = BENCH_TENSOR(rig, PS_F32, n);
+	for (int i = 0; i < count; i++) {
+		ps_tensor x = BENCH_TENSOR(rig, PS_F32, m[i], k), dx = BENCH_TENSOR(rig, PS_F32, m[i], k);
+		ps_tensor y = BENCH_TENSOR(rig, PS_F32, m[i], n), dy = BENCH_TENSOR(rig, PS_F32, m[i], n);
+		const int64_t mnk[] = {m[i], n, k};
+		add(set, section, mnk, "forward",
+		    BENCH_OP(rig, gemm, 0, 0, .a = x, .b = w, .c = y, .bias = bias, .trans_b = true));
+		add(set, section, mnk, "input", BENCH_OP(rig, gemm, 0, 0, .a = dy, .b = w, .c = dx));
+		add(set, section, mnk, "weight", BENCH_OP(rig, gemm, 0, 0, .a = dy, .b = x, .c = dw, .trans_a = true));
+		add(set, section, mnk, "weight+",
+		    BENCH_OP(rig, gemm, 0, 0, .a = dy, .b = x, .c = dw, .trans_a = true, .accumulate = true));
+	}
 }
 
-int main(int count, char **words)
+static void add_model(struct bench_op_set *set, const struct bench_sizes *s)
 {
-	static const int64_t shapes[][3] = {
-	        {60, 4096, 4096},   {75, 4096, 4096},  {500, 4096, 4096},  {75, 12288, 4096},
-	        {500, 12288, 4096}, {75, 28782, 4096}, {500, 28782, 4096}, {700, 512, 512},
-	        {700, 1536, 512},   {700, 2048, 512},  {700, 512, 2048},   {700, 28782, 512},
-	        {90, 512, 512},     {90, 2048, 512},   {80, 128, 128},     {640, 512, 128},
-	};
-	struct bench bench;
-	bench_open(&bench, count > 1 ? words[1] : "cpu");
-	printf("    m      n      k    forward    input   weight  weight+  GFLOP/s\n");
-	if (count > 4)
-		measure(&bench, atoll(words[2]), atoll(words[3]), atoll(words[4]));
-	else
-		for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-			measure(&bench, shapes[i][0], shapes[i][1], shapes[i][2]);
-	return bench_close(&bench);
+	int64_t batch = s->rows * s->time, micro = (s->rows + s->chunks - 1) / s->chunks * s->time;
+	const int64_t m[] = {batch, micro};
+	const int64_t layers[LAYERS][2] = {{3 * s->width, s->width},
+	                                   {s->width, s->width},
+	                                   {s->hidden, s->width},
+	                                   {s->width, s->hidden},
+	                                   {s->vocabulary, s->width}};
+	for (int i = 0; i < LAYERS; i++) {
+		bool again = false;
+		for (int j = 0; j < i; j++)
+			again |= layers[i][0] == layers[j][0] && layers[i][1] == layers[j][1];
+		if (!again)
+			add_layer(set, s->name, m, micro == batch ? 1 : 2, layers[i][0], layers[i][1]);
+	}
+}
+
+ps_status bench_gemm(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
+                     const struct bench_run *run)
+{
+	return bench_op_set_run(report, device, add_model, sizes, count, run);
 }

@@ -1,65 +1,81 @@
-/*
- * Times the steps of the schedule module at a size given on the command line: how long generating, grouping weight
- * gradients, validating and simulating take, and the most memory of the process.
- *
- *   bench-simulate [STAGES [MICRO-BATCHES]]      1024 and 4096 unless given
- */
+/* What a schedule costs before the first step: generating, grouping weight gradients, validating, simulating. */
+#include "bench/bench.h"
+
 #include <penstock/schedule.h>
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/resource.h>
-#include <time.h>
+#include <string.h>
 
-static double now(void)
+enum { GENERATE, GROUP, VALIDATE, SIMULATE, STEPS, MOST_RULES = 16 };
+
+struct rule_bench {
+	const char *name;
+	int ranks, micro_batches;
+	struct bench_samples steps[STEPS];
+};
+
+static ps_status run_steps(struct rule_bench *rule, ps_schedule **schedule, int64_t *at)
 {
-	struct timespec time;
-	if (clock_gettime(CLOCK_MONOTONIC, &time) != 0)
-		return 0;
-	return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+	at[0] = ps_clock_ns();
+	PS_TRY(ps_schedule_generate(schedule, rule->name, rule->ranks, 1, rule->micro_batches));
+	at[1] = ps_clock_ns();
+	PS_TRY(ps_schedule_group_weight(*schedule, rule->micro_batches));
+	at[2] = ps_clock_ns();
+	PS_TRY(ps_schedule_validate(*schedule));
+	at[3] = ps_clock_ns();
+	ps_simulation simulation;
+	PS_TRY(ps_schedule_simulate(&simulation, *schedule, NULL, true));
+	at[4] = ps_clock_ns();
+	ps_simulation_finish(&simulation);
+	return PS_OK;
 }
 
-static ps_status run(const char *name, int stages, int micro_batches)
+static ps_status sample(void *payload, int round, double *seconds)
 {
-	double begin = now();
-	ps_schedule *schedule;
-	PS_TRY(ps_schedule_generate(&schedule, name, stages, 1, micro_batches));
-	double generated = now();
-	ps_status status = ps_schedule_group_weight(schedule, micro_batches);
-	double grouped = now();
-	if (status == PS_OK)
-		status = ps_schedule_validate(schedule);
-	double validated = now();
-	ps_simulation simulation = {0};
-	if (status == PS_OK)
-		status = ps_schedule_simulate(&simulation, schedule, NULL, true);
-	double end = now();
-	if (status == PS_OK)
-		printf("%-13s generate %6.3f  group %6.3f  validate %6.3f  simulate %6.3f  in all %6.3f s   makespan "
-		       "%g, bubble %.4f\n",
-		       name, generated - begin, grouped - generated, validated - grouped, end - validated, end - begin,
-		       simulation.makespan, simulation.bubble);
-	ps_simulation_finish(&simulation);
+	struct rule_bench *rule = payload;
+	ps_schedule *schedule = NULL;
+	int64_t at[STEPS + 1];
+	ps_status status = run_steps(rule, &schedule, at);
 	ps_schedule_destroy(schedule);
+	for (int i = 0; status == PS_OK && round > 0 && i < STEPS; i++)
+		status = bench_samples_add(&rule->steps[i], (double)(at[i + 1] - at[i]) * 1e-9);
+	if (status == PS_OK)
+		*seconds = (double)(at[STEPS] - at[0]) * 1e-9;
 	return status;
 }
 
-int main(int argc, char **argv)
+static ps_status report_rule(struct bench_report *report, struct rule_bench *rule, struct bench_case *all)
 {
-	/* A word that is no number is 0, which the schedule refuses. */
-	int stages = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1024;
-	int micro_batches = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 4096;
-	printf("%d stages, %d micro-batches\n", stages, micro_batches);
-	for (const ps_schedule_rule *rule = ps_schedule_rules(); rule->name; rule++) {
-		if (rule->stages_per_rank > 1)
+	static const char *const names[] = {"generate", "group W", "validate", "simulate"};
+	struct bench_row *row;
+	struct bench_stats stats = bench_samples_stats(&all->samples);
+	if (stats.count == 0)
+		return PS_OK;
+	for (int i = 0; i < STEPS; i++)
+		PS_TRY(bench_report_add(&row, report, rule->name, names[i], BENCH_SECONDS,
+		                        bench_samples_stats(&rule->steps[i])));
+	return bench_report_add(&row, report, rule->name, "in all", BENCH_SECONDS, stats);
+}
+
+ps_status bench_simulate(struct bench_report *report, const char *name, int ranks, int micro_batches,
+                         const struct bench_run *run)
+{
+	struct rule_bench rules[MOST_RULES];
+	struct bench_case cases[MOST_RULES];
+	int count = 0;
+	for (const ps_schedule_rule *rule = ps_schedule_rules(); rule->name != NULL && count < MOST_RULES; rule++) {
+		if (name != NULL ? strcmp(name, rule->name) != 0 : rule->stages_per_rank > 1)
 			continue;
-		if (run(rule->name, stages, micro_batches) != PS_OK) {
-			fprintf(stderr, "bench-simulate: %s\n", ps_error_message());
-			return 1;
-		}
+		rules[count] = (struct rule_bench){.name = rule->name, .ranks = ranks, .micro_batches = micro_batches};
+		cases[count] = (struct bench_case){.sample = sample, .payload = &rules[count]};
+		count++;
 	}
-	struct rusage usage;
-	if (getrusage(RUSAGE_SELF, &usage) == 0)
-		printf("most memory: %.0f MiB\n", (double)usage.ru_maxrss / 1024);
-	return 0;
+	ps_status status = bench_measure(cases, count, run, &report->interrupted);
+	for (int i = 0; i < count; i++) {
+		if (status == PS_OK)
+			status = report_rule(report, &rules[i], &cases[i]);
+		for (int step = 0; step < STEPS; step++)
+			bench_samples_free(&rules[i].steps[step]);
+		bench_samples_free(&cases[i].samples);
+	}
+	return status;
 }

@@ -31,6 +31,19 @@ int ps__op_dropout_offset(ps_op op);
 size_t ps__list_find(const ps_list *list, uint64_t value);
 
 /*
+ * From now on each submission notes when its queue comes to each op and to the end: count + 1 times, which are good
+ * once the submission is done and until the next. NULL: no more of that.
+ */
+void ps__list_time(ps_list *list, int64_t *marks);
+
+/*
+ * For whoever enqueues a list's ops one by one: the arguments of entry `index` for a step, valid until they are asked
+ * for again, and a note that all that was enqueued since the entry before belongs to it, or that it was refused.
+ */
+const void *ps__list_arguments(ps_list *list, size_t index, uint32_t step);
+void ps__list_mark(ps_list *list, size_t index, bool enqueued);
+
+/*
  * Is the tensor sound in itself (dtype, rank, dims and strides in range, aligned, within its buffer)? False otherwise;
  * a tensor may be empty. No value of the fields makes it overflow.
  */

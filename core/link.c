@@ -26,13 +26,14 @@ const ps_link_info *ps_link_get_info(const ps_link *link)
 	return &link->info;
 }
 
-static ps_status set_up(ps_link *link, ps_link_kind kind, bool measure)
+/* `device` has the queue of a path that needs one. */
+static ps_status set_up(ps_link *link, ps_link_kind kind, ps_device *device, bool measure)
 {
 	link->info.kind = kind;
 	if (kind == PS_LINK_STAGED)
 		PS_TRY(ps__staging_create(&link->staging, link->from, link->to, link->label, link->chunk_bytes));
 	else
-		PS_TRY(ps_queue_create(&link->queue, link->to, link->label));
+		PS_TRY(ps_queue_create(&link->queue, device, link->label));
 	return kind == PS_LINK_VIEW ? PS_OK : ps__link_test(link, measure);
 }
 
@@ -52,25 +53,31 @@ static void destroy(ps_link *link)
 	free(link);
 }
 
-static bool has_peer_path(const ps_link *link)
+/* The device whose queue can copy from one memory to the other, or NULL. */
+static ps_device *peer_device(const ps_link *link)
 {
-	return link->from != link->to && link->to->backend->can_copy_from(link->to, link->from);
+	if (link->from == link->to)
+		return NULL;
+	if (link->to->backend->can_copy_from(link->to, link->from))
+		return link->to;
+	return link->from->backend->can_copy_to(link->from, link->to) ? link->from : NULL;
 }
 
 static ps_status choose(ps_link *link, const ps_link_options *options)
 {
 	bool measure = !options->skip_measure;
 	if (link->from == link->to && !options->force_staged)
-		return set_up(link, PS_LINK_VIEW, measure);
-	if (has_peer_path(link) && !options->force_staged) {
-		ps_status status = set_up(link, PS_LINK_PEER, measure);
+		return set_up(link, PS_LINK_VIEW, link->to, measure);
+	ps_device *peer = peer_device(link);
+	if (peer && !options->force_staged) {
+		ps_status status = set_up(link, PS_LINK_PEER, peer, measure);
 		if (status == PS_OK || status == PS_ENOMEM)
 			return status;
 		take_down(link);
 		snprintf(link->info.note, sizeof link->info.note, "staged, because the peer path failed its test: %s",
 		         ps_error_message());
 	}
-	return set_up(link, PS_LINK_STAGED, measure);
+	return set_up(link, PS_LINK_STAGED, NULL, measure);
 }
 
 ps_status ps_link_create(ps_link **out, ps_device *from, ps_device *to, const char *label,

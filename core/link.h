@@ -13,7 +13,7 @@ struct ps_link {
 	ps_link_info info;
 	char label[64];
 	uint64_t chunk_bytes;
-	ps_queue *queue; /* on `to`: of a peer, and of a view that has to join events */
+	ps_queue *queue; /* of a peer, on the side that reaches the other; of a view that has to join events */
 	ps_event last;   /* of a view: the point of the last transfer */
 	struct staging *staging;
 };

@@ -27,8 +27,8 @@ struct item {
 
 struct staging {
 	ps_queue *reader, *writer; /* on the source and on the destination */
-	unsigned char *chunk[SLOTS];
-	ps_event written[SLOTS]; /* when the chunk was last emptied */
+	ps_pinned chunks;          /* one after the other; without a device when the memory is plain */
+	ps_event written[SLOTS];   /* when the chunk was last emptied */
 	uint64_t chunk_bytes;
 	ps_timeline timeline;
 	char label[64];
@@ -51,14 +51,17 @@ static ps_tensor part(ps_tensor tensor, int64_t first, int64_t count)
 static ps_status enqueue_chunks(struct staging *s, const struct item *item)
 {
 	int64_t total = ps_tensor_count(item->from);
-	int64_t step = (int64_t)(s->chunk_bytes / ps_dtype_bytes(item->from.dtype));
+	int64_t most = (int64_t)(s->chunk_bytes / ps_dtype_bytes(item->from.dtype));
+	/* Pieces of one size keep both sides busy for longer than full chunks and a rest. */
+	int64_t pieces = total / most + (total % most != 0), step = pieces ? (total + pieces - 1) / pieces : 1;
 	int slot = 0;
 	for (int64_t at = 0; at < total; at += step, slot = (slot + 1) % SLOTS) {
 		int64_t count = total - at < step ? total - at : step;
 		PS_TRY(ps_queue_wait(s->reader, s->written[slot]));
-		PS_TRY(ps_queue_read(s->reader, s->chunk[slot], part(item->from, at, count)));
+		void *chunk = (unsigned char *)s->chunks.address + (uint64_t)slot * s->chunk_bytes;
+		PS_TRY(ps_queue_read(s->reader, chunk, part(item->from, at, count)));
 		PS_TRY(ps_queue_wait(s->writer, ps_queue_record(s->reader)));
-		PS_TRY(ps_queue_write(s->writer, part(item->to, at, count), s->chunk[slot]));
+		PS_TRY(ps_queue_write(s->writer, part(item->to, at, count), chunk));
 		s->written[slot] = ps_queue_record(s->writer);
 	}
 	/* An empty tensor moves nothing, and is through when its events are. */
@@ -166,15 +169,40 @@ void ps__staging_reset(struct staging *s)
 	ps__timeline_reset(&s->timeline);
 }
 
+/* Host memory for the chunks: pinned by the first side that does so, or plain. */
+static ps_status create_chunks(struct staging *s, ps_device *from, ps_device *to)
+{
+	ps_device *const sides[] = {from, to};
+	for (int i = 0; i < 2; i++) {
+		ps_pinned pinned = {.device = sides[i], .bytes = SLOTS * s->chunk_bytes};
+		ps_status status = sides[i]->backend->pinned_create(&pinned);
+		if (status == PS_OK) {
+			s->chunks = pinned;
+			return PS_OK;
+		}
+		/* A system may allow less pinned memory than there is. */
+		if (status != PS_ENOTSUP && status != PS_ENOMEM)
+			return status;
+	}
+	if (posix_memalign(&s->chunks.address, PAGE, (size_t)(SLOTS * s->chunk_bytes))) {
+		s->chunks.address = NULL;
+		return ps_fail(PS_ENOMEM, "out of memory for the chunks of link %s", s->label);
+	}
+	return PS_OK;
+}
+
+static void destroy_chunks(struct staging *s)
+{
+	if (s->chunks.device)
+		s->chunks.device->backend->pinned_destroy(&s->chunks);
+	else
+		free(s->chunks.address);
+}
+
 /* Everything but the thread and what it needs to be woken. */
 static ps_status create_parts(struct staging *s, ps_device *from, ps_device *to)
 {
-	for (int i = 0; i < SLOTS; i++) {
-		void *memory;
-		if (posix_memalign(&memory, PAGE, s->chunk_bytes))
-			return ps_fail(PS_ENOMEM, "out of memory for the chunks of link %s", s->label);
-		s->chunk[i] = memory;
-	}
+	PS_TRY(create_chunks(s, from, to));
 	PS_TRY(reserve(s, 1));
 	PS_TRY(ps_queue_create(&s->reader, from, s->label));
 	return ps_queue_create(&s->writer, to, s->label);
@@ -185,8 +213,7 @@ static void destroy_parts(struct staging *s)
 	ps_queue_destroy(s->writer);
 	ps_queue_destroy(s->reader);
 	free(s->ring);
-	for (int i = 0; i < SLOTS; i++)
-		free(s->chunk[i]);
+	destroy_chunks(s);
 	free(s);
 }
 

@@ -18,6 +18,7 @@ struct ps_list {
 	unsigned char *arguments;
 	size_t used, room;
 	const char *scope;
+	int64_t *marks; /* [count + 1], or NULL: see ps__list_time */
 };
 
 ps_status ps_list_create(ps_list **out, ps_queue *queue)
@@ -81,20 +82,36 @@ ps_status ps_list_record(ps_list *list, ps_op op, const void *arguments, size_t 
 	return PS_OK;
 }
 
+const void *ps__list_arguments(ps_list *list, size_t index, uint32_t step)
+{
+	unsigned char *arguments = list->arguments + list->entries[index].at;
+	int offset = ps__op_dropout_offset(list->entries[index].op);
+	if (offset >= 0)
+		((ps_dropout *)(void *)(arguments + offset))->place.step = step;
+	return arguments;
+}
+
+void ps__list_mark(ps_list *list, size_t index, bool enqueued)
+{
+	list->entries[index].end = enqueued ? list->queue->timeline.submitted : UINT64_MAX;
+}
+
 ps_status ps_list_submit(ps_list *list, uint32_t step)
 {
 	const ps_op_fn *ops = list->queue->device->backend->ops;
 	for (size_t i = 0; i < list->count; i++) {
-		ps_op op = list->entries[i].op;
-		unsigned char *arguments = list->arguments + list->entries[i].at;
-		int offset = ps__op_dropout_offset(op);
-		if (offset >= 0)
-			((ps_dropout *)(void *)(arguments + offset))->place.step = step;
-		ps_status status = ops[op](list->queue, arguments);
-		list->entries[i].end = status == PS_OK ? list->queue->timeline.submitted : UINT64_MAX;
+		if (list->marks)
+			PS_TRY(ps_queue_timestamp(list->queue, &list->marks[i]));
+		ps_status status = ops[list->entries[i].op](list->queue, ps__list_arguments(list, i, step));
+		ps__list_mark(list, i, status == PS_OK);
 		PS_TRY(status);
 	}
-	return PS_OK;
+	return list->marks ? ps_queue_timestamp(list->queue, &list->marks[list->count]) : PS_OK;
+}
+
+void ps__list_time(ps_list *list, int64_t *marks)
+{
+	list->marks = marks;
 }
 
 size_t ps__list_find(const ps_list *list, uint64_t value)

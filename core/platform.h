@@ -19,6 +19,9 @@ uint64_t ps__memory_available(void);
 /* The process's largest resident size so far, in bytes; 0 when unknown. */
 uint64_t ps__memory_peak(void);
 
+/* When this process began, by ps_clock_ns, within a hundredth of a second; 0 when unknown. */
+int64_t ps__process_begin(void);
+
 /* Threads' worth of CPU time that a cgroup quota leaves this process, rounded up; 0: no limit. */
 int ps__cpu_quota(void);
 

@@ -133,12 +133,16 @@ ps_status ps_queue_read(ps_queue *queue, void *to, ps_tensor from)
 
 ps_status ps_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from)
 {
-	PS_TRY(ps__transfer_check(queue->device, "copy", queue->label, to));
-	PS_TRY(ps__transfer_check(NULL, "copy", queue->label, from));
-	const ps_device *source = from.buffer->device, *device = queue->device;
+	PS_TRY(ps__transfer_check(NULL, "copy", queue->label, to));
+	const ps_device *device = queue->device, *target = to.buffer->device;
+	PS_TRY(ps__transfer_check(target == device ? NULL : device, "copy", queue->label, from));
+	const ps_device *source = from.buffer->device;
 	if (source != device && !device->backend->can_copy_from(device, source))
 		return ps_fail(PS_ENOTSUP, "%s cannot copy directly from %s; use a link", device->info.name,
 		               source->info.name);
+	if (target != device && !device->backend->can_copy_to(device, target))
+		return ps_fail(PS_ENOTSUP, "%s cannot copy directly to %s; use a link", device->info.name,
+		               target->info.name);
 	PS_TRY(ps__transfer_check_pair("copy", queue->label, to, from));
 	return ps_tensor_count(to) ? queue->device->backend->queue_copy(queue, to, from) : PS_OK;
 }

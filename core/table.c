@@ -16,6 +16,29 @@ static bool has_fp32_math(const ps_device *device, ps_math math)
 	return math == PS_MATH_F32;
 }
 
+static bool cannot_copy_to(const ps_device *from, const ps_device *to)
+{
+	(void)from;
+	(void)to;
+	return false;
+}
+
+static ps_status no_pinned_memory(ps_pinned *pinned)
+{
+	return ps_fail(PS_ENOTSUP, "%s pins no host memory", pinned->device->info.name);
+}
+
+static void destroy_no_pinned_memory(ps_pinned *pinned)
+{
+	(void)pinned;
+}
+
+static ps_status nothing_to_tune(ps_queue *queue, ps_tuning *tuning)
+{
+	(void)tuning;
+	return ps_fail(PS_ENOTSUP, "%s has nothing to tune", queue->device->info.name);
+}
+
 /* lacks_NAME stands in for an op that the backend does not have. */
 #define PS_OP(op, text)                                                                               \
 	static ps_status lacks_##op(ps_queue *queue, const void *arguments)                           \
@@ -64,6 +87,8 @@ static ps_status check(const ps_backend *table)
 		return ps_fail(PS_ENODEV, "its table lacks the mandatory entry %s", #entry);
 	MANDATORY(ASK)
 #undef ASK
+	if (!table->pinned_create != !table->pinned_destroy)
+		return ps_fail(PS_ENODEV, "its table has one of pinned_create and pinned_destroy, and needs both");
 	if (!table->ops)
 		return ps_fail(PS_ENODEV, "its table lacks the mandatory entry ops");
 	return PS_OK;
@@ -80,6 +105,14 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 		full->table.can_copy_from = cannot_copy_from;
 	if (!full->table.has_math)
 		full->table.has_math = has_fp32_math;
+	if (!full->table.can_copy_to)
+		full->table.can_copy_to = cannot_copy_to;
+	if (!full->table.pinned_create) {
+		full->table.pinned_create = no_pinned_memory;
+		full->table.pinned_destroy = destroy_no_pinned_memory;
+	}
+	if (!full->table.tune)
+		full->table.tune = nothing_to_tune;
 	return PS_OK;
 }
 

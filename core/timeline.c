@@ -12,6 +12,7 @@ ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue, const char *
 	memset(timeline, 0, sizeof *timeline);
 	timeline->queue = queue;
 	timeline->label = label;
+	atomic_init(&timeline->wanted, UINT64_MAX);
 	if (pthread_mutex_init(&timeline->mutex, NULL))
 		return ps_fail(PS_ENOMEM, "cannot create a mutex");
 	if (ps__condition_init(&timeline->cond)) {
@@ -32,16 +33,30 @@ uint64_t ps__timeline_next(ps_timeline *timeline)
 	return ++timeline->submitted;
 }
 
+/* The caller holds the mutex. Whoever goes on to wait says again what for. */
+static void wake_all(ps_timeline *timeline)
+{
+	atomic_store(&timeline->wanted, UINT64_MAX);
+	pthread_cond_broadcast(&timeline->cond);
+}
+
+/* Before a look at `completed` that may end in sleep. The caller holds the mutex. */
+static void want(ps_timeline *timeline, uint64_t value)
+{
+	if (value < atomic_load(&timeline->wanted))
+		atomic_store(&timeline->wanted, value);
+}
+
 void ps__timeline_complete(ps_timeline *timeline, uint64_t value)
 {
 	/*
-	 * Sequential consistency pairs this store with the waiter's increment: either the waiter sees the value, or
-	 * the waiter is seen here, and then holds the mutex until it sleeps.
+	 * Sequential consistency pairs this store with the waiter's: either the waiter sees the value, or its wish is
+	 * seen here, and then it holds the mutex until it sleeps.
 	 */
 	atomic_store(&timeline->completed, value);
-	if (atomic_load(&timeline->waiters) > 0) {
+	if (atomic_load(&timeline->wanted) <= value) {
 		pthread_mutex_lock(&timeline->mutex);
-		pthread_cond_broadcast(&timeline->cond);
+		wake_all(timeline);
 		pthread_mutex_unlock(&timeline->mutex);
 	}
 }
@@ -56,7 +71,7 @@ void ps__timeline_fail(ps_timeline *timeline, uint64_t value, ps_status status)
 		atomic_store(&timeline->last_failed, (int)status);
 		atomic_store(&timeline->failed, (int)status);
 	}
-	pthread_cond_broadcast(&timeline->cond);
+	wake_all(timeline);
 	pthread_mutex_unlock(&timeline->mutex);
 }
 
@@ -68,10 +83,11 @@ ps_status ps__timeline_status(const ps_timeline *timeline)
 void ps__timeline_drain(ps_timeline *timeline)
 {
 	pthread_mutex_lock(&timeline->mutex);
-	atomic_fetch_add(&timeline->waiters, 1);
-	while (atomic_load(&timeline->completed) < timeline->submitted)
+	want(timeline, timeline->submitted);
+	while (atomic_load(&timeline->completed) < timeline->submitted) {
 		pthread_cond_wait(&timeline->cond, &timeline->mutex);
-	atomic_fetch_sub(&timeline->waiters, 1);
+		want(timeline, timeline->submitted);
+	}
 	pthread_mutex_unlock(&timeline->mutex);
 }
 
@@ -141,13 +157,13 @@ ps_status ps_event_wait(ps_event event, int64_t timeout_ns)
 	int64_t deadline = deadline_after(timeout_ns);
 	bool late = timeout_ns == 0;
 	pthread_mutex_lock(&timeline->mutex);
-	atomic_fetch_add(&timeline->waiters, 1);
+	want(timeline, event.value);
 	bool over = settled(timeline, event.value, &status);
 	while (!over && !late) {
 		late = ps__condition_wait(&timeline->cond, &timeline->mutex, deadline);
+		want(timeline, event.value);
 		over = settled(timeline, event.value, &status);
 	}
-	atomic_fetch_sub(&timeline->waiters, 1);
 	if (status != PS_OK)
 		ps_fail(status, "%s", timeline->message);
 	pthread_mutex_unlock(&timeline->mutex);

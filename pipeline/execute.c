@@ -3,6 +3,7 @@
  * and nothing blocks before everything has been enqueued.
  */
 #include "pipeline/internal.h"
+#include "pipeline/shadow.h"
 
 #include "core/backend.h"
 
@@ -28,11 +29,23 @@ static ps_status enqueue_action(ps_pipeline *pipeline, struct program *program, 
 	if (trace)
 		PS_TRY(ps_queue_timestamp(queue, &program->times[2 * index]));
 	program->started[index] = ps_queue_record(queue).value;
-	PS_TRY(ps_list_submit(instruction->list, step));
+	ps_status status = ps__shadow_checks(pipeline, instruction->action.stage)
+	                           ? ps__shadow_submit(pipeline, program, index, step)
+	                           : ps_list_submit(instruction->list, step);
+	/* Also of an action that was not enqueued to its end, for what is said of a stall in it. */
+	program->events[index] = ps_queue_record(queue);
+	PS_TRY(status);
 	if (trace)
 		PS_TRY(ps_queue_timestamp(queue, &program->times[2 * index + 1]));
 	program->events[index] = ps_queue_record(queue);
 	return PS_OK;
+}
+
+ps_status ps__send(ps_pipeline *pipeline, const struct program *program, int index, ps_event *done)
+{
+	const struct instruction *instruction = &program->instructions[index];
+	return ps_link_send(instruction->link, instruction->to, instruction->from, program->transfer_waits,
+	                    instruction->wait_count, pipeline->config.trace ? &program->transfers[index] : NULL, done);
 }
 
 static ps_status enqueue_transfer(ps_pipeline *pipeline, struct program *program, int index)
@@ -45,9 +58,9 @@ static ps_status enqueue_transfer(ps_pipeline *pipeline, struct program *program
 		program->events[index] = program->transfer_waits[0];
 		return PS_OK;
 	}
-	return ps_link_send(instruction->link, instruction->to, instruction->from, program->transfer_waits,
-	                    instruction->wait_count, pipeline->config.trace ? &program->transfers[index] : NULL,
-	                    &program->events[index]);
+	int to = instruction->action.stage + (instruction->action.kind == PS_ACTION_F ? 1 : -1);
+	return ps__shadow_checks(pipeline, to) ? ps__shadow_send(pipeline, program, index, &program->events[index])
+	                                       : ps__send(pipeline, program, index, &program->events[index]);
 }
 
 static ps_status enqueue_instruction(ps_pipeline *pipeline, struct program *program, int index, uint32_t step)
@@ -55,7 +68,9 @@ static ps_status enqueue_instruction(ps_pipeline *pipeline, struct program *prog
 	ps_status status = program->instructions[index].kind == INSTRUCTION_ACTION
 	                           ? enqueue_action(pipeline, program, index, step)
 	                           : enqueue_transfer(pipeline, program, index);
-	return status == PS_OK ? PS_OK : ps__explain_refusal(pipeline, program, index, status);
+	/* A shadow whose step does not get on is no refusal. */
+	return status == PS_OK || status == PS_ESTALL ? status
+	                                              : ps__explain_refusal(pipeline, program, index, status);
 }
 
 static ps_queue *queue_of_stage(const ps_pipeline *pipeline, int stage)
@@ -122,12 +137,21 @@ static int64_t waited(int64_t *last)
 	return passed < LONGEST_LOOK_NS ? passed : LONGEST_LOOK_NS;
 }
 
+bool ps__patience_ends(const ps_pipeline *pipeline, const struct program *program, struct ps__patience *patience,
+                       bool busy)
+{
+	uint64_t now = progress(pipeline, program);
+	bool moved = busy || now != patience->seen;
+	int64_t passed = waited(&patience->last);
+	patience->still = moved ? 0 : patience->still + (double)passed;
+	patience->seen = now;
+	return patience->still > pipeline->config.stall_timeout_s * 1e9;
+}
+
 /* Waits until every rank is done or one has failed. PS_ESTALL when nothing moves for too long. */
 static ps_status watch(ps_pipeline *pipeline, const struct program *program)
 {
-	double limit = pipeline->config.stall_timeout_s * 1e9, still = 0;
-	int64_t last = ps_clock_ns();
-	uint64_t seen = 0;
+	struct ps__patience patience = {.last = ps_clock_ns()};
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		ps_event end = ps_queue_record(pipeline->ranks[r].queue);
 		for (;;) {
@@ -139,12 +163,7 @@ static ps_status watch(ps_pipeline *pipeline, const struct program *program)
 				if (ps__timeline_status(event.timeline) != PS_OK)
 					return ps__timeline_status(event.timeline);
 			}
-			uint64_t now = progress(pipeline, program);
-			still = now == seen ? still + (double)waited(&last) : 0;
-			if (now != seen)
-				last = ps_clock_ns();
-			seen = now;
-			if (still > limit)
+			if (ps__patience_ends(pipeline, program, &patience, false))
 				return PS_ESTALL;
 		}
 	}
@@ -184,6 +203,8 @@ void ps__recover(ps_pipeline *pipeline, const struct program *program, ps_status
 		}
 		nanosleep(&(const struct timespec){.tv_nsec = DRAIN_NS}, NULL);
 	}
+	if (pipeline->shadow)
+		ps__shadow_settle(pipeline);
 	for (int r = 0; r < pipeline->rank_count; r++)
 		ps_queue_reset(pipeline->ranks[r].queue);
 	for (int s = 0; s + 1 < pipeline->stage_count; s++) {
@@ -195,24 +216,39 @@ void ps__recover(ps_pipeline *pipeline, const struct program *program, ps_status
 	}
 }
 
+static ps_status run(ps_pipeline *pipeline, struct program *program, const ps_batch *batch)
+{
+	pipeline->last = program;
+	ps_status status = enqueue(pipeline, program, batch);
+	bool enqueued = status == PS_OK;
+	if (enqueued)
+		status = watch(pipeline, program);
+	if (status == PS_OK)
+		return PS_OK;
+	if (status == PS_ESTALL) {
+		pipeline->stalled = true;
+		return ps__explain_stall(pipeline, program, pipeline->config.stall_timeout_s);
+	}
+	if (enqueued)
+		status = ps__explain_failure(pipeline, program, status);
+	ps__recover(pipeline, program, status);
+	return status;
+}
+
 ps_status ps__program_run(ps_pipeline *pipeline, struct program *program, const ps_batch *batch)
 {
 	if (pipeline->stalled)
 		return ps_fail(PS_ESTALL, "the pipeline has stalled before and cannot be used any more");
-	pipeline->last = program;
-	ps_status status = enqueue(pipeline, program, batch);
-	if (status == PS_OK) {
-		status = watch(pipeline, program);
-		if (status == PS_OK)
-			return PS_OK;
-		if (status == PS_ESTALL) {
-			pipeline->stalled = true;
-			return ps__explain_stall(pipeline, program, pipeline->config.stall_timeout_s);
-		}
-		status = ps__explain_failure(pipeline, program, status);
+	if (!pipeline->shadow)
+		return run(pipeline, program, batch);
+	if (!program->training) {
+		ps__shadow_rest(pipeline);
+		return run(pipeline, program, batch);
 	}
-	ps__recover(pipeline, program, status);
-	return status;
+	int64_t begin = ps_clock_ns();
+	PS_TRY(ps__shadow_begin(pipeline, batch->step));
+	PS_TRY(run(pipeline, program, batch));
+	return ps__shadow_end(pipeline, (double)(ps_clock_ns() - begin) * 1e-9);
 }
 
 static ps_status check_batch(const ps_pipeline *pipeline, const ps_batch *batch, int64_t rows)
@@ -246,7 +282,11 @@ static ps_status run_batch(ps_pipeline *pipeline, bool training, const ps_batch 
 	if (training)
 		pipeline->step = batch->step;
 	*sum = sum_losses(pipeline, batch->rows * batch->time);
-	return isfinite(*sum) ? PS_OK : ps__explain_nonfinite(pipeline, program, batch, *sum);
+	if (isfinite(*sum))
+		return PS_OK;
+	/* An op that differs from the reference explains more than the first value that is not finite. */
+	PS_TRY(ps_pipeline_shadow_finish(pipeline));
+	return ps__explain_nonfinite(pipeline, program, batch, *sum);
 }
 
 ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double *loss)
@@ -279,6 +319,10 @@ const ps_trace_span *ps_pipeline_spans(const ps_pipeline *pipeline, size_t *coun
 		        .begin_ns = transfer ? program->transfers[i].begin : program->times[2 * i],
 		        .end_ns = transfer ? program->transfers[i].end : program->times[2 * i + 1],
 		};
+		if (program->predicted) {
+			span.predicted_begin_s = program->predicted[2 * i];
+			span.predicted_end_s = program->predicted[2 * i + 1];
+		}
 		/* After a failure there are some that did not end. */
 		if (span.end_ns)
 			program->spans[(*count)++] = span;

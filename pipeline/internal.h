@@ -132,10 +132,27 @@ struct program {
 	ps_link_times *transfers; /* [instruction] */
 	ps_event *transfer_waits; /* room for one transfer's events */
 	ps_trace_span *spans;
+	double *predicted; /* [2 * instruction]: begin and end, seconds from the step's beginning; NULL: not measured */
 };
 
 /* What is copied between the host and the devices in a step. */
 enum edge { EDGE_TOKENS, EDGE_TARGETS, EDGE_LOSSES, EDGE_COUNT };
+
+/* What one layer takes on one device: seconds for a sample row, and for a pass of the optimizer over its parameters. */
+struct layer_cost {
+	double forward, backward, weight;
+	double squares, update;
+};
+
+struct measured {
+	struct layer_cost *layers; /* [device * layer_count + layer] */
+	/*
+	 * [device * device_count + other]: how many times as long work on a device takes while the other works too;
+	 * with itself, while another of its ranks does.
+	 */
+	double *slowdown;
+	double *send; /* [ps__link_index]: seconds for a sample row */
+};
 
 struct ps_pipeline {
 	ps_pipeline_config config;
@@ -160,11 +177,13 @@ struct ps_pipeline {
 
 	struct program **programs;
 	int program_count, program_capacity;
+	struct measured *measured;    /* NULL: nothing was */
 	struct program *train, *last; /* last: the one that ran last */
 	uint32_t step;                /* of the last batch that was trained on */
 	bool placed;                  /* the stages know their ranks */
 	bool allocated;               /* the arenas exist, and all programs are bound */
 	bool stalled;
+	struct ps__shadow *shadow; /* NULL: nothing is checked */
 };
 
 static inline uint64_t align_up(uint64_t bytes)
@@ -188,10 +207,52 @@ ps_tensor ps__arena_tensor(const struct arena *arena, uint64_t at, const ps_shap
  */
 uint64_t ps__arena_place(const struct arena *arena, uint64_t *used, uint64_t bytes);
 
-/* program.c */
+/* cut.c: decides the stages' layers: as told, or by counted work. */
+ps_status ps__cut(ps_pipeline *pipeline);
+/* Decides again, by counted work or measured time, for the memory that the programs there are would take. */
+ps_status ps__cut_within_memory(ps_pipeline *pipeline, bool by_time);
+/*
+ * How many times as long a rank's work takes while others are at work; NULL: all are.
+ */
+double ps__rank_slowdown(const ps_pipeline *pipeline, int rank, const bool *busy);
+
+/* measure.c: needs the training program. */
+ps_status ps__measure_layers(ps_pipeline *pipeline);
+/* Needs it bound; its tensors are overwritten. */
+ps_status ps__measure_links(ps_pipeline *pipeline);
+void ps__measured_free(struct measured *measured);
+/* The place of the link that takes what an action makes. */
+static inline int ps__link_index(ps_action action)
+{
+	return action.kind == PS_ACTION_F ? 2 * action.stage : 2 * (action.stage - 1) + 1;
+}
+static inline int ps__device_of_rank(const ps_pipeline *pipeline, int rank)
+{
+	int d = 0;
+	while (pipeline->devices[d] != pipeline->ranks[rank].device)
+		d++;
+	return d;
+}
+static inline const struct layer_cost *ps__layer_cost(const ps_pipeline *pipeline, int rank, int layer)
+{
+	return &pipeline->measured->layers[ps__device_of_rank(pipeline, rank) * pipeline->config.layer_count + layer];
+}
+
+/* predict.c */
+ps_status ps__program_predict(const ps_pipeline *pipeline, struct program *program);
+
+/* pipeline.c: the first of the devices whose memory is the same, and how many bytes of it there are now. */
+int ps__memory_pool(const ps_pipeline *pipeline, int device);
+uint64_t ps__device_memory(const ps_pipeline *pipeline, int device, const char **name);
+/* Bytes of the step's input and output that are with a stage. */
+uint64_t ps__edge_bytes(const ps_pipeline *pipeline, int stage);
+
+/* program.c: plans all but memory and order. */
 ps_status ps__program_create(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time);
 void ps__program_destroy(struct program *program);
-/* The program for a batch, made when it is the first of its kind: planned, and bound once the arenas exist. */
+/* Lays it out and orders it, for the cut as it is now. */
+ps_status ps__program_arrange(ps_pipeline *pipeline, struct program *program);
+/* The program for a batch, made when it is the first of its kind; arranged and bound once the arenas exist. */
 ps_status ps__program_get(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time);
 static inline int ps__at(const struct program *program, int stage, int micro_batch)
 {
@@ -201,8 +262,17 @@ static inline int ps__at(const struct program *program, int stage, int micro_bat
 /* layout.c: fills regions, offsets and rank_bytes. */
 ps_status ps__program_layout(ps_pipeline *pipeline, struct program *program);
 void ps__program_layout_free(struct program *program);
+/* Arena bytes of a stage as it is now, if it were alone on its rank; what was laid out before is gone. */
+ps_status ps__stage_layout_bytes(ps_pipeline *pipeline, struct program *program, int stage, uint64_t *bytes);
 /* The unit of a region that a micro-batch belongs to. */
 int ps__region_unit(const struct program *program, int stage, enum region_kind kind, int micro_batch);
+/*
+ * True for a stage whose B and W are always one action. It forms the weight gradient of a layer right after its input
+ * gradient, so that what B leaves for W is scratch.
+ */
+bool ps__backward_whole(const struct program *program, int stage);
+/* Is a slot of this lifetime in the rank's scratch? `unsaved`: what is saved otherwise is, too. */
+bool ps__slot_is_scratch(const struct program *program, int stage, ps_lifetime lifetime, bool unsaved);
 /* First row of a unit. */
 int64_t ps__unit_first_row(const struct program *program, int stage, enum region_kind kind, int unit);
 
@@ -228,8 +298,20 @@ ps_status ps__program_order(ps_pipeline *pipeline, struct program *program, bool
 /* bind.c: records all command lists into the arenas; after a failure the program can only be destroyed. */
 ps_status ps__program_bind(ps_pipeline *pipeline, struct program *program);
 
+/* How long nothing has moved. `last` begins as the time now. */
+struct ps__patience {
+	int64_t last;
+	double still; /* ns */
+	uint64_t seen;
+};
+
 /* execute.c: one step. */
 ps_status ps__program_run(ps_pipeline *pipeline, struct program *program, const ps_batch *batch);
+/* A look: is the stall time over since anything moved? `busy`: something else does. */
+bool ps__patience_ends(const ps_pipeline *pipeline, const struct program *program, struct ps__patience *patience,
+                       bool busy);
+/* Gives transfer `index` to its link. */
+ps_status ps__send(ps_pipeline *pipeline, const struct program *program, int index, ps_event *done) PS_WARN_UNUSED;
 /*
  * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again; what
  * does not stop within the stall time leaves the pipeline stalled.
@@ -249,10 +331,15 @@ ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_statu
  */
 ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct program *program, const ps_batch *batch, double loss);
 
-/* parameters.c: plan sets the bytes of each layer's buffers; all are freed with ps__parameters_free. */
+/* parameters.c: makes a layer's constant on the host in double, converts it to its dtype, uploads it and waits. */
+ps_status ps__constant_fill(const ps_layer *layer, int slot, const ps_shape *shape, ps_tensor to, ps_queue *queue);
+/* plan sets the bytes of each layer's buffers; all are freed with ps__parameters_free. */
 ps_status ps__parameters_plan(ps_pipeline *pipeline);
 ps_status ps__parameters_allocate(ps_pipeline *pipeline);
 void ps__parameters_free(ps_pipeline *pipeline);
+/* What a parameter and its gradient are kept in, and whether it has a BF16 copy. */
+ps_dtype ps__parameter_dtype(const ps_pipeline *pipeline, const ps_parameter *parameter);
+bool ps__parameter_has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter);
 /*
  * Writes elements [first, first + count) of a parameter and of its copy, and waits. `room` is for as many uint16_t, and
  * may be NULL where there is no copy.

@@ -76,7 +76,16 @@ static void region_open(const struct program *program, int stage, enum region_ki
 	}
 }
 
-static enum region_kind region_for(ps_lifetime lifetime)
+bool ps__backward_whole(const struct program *program, int stage)
+{
+	for (int i = 0; i < program->micro_batches; i++)
+		if (program->at_backward[ps__at(program, stage, i)] != program->at_weight[ps__at(program, stage, i)])
+			return false;
+	return program->training;
+}
+
+/* The region of a tensor of a stage; REGION_COUNT: none. */
+static enum region_kind region_for(const struct program *program, int stage, ps_lifetime lifetime)
 {
 	switch (lifetime) {
 	case PS_LIFETIME_SAVED_B:
@@ -84,7 +93,7 @@ static enum region_kind region_for(ps_lifetime lifetime)
 	case PS_LIFETIME_SAVED_W:
 		return REGION_SAVED_W;
 	case PS_LIFETIME_CARRY:
-		return REGION_CARRY;
+		return ps__backward_whole(program, stage) ? REGION_COUNT : REGION_CARRY;
 	case PS_LIFETIME_SCRATCH:
 	case PS_LIFETIME_CONSTANT:
 		break;
@@ -119,15 +128,15 @@ static void place_tensors(const ps_pipeline *pipeline, struct program *program, 
 	for (int l = stage->first; l <= last; l++) {
 		const ps_layer_plan *plan = &program->plans[l];
 		for (int i = 0; i < plan->slot_count; i++) {
-			enum region_kind kind = region_for(plan->slots[i].lifetime);
+			enum region_kind kind = region_for(program, s, plan->slots[i].lifetime);
 			if (kind != REGION_COUNT)
 				program->slot_offset[l * PS_MAX_SLOTS + i] =
 				        region_add(pipeline, program, s, kind, &plan->slots[i].shape);
 		}
-		if (l > stage->first && region_for(plan->input) != REGION_COUNT)
-			program->x_offset[l] =
-			        region_add(pipeline, program, s, region_for(plan->input), &program->in[l]);
-		if (l < last && plan->gradient == PS_LIFETIME_CARRY)
+		enum region_kind input = region_for(program, s, plan->input);
+		if (l > stage->first && input != REGION_COUNT)
+			program->x_offset[l] = region_add(pipeline, program, s, input, &program->in[l]);
+		if (l < last && region_for(program, s, plan->gradient) == REGION_CARRY)
 			program->dy_offset[l] = region_add(pipeline, program, s, REGION_CARRY, &plan->out);
 	}
 }
@@ -284,7 +293,8 @@ static uint64_t between_bytes(const ps_pipeline *pipeline, const struct program 
 	uint64_t bytes = 0;
 	for (int l = stage->first + 1; l < stage->first + stage->count; l++) {
 		bool input = unsaved || program->plans[l].input == PS_LIFETIME_SCRATCH;
-		bool gradient = program->training && program->plans[l - 1].gradient != PS_LIFETIME_CARRY;
+		bool gradient =
+		        program->training && region_for(program, s, program->plans[l - 1].gradient) != REGION_CARRY;
 		if (input || gradient)
 			bytes = most(bytes, tensor_bytes(&program->in[l], rows));
 	}
@@ -293,6 +303,14 @@ static uint64_t between_bytes(const ps_pipeline *pipeline, const struct program 
 	if (program->training && unsaved && last->out.rank)
 		bytes = most(bytes, tensor_bytes(&last->out, rows));
 	return bytes;
+}
+
+bool ps__slot_is_scratch(const struct program *program, int stage, ps_lifetime lifetime, bool unsaved)
+{
+	if (lifetime == PS_LIFETIME_CARRY)
+		return ps__backward_whole(program, stage);
+	bool saved = lifetime == PS_LIFETIME_SAVED_B || lifetime == PS_LIFETIME_SAVED_W;
+	return lifetime == PS_LIFETIME_SCRATCH || (saved && unsaved);
 }
 
 /*
@@ -306,13 +324,10 @@ static void place_scratch(const ps_pipeline *pipeline, struct program *program, 
 	int64_t rows = most_rows(program);
 	for (int l = stage->first; l < stage->first + stage->count; l++) {
 		const ps_layer_plan *plan = &program->plans[l];
-		/* A forward has the saved slots here and a backward has not, but neither needs more than all of them.
-		 */
+		/* A forward has the saved slots here and a backward has not, but neither needs more than all. */
 		uint64_t used = begin;
 		for (int i = 0; i < plan->slot_count; i++) {
-			ps_lifetime lifetime = plan->slots[i].lifetime;
-			bool saved = lifetime == PS_LIFETIME_SAVED_B || lifetime == PS_LIFETIME_SAVED_W;
-			if (lifetime != PS_LIFETIME_SCRATCH && !(saved && unsaved))
+			if (!ps__slot_is_scratch(program, s, plan->slots[i].lifetime, unsaved))
 				continue;
 			uint64_t bytes = tensor_bytes(&plan->slots[i].shape, rows);
 			program->largest[stage->rank] = most(program->largest[stage->rank], bytes);
@@ -324,19 +339,20 @@ static void place_scratch(const ps_pipeline *pipeline, struct program *program, 
 
 /* Scratch of a rank, which all its stages share as one action runs at a time: two buffers between layers, then slots.
  */
-static void layout_scratch(const ps_pipeline *pipeline, struct program *program, int r, uint64_t *used)
+static void layout_scratch(const ps_pipeline *pipeline, struct program *program, int r, const int *stages, int count,
+                           uint64_t *used)
 {
 	const struct rank *rank = &pipeline->ranks[r];
 	struct scratch *scratch = &program->scratch[r];
 	uint64_t pair = 0, end = 0;
-	for (int k = 0; k < rank->stage_count; k++)
-		pair = most(pair, between_bytes(pipeline, program, rank->stages[k]));
+	for (int k = 0; k < count; k++)
+		pair = most(pair, between_bytes(pipeline, program, stages[k]));
 	program->largest[r] = most(program->largest[r], pair);
 	for (int i = 0; i < 2 && pair; i++)
 		scratch->between[i] = ps__arena_place(&rank->arena, &end, pair);
 	scratch->slots = end;
-	for (int k = 0; k < rank->stage_count; k++)
-		place_scratch(pipeline, program, rank->stages[k], scratch->slots, &end);
+	for (int k = 0; k < count; k++)
+		place_scratch(pipeline, program, stages[k], scratch->slots, &end);
 	if (end)
 		scratch->at = ps__arena_place(&rank->arena, used, end);
 }
@@ -357,18 +373,19 @@ static ps_status layout_region(ps_pipeline *pipeline, struct program *program, i
 	return PS_OK;
 }
 
-static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int r)
+/* Lays out some or all of a rank's stages. */
+static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int r, const int *stages, int count)
 {
 	const struct rank *rank = &pipeline->ranks[r];
 	uint64_t used = 0;
 	program->largest[r] = 0;
 	program->scratch[r] = (struct scratch){0};
-	for (int k = 0; k < rank->stage_count; k++) {
-		place_tensors(pipeline, program, rank->stages[k]);
+	for (int k = 0; k < count; k++) {
+		place_tensors(pipeline, program, stages[k]);
 		for (int kind = 0; kind < REGION_COUNT; kind++)
-			PS_TRY(layout_region(pipeline, program, rank->stages[k], (enum region_kind)kind, &used));
+			PS_TRY(layout_region(pipeline, program, stages[k], (enum region_kind)kind, &used));
 	}
-	layout_scratch(pipeline, program, r, &used);
+	layout_scratch(pipeline, program, r, stages, count, &used);
 	program->rank_bytes[r] = used;
 	if (rank->arena.segment_bytes && program->largest[r] > rank->arena.segment_bytes)
 		return ps_fail(PS_ETOOBIG,
@@ -393,7 +410,16 @@ ps_status ps__program_layout(ps_pipeline *pipeline, struct program *program)
 {
 	ps__program_layout_free(program);
 	for (int r = 0; r < pipeline->rank_count; r++)
-		PS_TRY(layout_rank(pipeline, program, r));
+		PS_TRY(layout_rank(pipeline, program, r, pipeline->ranks[r].stages, pipeline->ranks[r].stage_count));
+	return PS_OK;
+}
+
+ps_status ps__stage_layout_bytes(ps_pipeline *pipeline, struct program *program, int stage, uint64_t *bytes)
+{
+	int r = pipeline->stages[stage].rank;
+	ps__program_layout_free(program);
+	PS_TRY(layout_rank(pipeline, program, r, &stage, 1));
+	*bytes = program->rank_bytes[r];
 	return PS_OK;
 }
 

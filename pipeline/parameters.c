@@ -10,12 +10,12 @@
 /* How many elements ps_pipeline_write_parameter rounds at a time. */
 #define PIECE ((int64_t)1 << 20)
 
-static ps_dtype dtype_of(const ps_pipeline *pipeline, const ps_parameter *parameter)
+ps_dtype ps__parameter_dtype(const ps_pipeline *pipeline, const ps_parameter *parameter)
 {
 	return pipeline->config.bf16_weights && parameter->rank == 2 ? PS_BF16 : pipeline->config.dtype;
 }
 
-static bool has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter)
+bool ps__parameter_has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter)
 {
 	return pipeline->config.math == PS_MATH_BF16 && !pipeline->config.bf16_weights && parameter->gemm;
 }
@@ -34,8 +34,8 @@ ps_status ps__parameters_plan(ps_pipeline *pipeline)
 		struct layer_memory *memory = &pipeline->memory[l];
 		for (int i = 0; i < layer->parameter_count; i++) {
 			const ps_parameter *p = &layer->parameters[i];
-			memory->bytes[MEMORY_VALUES] += align_up(bytes_of(p, dtype_of(pipeline, p)));
-			if (has_copy(pipeline, p))
+			memory->bytes[MEMORY_VALUES] += align_up(bytes_of(p, ps__parameter_dtype(pipeline, p)));
+			if (ps__parameter_has_copy(pipeline, p))
 				memory->bytes[MEMORY_COPIES] += align_up(bytes_of(p, PS_BF16));
 		}
 		memory->bytes[MEMORY_GRADIENTS] = memory->bytes[MEMORY_VALUES];
@@ -67,7 +67,24 @@ static int rank_of_layer(const ps_pipeline *pipeline, int l)
 	return pipeline->stages[s].rank;
 }
 
-/* Makes the constants on the host in double, converts them to the pipeline's dtype and uploads them. */
+ps_status ps__constant_fill(const ps_layer *layer, int slot, const ps_shape *shape, ps_tensor to, ps_queue *queue)
+{
+	size_t count = (size_t)ps_tensor_count(to);
+	double *values = malloc(count * sizeof *values);
+	if (!values)
+		return ps_fail(PS_ENOMEM, "out of memory for the constants of layer %s", layer->name);
+	ps_status status = layer->impl->fill_constant(layer, slot, shape, values);
+	if (status == PS_OK && shape->dtype == PS_F32)
+		for (size_t k = 0; k < count; k++)
+			((float *)values)[k] = (float)values[k];
+	if (status == PS_OK)
+		status = ps_queue_write(queue, to, values);
+	if (status == PS_OK)
+		status = ps_queue_finish(queue);
+	free(values);
+	return status;
+}
+
 static ps_status fill_constants(ps_pipeline *pipeline, int l, ps_queue *queue)
 {
 	const ps_layer *layer = pipeline->config.layers[l];
@@ -81,20 +98,7 @@ static ps_status fill_constants(ps_pipeline *pipeline, int l, ps_queue *queue)
 		                                  shape->rank, shape->dims);
 		at += align_up(shape_bytes(shape));
 		pipeline->memory[l].constants[i] = tensor;
-		size_t count = (size_t)ps_tensor_count(tensor);
-		double *values = malloc(count * sizeof *values);
-		if (!values)
-			return ps_fail(PS_ENOMEM, "out of memory for the constants of layer %s", layer->name);
-		ps_status status = layer->impl->fill_constant(layer, i, shape, values);
-		if (status == PS_OK && shape->dtype == PS_F32)
-			for (size_t k = 0; k < count; k++)
-				((float *)values)[k] = (float)values[k];
-		if (status == PS_OK)
-			status = ps_queue_write(queue, tensor, values);
-		if (status == PS_OK)
-			status = ps_queue_finish(queue);
-		free(values);
-		PS_TRY(status);
+		PS_TRY(ps__constant_fill(layer, i, shape, tensor, queue));
 	}
 	return PS_OK;
 }
@@ -105,12 +109,12 @@ static void place_tensors(const ps_pipeline *pipeline, const ps_layer *layer, st
 	uint64_t at = 0, copy_at = 0;
 	for (int i = 0; i < layer->parameter_count; i++) {
 		const ps_parameter *p = &layer->parameters[i];
-		ps_dtype dtype = dtype_of(pipeline, p);
+		ps_dtype dtype = ps__parameter_dtype(pipeline, p);
 		memory->values[i] = ps_tensor_make(memory->buffers[MEMORY_VALUES], at, dtype, p->rank, p->dims);
 		memory->gradients[i] = ps_tensor_make(memory->buffers[MEMORY_GRADIENTS], at, dtype, p->rank, p->dims);
 		memory->parameters[i] = memory->values[i];
 		at += align_up(bytes_of(p, dtype));
-		if (!has_copy(pipeline, p))
+		if (!ps__parameter_has_copy(pipeline, p))
 			continue;
 		memory->copies[i] = ps_tensor_make(memory->buffers[MEMORY_COPIES], copy_at, PS_BF16, p->rank, p->dims);
 		memory->parameters[i] = memory->copies[i];

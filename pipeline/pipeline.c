@@ -1,5 +1,6 @@
 /* Building a pipeline: configuration, devices, cut, plan, memory check, allocation; and what can be asked of it. */
 #include "pipeline/internal.h"
+#include "pipeline/shadow.h"
 
 #include "core/backend.h"
 #include "core/platform.h"
@@ -138,33 +139,12 @@ static ps_status open_devices(ps_pipeline *pipeline)
 	return PS_OK;
 }
 
-/* Cuts the layers: as told, or so that the stage with the most work has as little as possible. */
-static ps_status cut(ps_pipeline *pipeline)
+/* Cuts again, by time, after a look whether any cut fits: measuring takes memory and time. */
+static ps_status balance_time(ps_pipeline *pipeline)
 {
-	const ps_pipeline_config *config = &pipeline->config;
-	int *sizes = calloc((size_t)pipeline->stage_count, sizeof *sizes);
-	double *work = calloc((size_t)config->layer_count, sizeof *work);
-	ps_layer_plan *plan = calloc(1, sizeof *plan);
-	ps_status status = sizes && work && plan ? PS_OK : ps_fail(PS_ENOMEM, "out of memory for a pipeline");
-	ps_shape in = {PS_I32, 1, {config->time}};
-	for (int l = 0; l < config->layer_count && status == PS_OK; l++) {
-		*plan = (ps_layer_plan){0};
-		status = config->layers[l]->impl->plan(config->layers[l], &in, config->dtype, plan);
-		work[l] = plan->forward_flops + plan->backward_input_flops + plan->backward_weight_flops;
-		in = plan->out;
-	}
-	if (status == PS_OK) {
-		if (config->balance)
-			memcpy(sizes, config->balance, (size_t)pipeline->stage_count * sizeof *sizes);
-		else
-			ps_balance(work, config->layer_count, pipeline->stage_count, sizes);
-		for (int s = 0, first = 0; s < pipeline->stage_count; first += sizes[s++])
-			pipeline->stages[s] = (struct stage){0, first, sizes[s]};
-	}
-	free(plan);
-	free(work);
-	free(sizes);
-	return status;
+	PS_TRY(ps__cut_within_memory(pipeline, false));
+	PS_TRY(ps__measure_layers(pipeline));
+	return ps__cut_within_memory(pipeline, true);
 }
 
 /* Makes the programs of the largest batches, which decide how much memory a step takes. */
@@ -175,6 +155,11 @@ static ps_status plan_programs(ps_pipeline *pipeline)
 	PS_TRY(ps__program_get(&pipeline->train, pipeline, true, config->rows, config->time));
 	if (config->eval_rows)
 		PS_TRY(ps__program_get(&evaluation, pipeline, false, config->eval_rows, config->time));
+	PS_TRY(ps__parameters_plan(pipeline));
+	if (config->balance_time && !config->balance)
+		PS_TRY(balance_time(pipeline));
+	for (int i = 0; i < pipeline->program_count; i++)
+		PS_TRY(ps__program_arrange(pipeline, pipeline->programs[i]));
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		struct arena *arena = &pipeline->ranks[r].arena;
 		arena->bytes = pipeline->train->rank_bytes[r];
@@ -189,13 +174,13 @@ static int64_t largest_batch(const ps_pipeline_config *config)
 	return (config->rows > config->eval_rows ? config->rows : config->eval_rows) * config->time;
 }
 
-/* Bytes of the step's input and output on rank r: tokens on the first stage's, targets and losses on the last's. */
-static uint64_t edge_bytes(const ps_pipeline *pipeline, int r)
+/* Tokens are with the first stage, targets and losses with the last. */
+uint64_t ps__edge_bytes(const ps_pipeline *pipeline, int stage)
 {
 	uint64_t count = (uint64_t)largest_batch(&pipeline->config), bytes = 0;
-	if (pipeline->stages[0].rank == r)
+	if (stage == 0)
 		bytes += count * ps_dtype_bytes(PS_I32);
-	if (pipeline->stages[pipeline->stage_count - 1].rank == r)
+	if (stage == pipeline->stage_count - 1)
 		bytes += count * (ps_dtype_bytes(PS_I32) + ps_dtype_bytes(pipeline->config.dtype));
 	return bytes;
 }
@@ -217,10 +202,11 @@ void ps_pipeline_get_rank(const ps_pipeline *pipeline, int r, ps_rank_info *out)
 	                      .device_name = ps_device_get_info(rank->device)->name,
 	                      .stage_count = rank->stage_count,
 	                      .stages = rank->stages,
-	                      .activation_bytes = rank->arena.bytes + edge_bytes(pipeline, r)};
+	                      .activation_bytes = rank->arena.bytes};
 	for (int k = 0; k < rank->stage_count; k++) {
 		const struct stage *stage = &pipeline->stages[rank->stages[k]];
 		out->units += stage->count;
+		out->activation_bytes += ps__edge_bytes(pipeline, rank->stages[k]);
 		for (int l = stage->first; l < stage->first + stage->count; l++) {
 			const ps_layer_plan *plan = &pipeline->train->plans[l];
 			const struct layer_memory *memory = &pipeline->memory[l];
@@ -240,31 +226,51 @@ static double gibibytes(uint64_t bytes)
 	return (double)bytes / 1073741824.0;
 }
 
-/* Compares the plan with what the devices have; devices in host memory share it, also with other processes. */
+/* Devices in host memory share it. */
+int ps__memory_pool(const ps_pipeline *pipeline, int device)
+{
+	int first = 0;
+	if (!ps_device_get_info(pipeline->devices[device])->host_addressable)
+		return device;
+	while (!ps_device_get_info(pipeline->devices[first])->host_addressable)
+		first++;
+	return first;
+}
+
+/* UINT64_MAX when unknown; of host memory what other processes leave. */
+uint64_t ps__device_memory(const ps_pipeline *pipeline, int device, const char **name)
+{
+	const ps_device_info *info = ps_device_get_info(pipeline->devices[device]);
+	uint64_t bytes = info->memory_bytes ? info->memory_bytes : UINT64_MAX;
+	uint64_t available = info->host_addressable ? ps__memory_available() : 0;
+	*name = info->name;
+	return available && available < bytes ? available : bytes;
+}
+
+/* Compares the plan with what the devices have. */
 static ps_status check_memory(const ps_pipeline *pipeline)
 {
 	for (int d = 0; d < pipeline->device_count; d++) {
 		const ps_device_info *info = ps_device_get_info(pipeline->devices[d]);
-		uint64_t need = 0, has = info->memory_bytes;
-		uint64_t available = info->host_addressable ? ps__memory_available() : 0;
+		const char *name;
+		uint64_t need = 0, has = ps__device_memory(pipeline, d, &name);
 		for (int r = 0; r < pipeline->rank_count; r++) {
-			const ps_device_info *other = ps_device_get_info(pipeline->ranks[r].device);
 			ps_rank_info rank;
 			ps_pipeline_get_rank(pipeline, r, &rank);
-			if (pipeline->ranks[r].device == pipeline->devices[d] ||
-			    (info->host_addressable && other->host_addressable))
+			if (ps__memory_pool(pipeline, ps__device_of_rank(pipeline, r)) == ps__memory_pool(pipeline, d))
 				need += rank.peak_bytes;
 		}
-		if (has && need > has)
+		if (need <= has)
+			continue;
+		if (info->memory_bytes && need > info->memory_bytes)
 			return ps_fail(PS_ETOOBIG,
 			               "the plan needs %.2f GiB on %s, which has %.2f GiB; take a smaller model or "
 			               "batch, or more devices",
-			               gibibytes(need), info->name, gibibytes(has));
-		if (available && need > available)
-			return ps_fail(PS_ETOOBIG,
-			               "the plan needs %.2f GiB on %s, where %.2f GiB are free; take a smaller model "
-			               "or batch, or end other programs",
-			               gibibytes(need), info->name, gibibytes(available));
+			               gibibytes(need), name, gibibytes(info->memory_bytes));
+		return ps_fail(PS_ETOOBIG,
+		               "the plan needs %.2f GiB on %s, where %.2f GiB are free; take a smaller model or "
+		               "batch, or end other programs",
+		               gibibytes(need), name, gibibytes(has));
 	}
 	return PS_OK;
 }
@@ -343,11 +349,12 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 {
 	PS_TRY(set_config(pipeline, config));
 	PS_TRY(open_devices(pipeline));
-	PS_TRY(cut(pipeline));
+	PS_TRY(ps__cut(pipeline));
 	PS_TRY(plan_programs(pipeline));
-	PS_TRY(ps__parameters_plan(pipeline));
 	PS_TRY(check_buffers(pipeline));
 	PS_TRY(check_memory(pipeline));
+	if ((config->measure || config->balance_time) && !pipeline->measured)
+		PS_TRY(ps__measure_layers(pipeline));
 	/* Links first: the buffers of their start-up test are gone before the plan's are made. */
 	PS_TRY(create_links(pipeline));
 	for (int r = 0; r < pipeline->rank_count; r++) {
@@ -362,6 +369,12 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 	for (int i = 0; i < pipeline->program_count; i++)
 		PS_TRY(ps__program_bind(pipeline, pipeline->programs[i]));
 	pipeline->allocated = true;
+	PS_TRY(ps__shadow_create(pipeline));
+	if (!pipeline->measured)
+		return PS_OK;
+	PS_TRY(ps__measure_links(pipeline));
+	for (int i = 0; i < pipeline->program_count; i++)
+		PS_TRY(ps__program_predict(pipeline, pipeline->programs[i]));
 	return PS_OK;
 }
 
@@ -391,6 +404,7 @@ void ps_pipeline_destroy(ps_pipeline *pipeline)
 	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
 		if (pipeline->ranks[r].queue)
 			ps__timeline_drain(ps_queue_record(pipeline->ranks[r].queue).timeline);
+	ps__shadow_destroy(pipeline->shadow);
 	for (int s = 0; s + 1 < pipeline->stage_count && pipeline->boundaries; s++) {
 		ps_link_destroy(pipeline->boundaries[s].forward);
 		ps_link_destroy(pipeline->boundaries[s].backward);
@@ -406,6 +420,7 @@ void ps_pipeline_destroy(ps_pipeline *pipeline)
 		free(arena->segments);
 	}
 	ps__parameters_free(pipeline);
+	ps__measured_free(pipeline->measured);
 	ps_buffer_destroy(pipeline->token_buffer);
 	ps_buffer_destroy(pipeline->target_buffer);
 	ps_buffer_destroy(pipeline->loss_buffer);

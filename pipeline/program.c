@@ -223,8 +223,13 @@ static ps_status build(ps_pipeline *pipeline, struct program *program)
 		               program->schedule->name);
 	PS_TRY(allocate_cells(pipeline, program));
 	locate(program);
-	PS_TRY(ps__program_layout(pipeline, program));
+	return PS_OK;
+}
+
+ps_status ps__program_arrange(ps_pipeline *pipeline, struct program *program)
+{
 	bool stuck;
+	PS_TRY(ps__program_layout(pipeline, program));
 	PS_TRY(ps__program_order(pipeline, program, &stuck));
 	if (!stuck)
 		return PS_OK;
@@ -268,7 +273,7 @@ void ps__program_destroy(struct program *program)
 	        program->group_first, program->group_count,    program->regions,      program->rank_bytes,
 	        program->largest,     program->scratch,        program->instructions, program->waits,
 	        program->events,      program->begun,          program->started,      program->times,
-	        program->transfers,   program->transfer_waits, program->spans};
+	        program->transfers,   program->transfer_waits, program->spans,        program->predicted};
 	for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
 		free(blocks[i]);
 	ps_schedule_destroy(program->schedule);
@@ -300,7 +305,11 @@ ps_status ps__program_get(struct program **out, ps_pipeline *pipeline, bool trai
 	}
 	struct program *program;
 	PS_TRY(ps__program_create(&program, pipeline, training, rows, time));
-	ps_status status = pipeline->allocated ? ps__program_bind(pipeline, program) : PS_OK;
+	ps_status status = pipeline->allocated ? ps__program_arrange(pipeline, program) : PS_OK;
+	if (status == PS_OK && pipeline->allocated)
+		status = ps__program_bind(pipeline, program);
+	if (status == PS_OK && pipeline->allocated && pipeline->measured)
+		status = ps__program_predict(pipeline, program);
 	if (status == PS_OK)
 		status = add(pipeline, program);
 	if (status != PS_OK) {

@@ -133,7 +133,7 @@ static ps_tensor layer_gradient(const struct recording *r, int l)
 	if (l == stage->first + stage->count - 1)
 		return stage_gradient(pipeline, program, r->stage, r->micro_batch, r->rows);
 	const ps_layer_plan *plan = &program->plans[l];
-	if (plan->gradient != PS_LIFETIME_CARRY)
+	if (plan->gradient != PS_LIFETIME_CARRY || ps__backward_whole(program, r->stage))
 		return between(r, l, &plan->out);
 	return region_tensor(pipeline, program, r->stage, REGION_CARRY, r->micro_batch, program->dy_offset[l],
 	                     &plan->out, r->rows);
@@ -158,15 +158,16 @@ static void find_slots(const struct recording *r, int l, ps_action_kind kind, ps
 	for (int i = 0; i < plan->slot_count; i++) {
 		const ps_slot *slot = &plan->slots[i];
 		slots[i] = (ps_tensor){0};
+		bool lives = slot_lives(slot->lifetime, kind);
 		if (slot->lifetime == PS_LIFETIME_CONSTANT) {
 			slots[i] = r->pipeline->memory[l].constants[i];
-		} else if (!slot_lives(slot->lifetime, kind)) {
-			continue;
-		} else if (slot->lifetime == PS_LIFETIME_SCRATCH || r->unsaved) {
+		} else if (ps__slot_is_scratch(program, r->stage, slot->lifetime, r->unsaved)) {
+			/* At one place in B and in W, whichever of them has it. */
 			uint64_t bytes = align_up(shape_bytes(&slot->shape) * (uint64_t)r->rows.count);
-			slots[i] = scratch(r, ps__arena_place(arena_of(r->pipeline, r->stage), &used, bytes),
-			                   &slot->shape);
-		} else {
+			uint64_t at = ps__arena_place(arena_of(r->pipeline, r->stage), &used, bytes);
+			if (lives)
+				slots[i] = scratch(r, at, &slot->shape);
+		} else if (lives) {
 			enum region_kind region = slot->lifetime == PS_LIFETIME_SAVED_B   ? REGION_SAVED_B
 			                          : slot->lifetime == PS_LIFETIME_SAVED_W ? REGION_SAVED_W
 			                                                                  : REGION_CARRY;
@@ -249,6 +250,13 @@ ps_status ps__record_action(ps_pipeline *pipeline, struct program *program, ps_a
 			PS_TRY(record_layer(&r, l, kind));
 		return PS_OK;
 	}
+	bool whole = kind == PS_ACTION_BW && ps__backward_whole(program, action.stage);
+	for (int l = stage->first + stage->count - 1; whole && l >= stage->first; l--) {
+		PS_TRY(record_layer(&r, l, PS_ACTION_B));
+		PS_TRY(record_layer(&r, l, PS_ACTION_W));
+	}
+	if (whole)
+		return PS_OK;
 	for (int l = stage->first + stage->count - 1; kind != PS_ACTION_W && l >= stage->first; l--)
 		PS_TRY(record_layer(&r, l, PS_ACTION_B));
 	for (int l = stage->first + stage->count - 1; kind != PS_ACTION_B && l >= stage->first; l--)

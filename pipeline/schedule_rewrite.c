@@ -87,7 +87,7 @@ static ps_status grouping_init(grouping *groups, const ps_schedule *schedule, in
 	*groups = (grouping){.group = group, .groups_a_stage = m / group + (m % group != 0)};
 	size_t a_stage = (size_t)groups->groups_a_stage;
 	if (a_stage <= SIZE_MAX / sizeof *groups->missing / stages)
-		groups->missing = malloc(stages * a_stage * sizeof *groups->missing);
+		groups->missing = calloc(stages * a_stage, sizeof *groups->missing);
 	groups->next = calloc(stages, sizeof *groups->next);
 	if (!groups->missing || !groups->next)
 		return ps_fail(PS_ENOMEM, "no memory to group the weight gradients of %d stages", schedule->stages);
@@ -103,21 +103,32 @@ static void grouping_finish(grouping *groups)
 	free(groups->next);
 }
 
-/* Counts a B that ran and adds the W of the groups of its stage that are complete, in ascending order. */
-static ps_status add_complete_groups(rewrite *work, int rank, ps_action backward, grouping *groups)
+/* Adds the W of the groups of a stage that are complete, in ascending order. */
+static ps_status add_complete_groups(rewrite *work, int rank, int stage, grouping *groups)
 {
 	int m = work->schedule->micro_batches, group = groups->group;
-	int *missing = &groups->missing[(size_t)backward.stage * (size_t)groups->groups_a_stage];
-	int *next = &groups->next[backward.stage];
-	missing[backward.micro_batch / group]--;
+	const int *missing = &groups->missing[(size_t)stage * (size_t)groups->groups_a_stage];
+	int *next = &groups->next[stage];
 	while (*next < groups->groups_a_stage && missing[*next] == 0) {
-		ps_action weight = ps__action(PS_ACTION_W, backward.stage, *next * group);
+		ps_action weight = ps__action(PS_ACTION_W, stage, *next * group);
 		int left = m - weight.micro_batch;
 		weight.count = left < group ? left : group;
 		PS_TRY(ps_schedule_add(&work->fresh, rank, weight));
 		++*next;
 	}
 	return PS_OK;
+}
+
+/*
+ * True when a B may stay one with its W: it is a group of its own, whose turn it is, and no stage waits for its input
+ * gradient alone. The two in one need less memory.
+ */
+static bool stays_whole(const ps_schedule *schedule, const grouping *groups, ps_action backward)
+{
+	int number = backward.micro_batch / groups->group;
+	int left = schedule->micro_batches - number * groups->group;
+	return backward.kind == PS_ACTION_BW && backward.stage == 0 &&
+	       (left < groups->group ? left : groups->group) == 1 && groups->next[0] == number;
 }
 
 static ps_status group_weight_on(rewrite *work, int rank, grouping *groups)
@@ -134,12 +145,18 @@ static ps_status group_weight_on(rewrite *work, int rank, grouping *groups)
 		ps_action action = list->actions[position];
 		if (action.kind == PS_ACTION_W)
 			continue;
-		bool backward = ps__is_backward(action.kind);
-		if (backward)
+		if (!ps__is_backward(action.kind)) {
+			PS_TRY(ps_schedule_add(&work->fresh, rank, action));
+			continue;
+		}
+		bool whole = stays_whole(work->schedule, groups, action);
+		if (!whole)
 			action.kind = PS_ACTION_B;
 		PS_TRY(ps_schedule_add(&work->fresh, rank, action));
-		if (backward)
-			PS_TRY(add_complete_groups(work, rank, action, groups));
+		int number = action.micro_batch / groups->group;
+		groups->missing[(size_t)action.stage * (size_t)groups->groups_a_stage + (size_t)number]--;
+		groups->next[action.stage] += whole;
+		PS_TRY(add_complete_groups(work, rank, action.stage, groups));
 	}
 	return PS_OK;
 }

@@ -5,8 +5,9 @@
 #   - At most 800 lines. No blanks at the ends of lines, no carriage returns, no invisible characters, a line feed
 #     at the end of every file. No folder of one machine. No typedef ending in _t: POSIX keeps those names
 #     (the stand-ins for CUDA's headers have CUDA's).
-#   - Includes go one way: tools -> train -> model -> pipeline -> core <- backends, with data beside train. Of core/ a
-#     backend sees its contract and the platform alone; in core/ the registry alone sees a backend.
+#   - Includes go one way: tools -> bench -> train -> model -> pipeline -> core <- backends, with data and verify
+#     beside train. Of core/ a backend sees its contract and the platform alone; in core/ the registry alone sees a
+#     backend.
 use strict;
 use warnings;
 use open qw(:std :encoding(UTF-8));
@@ -19,7 +20,9 @@ my %sees = (
 	data     => 'data core',
 	model    => 'model pipeline core',
 	train    => 'train model pipeline core data',
-	tools    => 'tools train model pipeline core data backends',
+	verify   => 'verify model pipeline core',
+	bench    => 'bench train model pipeline core data',
+	tools    => 'tools bench verify train model pipeline core data backends',
 	include  => '',
 );
 my $folders = join '|', keys %sees, 'tests';

@@ -13,13 +13,14 @@
 /* What one queue, and so one rank, holds: sums of all parameters (n), norm (1) and scale (1), all F64. */
 typedef struct rank_state {
 	ps_queue *queue;
+	int parameter; /* the first that it has */
 	ps_buffer *buffer;
 	ps_tensor sums, norm, scale;
 	double *host; /* (n), its own parameters' sums among zeros */
 } rank_state;
 
 struct ps_sgd {
-	const ps_pipeline *pipeline;
+	ps_pipeline *pipeline;
 	ps_parameter_view *parameters; /* (n) */
 	int *rank_of;                  /* (n), an index into ranks */
 	double *sums;                  /* (n) */
@@ -28,9 +29,10 @@ struct ps_sgd {
 	int rank_count;
 };
 
-static ps_status create_rank(rank_state *rank, ps_queue *queue, int count)
+static ps_status create_rank(rank_state *rank, ps_queue *queue, int parameter, int count)
 {
 	rank->queue = queue;
+	rank->parameter = parameter;
 	int64_t sums = count, one = 1;
 	uint64_t bytes = ((uint64_t)count + 2) * sizeof(double);
 	PS_TRY(ps_buffer_create(&rank->buffer, ps_queue_device(queue), bytes));
@@ -54,7 +56,7 @@ static ps_status add_parameters(ps_sgd *sgd, ps_pipeline *pipeline)
 			r++;
 		if (r == sgd->rank_count) {
 			sgd->rank_count++;
-			PS_TRY(create_rank(&sgd->ranks[r], queue, sgd->count));
+			PS_TRY(create_rank(&sgd->ranks[r], queue, i, sgd->count));
 		}
 		sgd->rank_of[i] = r;
 	}
@@ -120,8 +122,8 @@ static ps_status enqueue_sums(ps_sgd *sgd)
 {
 	for (int i = 0; i < sgd->count; i++) {
 		rank_state *rank = &sgd->ranks[sgd->rank_of[i]];
-		PS_TRY(ps_run(rank->queue, sum_squares, .x = sgd->parameters[i].gradient,
-		              .out = ps_tensor_slice(rank->sums, 0, i, 1)));
+		PS_TRY(ps_update(sgd->pipeline, i, sum_squares, .x = sgd->parameters[i].gradient,
+		                 .out = ps_tensor_slice(rank->sums, 0, i, 1)));
 	}
 	for (int r = 0; r < sgd->rank_count; r++)
 		PS_TRY(ps_queue_read(sgd->ranks[r].queue, sgd->ranks[r].host, sgd->ranks[r].sums));
@@ -133,16 +135,16 @@ static ps_status enqueue_update(ps_sgd *sgd, double lr, double max_norm)
 	for (int r = 0; r < sgd->rank_count; r++) {
 		rank_state *rank = &sgd->ranks[r];
 		PS_TRY(ps_queue_write(rank->queue, rank->sums, sgd->sums));
-		PS_TRY(ps_run(rank->queue, clip_scale, .sums = rank->sums, .norm = rank->norm, .scale = rank->scale,
-		              .max_norm = max_norm));
+		PS_TRY(ps_update(sgd->pipeline, rank->parameter, clip_scale, .sums = rank->sums, .norm = rank->norm,
+		                 .scale = rank->scale, .max_norm = max_norm));
 	}
 	for (int i = 0; i < sgd->count; i++) {
 		rank_state *rank = &sgd->ranks[sgd->rank_of[i]];
 		const ps_parameter_view *p = &sgd->parameters[i];
 		ps_random_place place = p->place;
 		place.step = ps_pipeline_step(sgd->pipeline);
-		PS_TRY(ps_run(rank->queue, sgd, .w = p->value, .g = p->gradient, .copy = p->copy, .scale = rank->scale,
-		              .lr = lr, .place = place));
+		PS_TRY(ps_update(sgd->pipeline, i, sgd, .w = p->value, .g = p->gradient, .copy = p->copy,
+		                 .scale = rank->scale, .lr = lr, .place = place));
 	}
 	return PS_OK;
 }
@@ -153,12 +155,15 @@ ps_status ps_sgd_step(ps_sgd *sgd, double lr, double max_norm, double *norm)
 	double sum = 0.0;
 	for (int i = 0; i < sgd->count; i++) {
 		sgd->sums[i] = sgd->ranks[sgd->rank_of[i]].host[i];
-		if (!isfinite(sgd->sums[i]))
+		if (!isfinite(sgd->sums[i])) {
+			/* Where an op differs from the reference, that is why. */
+			PS_TRY(ps_pipeline_shadow_finish(sgd->pipeline));
 			return ps_fail(
 			        PS_ENUMERIC,
 			        "the gradient of %s is not finite (its sum of squares is %g); the weights were left "
 			        "as they are; try a smaller learning rate",
 			        sgd->parameters[i].name, sgd->sums[i]);
+		}
 		sum += sgd->sums[i];
 	}
 	PS_TRY(finish(sgd, enqueue_update(sgd, lr, max_norm)));

@@ -1,18 +1,23 @@
 /*
- * Traces in the form of Chrome's viewer, which Perfetto reads too: https://ui.perfetto.dev, "Trace Event Format". Rows
- * are threads of one process: a stage is thread `stage`, and after the stages come the links, forward and backward of
- * each boundary. Times are microseconds since the trace was created.
+ * Traces in the form of Chrome's viewer, which Perfetto reads too: https://ui.perfetto.dev, "Trace Event Format". What
+ * was measured is process 1, what was predicted process 2. Rows are their threads: a stage is thread `stage`, and after
+ * the stages come the links, forward and backward of each boundary. Times are microseconds since the trace was created;
+ * the prediction of a step begins where the step began. What the run was is under "otherData".
  */
 #include "train/output_file.h"
 
 #include <penstock/train.h>
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 
+enum { MEASURED = 1, PREDICTED = 2 };
+
 struct ps_trace {
 	ps__output_file file;
+	bool predicted;
 	int64_t origin_ns;
 	bool started;
 };
@@ -42,16 +47,27 @@ static int link_row(const ps_pipeline *pipeline, int boundary, bool backward)
 	return ps_pipeline_stage_count(pipeline) + 2 * boundary + (backward ? 1 : 0);
 }
 
-static ps_status name_row(ps_trace *trace, int row, const char *name)
+static ps_status name_process(ps_trace *trace, int process, const char *name)
 {
 	const char *comma = trace->started ? ",\n" : "\n";
 	trace->started = true;
-	PS_TRY(print(trace, "%s{\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}}",
-	             comma, row, name));
-	return print(
-	        trace,
-	        ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%d}}",
-	        row, row);
+	return print(trace, "%s{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":\"%s\"}}", comma,
+	             process, name);
+}
+
+static ps_status name_row(ps_trace *trace, int row, const char *name)
+{
+	for (int process = MEASURED; process <= (trace->predicted ? PREDICTED : MEASURED); process++) {
+		PS_TRY(print(trace,
+		             ",\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\","
+		             "\"args\":{\"name\":\"%s\"}}",
+		             process, row, name));
+		PS_TRY(print(trace,
+		             ",\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_sort_index\","
+		             "\"args\":{\"sort_index\":%d}}",
+		             process, row, row));
+	}
+	return PS_OK;
 }
 
 /* Device names hold letters, digits and ":,-" only, or parts of a vendor's text; quotes in it would end the string. */
@@ -65,10 +81,35 @@ static void copy_plain(char *to, size_t bytes, const char *from)
 	to[n] = '\0';
 }
 
+/* What the run is, for readers of the file. */
+static ps_status write_facts(ps_trace *trace, const ps_pipeline *pipeline)
+{
+	char schedule[80];
+	copy_plain(schedule, sizeof schedule, ps_pipeline_get_schedule(pipeline)->name);
+	PS_TRY(print(trace,
+	             "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"schedule\":\"%s\",\"micro_batches\":%d,\"stages\":[",
+	             schedule, ps_pipeline_micro_batches(pipeline, NULL)));
+	for (int s = 0; s < ps_pipeline_stage_count(pipeline); s++) {
+		int rank, first, count;
+		ps_rank_info info;
+		char device[80];
+		ps_pipeline_get_stage(pipeline, s, &rank, &first, &count);
+		ps_pipeline_get_rank(pipeline, rank, &info);
+		copy_plain(device, sizeof device, info.device_name);
+		PS_TRY(print(trace, "%s{\"device\":\"%s\",\"rank\":%d,\"first_unit\":%d,\"units\":%d}",
+		             s > 0 ? "," : "", device, rank, first, count));
+	}
+	return print(trace, "]},\"traceEvents\":[");
+}
+
 static ps_status write_rows(ps_trace *trace, const ps_pipeline *pipeline)
 {
 	int stages = ps_pipeline_stage_count(pipeline);
-	PS_TRY(print(trace, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":["));
+	trace->predicted = !isnan(ps_pipeline_predicted_step(pipeline));
+	PS_TRY(write_facts(trace, pipeline));
+	PS_TRY(name_process(trace, MEASURED, "measured"));
+	if (trace->predicted)
+		PS_TRY(name_process(trace, PREDICTED, "predicted"));
 	for (int s = 0; s < stages; s++) {
 		int rank, first, count;
 		ps_rank_info info;
@@ -107,31 +148,46 @@ ps_status ps_trace_create(ps_trace **out, const char *path, const ps_pipeline *p
 	return PS_OK;
 }
 
-static ps_status add_span(ps_trace *trace, const ps_pipeline *pipeline, const ps_trace_span *span, int64_t step)
+static ps_status add_span(ps_trace *trace, const ps_pipeline *pipeline, const ps_trace_span *span, int64_t step,
+                          int64_t begin_ns)
 {
 	const ps_action *action = &span->action;
 	bool backward = action->kind != PS_ACTION_F && action->kind != PS_ACTION_R;
-	int row = span->transfer ? link_row(pipeline, action->stage, backward) : action->stage;
+	int boundary = backward ? action->stage - 1 : action->stage;
+	int row = span->transfer ? link_row(pipeline, boundary, backward) : action->stage;
 	char batches[32];
 	if (action->count > 1)
 		snprintf(batches, sizeof batches, "%d-%d", action->micro_batch,
 		         action->micro_batch + action->count - 1);
 	else
 		snprintf(batches, sizeof batches, "%d", action->micro_batch);
-	return print(trace,
-	             ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"name\":\"%s%s\",\"cat\":\"%s\",\"ts\":%.3f,\"dur\":%.3f,"
-	             "\"args\":{\"step\":%" PRId64 ",\"stage\":%d,\"micro_batch\":%d}}",
-	             row, letters[action->kind], batches, span->transfer ? "transfer" : "action",
-	             (double)(span->begin_ns - trace->origin_ns) / 1e3, (double)(span->end_ns - span->begin_ns) / 1e3,
-	             step, action->stage, action->micro_batch);
+	double predicted = (span->predicted_end_s - span->predicted_begin_s) * 1e6;
+	for (int process = MEASURED; process <= (trace->predicted ? PREDICTED : MEASURED); process++) {
+		bool measured = process == MEASURED;
+		char other[48] = "";
+		if (trace->predicted && measured)
+			snprintf(other, sizeof other, ",\"predicted_us\":%.3f", predicted);
+		PS_TRY(print(trace,
+		             ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"name\":\"%s%s\",\"cat\":\"%s\",\"ts\":%.3f,"
+		             "\"dur\":%.3f,\"args\":{\"step\":%" PRId64 ",\"stage\":%d,\"micro_batch\":%d%s}}",
+		             process, row, letters[action->kind], batches, span->transfer ? "transfer" : "action",
+		             measured ? (double)(span->begin_ns - trace->origin_ns) / 1e3
+		                      : (double)(begin_ns - trace->origin_ns) / 1e3 + span->predicted_begin_s * 1e6,
+		             measured ? (double)(span->end_ns - span->begin_ns) / 1e3 : predicted, step, action->stage,
+		             action->micro_batch, other));
+	}
+	return PS_OK;
 }
 
 ps_status ps_trace_add(ps_trace *trace, const ps_pipeline *pipeline, int64_t step)
 {
 	size_t count;
 	const ps_trace_span *spans = ps_pipeline_spans(pipeline, &count);
+	int64_t begin_ns = INT64_MAX;
 	for (size_t i = 0; i < count; i++)
-		PS_TRY(add_span(trace, pipeline, &spans[i], step));
+		begin_ns = spans[i].begin_ns < begin_ns ? spans[i].begin_ns : begin_ns;
+	for (size_t i = 0; i < count; i++)
+		PS_TRY(add_span(trace, pipeline, &spans[i], step, begin_ns));
 	return PS_OK;
 }
 

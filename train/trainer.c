@@ -168,8 +168,10 @@ static ps_status run_step(ps_trainer *trainer)
 	ps_status status = ps_pipeline_train(config->pipeline, &batch, &report.loss);
 	if (status == PS_OK)
 		status = ps_sgd_step(trainer->sgd, trainer->lr, config->clip, &report.grad_norm);
-	if (status != PS_OK)
-		return ps_fail_context(status, "epoch %d, step %" PRId64, state->epoch, state->step + 1);
+	/* What a shadow finds belongs to an earlier step, which it names. */
+	if (status != PS_OK && status != PS_EDIVERGED)
+		ps_fail_context(status, "epoch %d, step %" PRId64, state->epoch, state->step + 1);
+	PS_TRY(status);
 	report.seconds = (double)(ps_clock_ns() - begin) * 1e-9;
 	state->step++;
 	state->done++;
@@ -257,6 +259,8 @@ static ps_status run_epochs(ps_trainer *trainer, bool *whole)
 			PS_TRY(run_step(trainer));
 			*whole = !stopped(trainer);
 		}
+		/* Nothing is validated or saved that a check may still find wrong. */
+		PS_TRY(ps_pipeline_shadow_finish(trainer->config.pipeline));
 		if (*whole)
 			PS_TRY(end_epoch(trainer, begin, whole));
 		*whole = *whole && !stopped(trainer);

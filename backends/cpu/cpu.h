@@ -29,14 +29,13 @@ struct cpu_device {
 
 typedef ps_status (*cpu_kernel)(const struct cpu_device *device, const void *arguments);
 
-/* The most bytes of arguments that a kernel can take. */
+/* Enqueues a kernel with at most CPU_ARGUMENT_BYTES of arguments; a dry queue takes it and does nothing. */
 #define CPU_ARGUMENT_BYTES 1024
-
-/* Enqueues a kernel; a dry queue takes it and does nothing. */
 ps_status ps__cpu_launch(ps_queue *queue, cpu_kernel kernel, const void *arguments, size_t bytes);
 
 /* An op function that launches NAME_kernel with no refusals of its own. */
 #define CPU_OP(name)                                                                            \
+	_Static_assert(sizeof(ps_args_##name) <= CPU_ARGUMENT_BYTES, "arguments of " #name);    \
 	static ps_status name(ps_queue *queue, const void *arguments)                           \
 	{                                                                                       \
 		return ps__cpu_launch(queue, name##_kernel, arguments, sizeof(ps_args_##name)); \

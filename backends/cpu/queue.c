@@ -1,46 +1,26 @@
-/* A CPU queue: one thread that runs a growing ring of commands in order. */
+/* A CPU queue: one thread that runs a ring of commands in order. */
 #include "backends/cpu/cpu.h"
 
 #include "core/platform.h"
+#include "core/ring.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* A command, followed by its arguments. */
 struct command {
-	cpu_kernel kernel;
+	_Alignas(max_align_t) cpu_kernel kernel;
 	uint64_t value;
 	bool exclusive; /* uses the device's cores, as kernels of ops do */
-	_Alignas(16) unsigned char arguments[CPU_ARGUMENT_BYTES];
 };
+
+_Static_assert(sizeof(struct command) + CPU_ARGUMENT_BYTES <= PS__RING_ITEM, "a command fits into the ring");
 
 struct cpu_queue {
 	ps_queue *queue;
 	pthread_t thread;
-	pthread_mutex_t mutex;
-	pthread_cond_t cond;
-	struct command *ring;
-	size_t capacity, head, count;
-	bool idle, stop;
+	struct ps__ring ring;
 };
-
-/* Takes the oldest command out of the ring, waiting for one; false when the queue is to end. */
-static bool take(struct cpu_queue *q, struct command *command)
-{
-	pthread_mutex_lock(&q->mutex);
-	while (q->count == 0 && !q->stop) {
-		q->idle = true;
-		pthread_cond_wait(&q->cond, &q->mutex);
-	}
-	q->idle = false;
-	bool some = q->count > 0;
-	if (some) {
-		*command = q->ring[q->head];
-		q->head = (q->head + 1) % q->capacity;
-		q->count--;
-	}
-	pthread_mutex_unlock(&q->mutex);
-	return some;
-}
 
 static void run(struct cpu_queue *q, const struct command *command)
 {
@@ -49,7 +29,7 @@ static void run(struct cpu_queue *q, const struct command *command)
 		struct cpu_device *device = q->queue->device->impl;
 		if (command->exclusive)
 			pthread_mutex_lock(&device->busy);
-		ps_status status = command->kernel(device, command->arguments);
+		ps_status status = command->kernel(device, command + 1);
 		if (command->exclusive)
 			pthread_mutex_unlock(&device->busy);
 		if (status != PS_OK)
@@ -62,56 +42,33 @@ static void *thread_main(void *argument)
 {
 	struct cpu_queue *q = argument;
 	const struct cpu_device *device = q->queue->device->impl;
-	struct command command;
+	const struct command *command;
 	ps__thread_name(q->queue->label);
 	/* Binding is an optimisation: where the system refuses it, the thread runs unbound. */
 	(void)hwloc_set_cpubind(device->topology, device->cores, HWLOC_CPUBIND_THREAD);
 	if (!device->reference)
 		ps__fast_thread_start(device);
-	while (take(q, &command))
-		run(q, &command);
+	while ((command = ps__ring_front(&q->ring))) {
+		run(q, command);
+		ps__ring_pop(&q->ring);
+	}
 	return NULL;
-}
-
-static bool grow(struct cpu_queue *q)
-{
-	size_t capacity = q->capacity ? q->capacity * 2 : 64;
-	struct command *ring = malloc(capacity * sizeof *ring);
-	if (!ring)
-		return false;
-	for (size_t i = 0; i < q->count; i++)
-		ring[i] = q->ring[(q->head + i) % q->capacity];
-	free(q->ring);
-	q->ring = ring;
-	q->capacity = capacity;
-	q->head = 0;
-	return true;
 }
 
 static ps_status enqueue(ps_queue *queue, cpu_kernel kernel, const void *arguments, size_t bytes, bool exclusive)
 {
 	struct cpu_queue *q = queue->impl;
-	pthread_mutex_lock(&q->mutex);
-	if (q->count == q->capacity && !grow(q)) {
-		pthread_mutex_unlock(&q->mutex);
+	struct command *command = ps__ring_reserve(&q->ring, sizeof *command + bytes);
+	if (!command)
 		return ps_fail(PS_ENOMEM, "out of memory for the commands of queue %s", queue->label);
-	}
-	struct command *command = &q->ring[(q->head + q->count++) % q->capacity];
-	command->kernel = kernel;
-	command->value = ps__timeline_next(&queue->timeline);
-	command->exclusive = exclusive;
-	memcpy(command->arguments, arguments, bytes);
-	bool wake = q->idle;
-	pthread_mutex_unlock(&q->mutex);
-	if (wake)
-		pthread_cond_signal(&q->cond);
+	*command = (struct command){kernel, ps__timeline_next(&queue->timeline), exclusive};
+	memcpy(command + 1, arguments, bytes);
+	ps__ring_push(&q->ring);
 	return PS_OK;
 }
 
 ps_status ps__cpu_launch(ps_queue *queue, cpu_kernel kernel, const void *arguments, size_t bytes)
 {
-	if (bytes > CPU_ARGUMENT_BYTES)
-		return ps_fail(PS_EINTERNAL, "%zu bytes of arguments do not fit into a command", bytes);
 	if (queue->dry)
 		return PS_OK;
 	const struct cpu_device *device = queue->device->impl;
@@ -125,24 +82,15 @@ ps_status ps__cpu_queue_create(ps_queue *queue)
 		return ps_fail(PS_ENOMEM, "out of memory for queue %s", queue->label);
 	q->queue = queue;
 	queue->impl = q;
-	if (!grow(q)) {
+	ps_status status = ps__ring_init(&q->ring);
+	if (status != PS_OK) {
 		free(q);
-		return ps_fail(PS_ENOMEM, "out of memory for queue %s", queue->label);
+		return status;
 	}
-	int error = pthread_mutex_init(&q->mutex, NULL);
-	if (error)
-		goto no_mutex;
-	error = pthread_cond_init(&q->cond, NULL);
-	if (error)
-		goto no_cond;
-	error = pthread_create(&q->thread, NULL, thread_main, q);
+	int error = pthread_create(&q->thread, NULL, thread_main, q);
 	if (!error)
 		return PS_OK;
-	pthread_cond_destroy(&q->cond);
-no_cond:
-	pthread_mutex_destroy(&q->mutex);
-no_mutex:
-	free(q->ring);
+	ps__ring_finish(&q->ring);
 	free(q);
 	return ps_fail(PS_ENOMEM, "cannot start the thread of queue %s: %s", queue->label, strerror(error));
 }
@@ -150,14 +98,9 @@ no_mutex:
 void ps__cpu_queue_destroy(ps_queue *queue)
 {
 	struct cpu_queue *q = queue->impl;
-	pthread_mutex_lock(&q->mutex);
-	q->stop = true;
-	pthread_cond_signal(&q->cond);
-	pthread_mutex_unlock(&q->mutex);
+	ps__ring_close(&q->ring);
 	pthread_join(q->thread, NULL);
-	pthread_cond_destroy(&q->cond);
-	pthread_mutex_destroy(&q->mutex);
-	free(q->ring);
+	ps__ring_finish(&q->ring);
 	free(q);
 }
 

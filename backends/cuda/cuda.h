@@ -127,6 +127,8 @@ void ps__cuda_device_close(ps_device *out);
 ps_status ps__cuda_buffer_create(ps_buffer *buffer);
 void ps__cuda_buffer_destroy(ps_buffer *buffer);
 bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from);
+ps_status ps__cuda_pinned_create(ps_pinned *pinned);
+void ps__cuda_pinned_destroy(ps_pinned *pinned);
 
 /* queue.c. */
 ps_status ps__cuda_queue_create(ps_queue *queue);

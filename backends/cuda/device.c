@@ -168,6 +168,28 @@ void ps__cuda_buffer_destroy(ps_buffer *buffer)
 		(void)cudaGetLastError();
 }
 
+ps_status ps__cuda_pinned_create(ps_pinned *pinned)
+{
+	const char *name = pinned->device->info.name;
+	int before;
+	CUDA_TRY(name, ps__cuda_enter(&before, pinned->device->impl));
+	/* Portable: pinned for the other side of the link too, where that is a GPU. */
+	cudaError_t error = cudaHostAlloc(&pinned->address, (size_t)pinned->bytes, cudaHostAllocPortable);
+	ps__cuda_leave(before);
+	if (error == cudaSuccess)
+		return PS_OK;
+	if (error != cudaErrorMemoryAllocation)
+		return ps__cuda_fail(name, "cudaHostAlloc", error);
+	(void)cudaGetLastError();
+	return ps_fail(PS_ENOMEM, "%s pins no %" PRIu64 " bytes of host memory", name, pinned->bytes);
+}
+
+void ps__cuda_pinned_destroy(ps_pinned *pinned)
+{
+	if (cudaFreeHost(pinned->address) != cudaSuccess)
+		(void)cudaGetLastError();
+}
+
 /* Asks the driver, and makes the other device's memory accessible. False without an answer that will do for good. */
 static bool ask_for_peer(const struct cuda_device *here, const struct cuda_device *there, bool *can)
 {

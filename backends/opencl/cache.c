@@ -1,7 +1,7 @@
 /*
  * Files in the user's cache folder: $XDG_CACHE_HOME/penstock or ~/.cache/penstock. A file is a header, the whole key
- * and the data. It is used only if its key is the one that was asked for and its checksum is right, so that a stale or
- * a damaged one is as good as none.
+ * and the data; its path comes from a name, which may say less than the key. It is used only if its key is the one that
+ * was asked for and its checksum is right, so that a stale or a damaged one is as good as none.
  */
 #include "backends/opencl/opencl.h"
 
@@ -47,67 +47,73 @@ static bool folder_path(char *path, size_t bytes)
 	return !mkdir(path, 0700) || errno == EEXIST;
 }
 
-bool ps__cl_cache_path(char *path, size_t bytes, const char *key, const char *suffix)
+bool ps__cl_cache_path(char *path, size_t bytes, const char *name, const char *suffix)
 {
 	char folder[3072];
 	if (!folder_path(folder, sizeof folder))
 		return false;
 	int length = snprintf(path, bytes, "%s/opencl-%016llx.%s", folder,
-	                      (unsigned long long)hash(HASH_START, key, strlen(key)), suffix);
+	                      (unsigned long long)hash(HASH_START, name, strlen(name)), suffix);
 	return length > 0 && (size_t)length < bytes;
 }
 
-static bool read_file(FILE *file, const char *key, unsigned char **data, size_t *bytes)
+static enum cl_cached read_file(FILE *file, const char *key, unsigned char **data, size_t *bytes)
 {
 	struct header header;
 	size_t key_bytes = strlen(key);
 	struct stat facts;
 	if (fread(&header, sizeof header, 1, file) != 1 || memcmp(header.magic, magic, sizeof magic))
-		return false;
-	if (fstat(fileno(file), &facts) || header.key_bytes != key_bytes || facts.st_size < 0 ||
-	    (uint64_t)facts.st_size != sizeof header + header.key_bytes + header.data_bytes || !header.data_bytes)
-		return false;
-	size_t total = key_bytes + (size_t)header.data_bytes;
+		return CL_CACHE_DAMAGED;
+	/* The limits come first, so that the sum below cannot wrap around. */
+	if (fstat(fileno(file), &facts) || facts.st_size < 0 || header.key_bytes > (uint64_t)facts.st_size ||
+	    header.data_bytes > (uint64_t)facts.st_size || !header.data_bytes ||
+	    (uint64_t)facts.st_size != sizeof header + header.key_bytes + header.data_bytes)
+		return CL_CACHE_DAMAGED;
+	size_t total = (size_t)(header.key_bytes + header.data_bytes);
 	unsigned char *all = malloc(total);
 	if (!all)
-		return false;
-	if (fread(all, 1, total, file) != total || memcmp(all, key, key_bytes) ||
-	    hash(HASH_START, all, total) != header.checksum) {
+		return CL_CACHE_NONE;
+	enum cl_cached answer = CL_CACHE_DAMAGED;
+	if (fread(all, 1, total, file) == total && hash(HASH_START, all, total) == header.checksum)
+		answer = header.key_bytes == key_bytes && !memcmp(all, key, key_bytes) ? CL_CACHE_GOOD : CL_CACHE_STALE;
+	if (answer != CL_CACHE_GOOD) {
 		free(all);
-		return false;
+		return answer;
 	}
 	memmove(all, all + key_bytes, (size_t)header.data_bytes);
 	*data = all;
 	*bytes = (size_t)header.data_bytes;
-	return true;
+	return CL_CACHE_GOOD;
 }
 
-bool ps__cl_cache_load(const char *key, const char *suffix, unsigned char **data, size_t *bytes)
+enum cl_cached ps__cl_cache_load(const char *name, const char *key, const char *suffix, unsigned char **data,
+                                 size_t *bytes)
 {
 	char path[4096];
-	if (!ps__cl_cache_path(path, sizeof path, key, suffix))
-		return false;
+	if (!ps__cl_cache_path(path, sizeof path, name, suffix))
+		return CL_CACHE_NONE;
 	FILE *file = fopen(path, "rb");
 	if (!file)
-		return false;
-	bool good = read_file(file, key, data, bytes);
-	return !fclose(file) && good;
+		return CL_CACHE_NONE;
+	enum cl_cached answer = read_file(file, key, data, bytes);
+	fclose(file); /* it was only read */
+	return answer;
 }
 
-void ps__cl_cache_save(const char *key, const char *suffix, const unsigned char *data, size_t bytes)
+bool ps__cl_cache_save(const char *name, const char *key, const char *suffix, const void *data, size_t bytes)
 {
 	char path[4096], temporary[4096 + 8];
-	if (!ps__cl_cache_path(path, sizeof path, key, suffix))
-		return;
+	if (!ps__cl_cache_path(path, sizeof path, name, suffix))
+		return false;
 	snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
 	int descriptor = mkstemp(temporary);
 	if (descriptor < 0)
-		return;
+		return false;
 	FILE *file = fdopen(descriptor, "wb");
 	if (!file) {
 		close(descriptor);
 		unlink(temporary);
-		return;
+		return false;
 	}
 	size_t key_bytes = strlen(key);
 	struct header header = {.key_bytes = key_bytes, .data_bytes = bytes};
@@ -115,6 +121,8 @@ void ps__cl_cache_save(const char *key, const char *suffix, const unsigned char 
 	header.checksum = hash(hash(HASH_START, key, key_bytes), data, bytes);
 	bool good = fwrite(&header, sizeof header, 1, file) == 1 && fwrite(key, 1, key_bytes, file) == key_bytes &&
 	            fwrite(data, 1, bytes, file) == bytes && !fflush(file) && !fsync(descriptor);
-	if (fclose(file) || !good || rename(temporary, path))
-		unlink(temporary);
+	if (!fclose(file) && good && !rename(temporary, path))
+		return true;
+	unlink(temporary);
+	return false;
 }

@@ -70,6 +70,11 @@ void ps__cl_arg_double(struct cl_launch *l, double value)
 	set(l, sizeof number, &number);
 }
 
+void ps__cl_arg_local(struct cl_launch *l, uint64_t bytes)
+{
+	set(l, (size_t)bytes, NULL);
+}
+
 void ps__cl_arg_drop(struct cl_launch *l, const ps_dropout *drop)
 {
 	const ps_random_place *place = &drop->place;
@@ -107,6 +112,13 @@ ps_status ps__cl_run_rows(struct cl_launch *l, int64_t x, int64_t y, int64_t z)
 	const size_t local[] = {group, 1, 1};
 	const size_t global[] = {(size_t)x * group, (size_t)y, (size_t)z};
 	return run(l, global, local);
+}
+
+ps_status ps__cl_run_groups(struct cl_launch *l, const int64_t *groups, const int *local)
+{
+	const size_t items[] = {(size_t)local[0], (size_t)local[1], 1};
+	const size_t global[] = {(size_t)groups[0] * items[0], (size_t)groups[1] * items[1], 1};
+	return run(l, global, items);
 }
 
 ps_status ps__cl_run_single(struct cl_launch *l)

@@ -4,9 +4,10 @@
  * A ps_device's impl is the struct cl_device of its OpenCL device, of which there is one for the whole process: its
  * context and programs are made once and stay, since CLBlast keeps compiled kernels by the context's address.
  *
- * A queue has two threads. The submitter takes commands out of a ring and enqueues them on an in-order OpenCL queue,
- * waiting on the host where a command waits for another queue's event; the completer waits for their OpenCL events
- * and completes the timeline in order. So the caller of an op never blocks, and a failure is found in its place.
+ * A queue has two threads. The submitter takes commands out of a ring and enqueues them on an in-order OpenCL queue;
+ * where a command waits for another queue's event, OpenCL waits if both are in one context, else the submitter does.
+ * The completer waits for their OpenCL events and completes the timeline in order. So the caller of an op never blocks,
+ * and a failure is found in its place.
  *
  * An op's function, called by the enqueuing thread, refuses what the device cannot do and otherwise hands a runner
  * with a copy of its arguments to ps__cl_submit. The runner is called by the submitter and launches kernels.
@@ -43,9 +44,6 @@
 	X(sum_partial)                     \
 	X(clip_scale)                      \
 	X(sgd)                             \
-	X(pack_rows)                       \
-	X(pack_columns)                    \
-	X(gemm)                            \
 	X(bias_rows)                       \
 	X(fill_whole)                      \
 	X(compare)
@@ -58,10 +56,10 @@ enum cl_kernel_id {
 };
 
 /* Of kernels/common.cl. */
-enum { CL_CHUNK = 16, CL_LANES = 64, CL_TILE = 8, CL_NO_FAULT = 0x7fffffff };
+enum { CL_CHUNK = 16, CL_LANES = 64, CL_NO_FAULT = 0x7fffffff };
 
-/* Shape classes of products, each of which is checked once: transposes, accumulation, size (by powers of two). */
-enum { CL_GEMM_SIZES = 8, CL_GEMM_CLASSES = 8 * CL_GEMM_SIZES };
+/* Forms of our own product, see gemm.h, and the kernels that each may have. */
+enum { CL_GEMM_FORMS = 12, CL_GEMM_KERNELS = 2 };
 
 struct cl_device {
 	struct cl_device *next;
@@ -71,21 +69,21 @@ struct cl_device {
 	char name[128]; /* the device's own */
 	char platform_name[128];
 	char identity[1024]; /* platform, device and driver with their versions: what a binary is good for */
-	uint64_t memory_bytes, max_buffer_bytes;
+	uint64_t memory_bytes, max_buffer_bytes, local_bytes;
 	int compute_units;
 	bool cpu, fp64, serial;
-	int group;     /* work-items that share a row */
-	int vector[2]; /* elements of a vector, by PS_F32 and PS_F64 */
+	bool unified;    /* its memory is the host's */
+	int group;       /* work-items that share a row */
+	int group_limit; /* work-items that a group may have */
+	int vector[2];   /* elements of a vector, by PS_F32 and PS_F64 */
 	/* The rest is made when the device is first opened. */
 	cl_context context;
 	pthread_mutex_t mutex; /* guards the programs */
 	cl_program program[2]; /* by PS_F32 and PS_F64 */
 	PS_ATOMIC(int) built[2];
-	/* 0: not checked yet, 1: CLBlast is right, 2: it is not. By PS_F32 and PS_F64; guarded by the mutex of gemm.c.
-	 */
-	unsigned char gemm[2][CL_GEMM_CLASSES];
-	unsigned char plain_is_faster[2]; /* 0: not measured yet, 1: no, 2: yes */
-	bool gemm_loaded;
+	cl_program gemm_program[2][CL_GEMM_FORMS];                /* likewise; each is built when it is first used */
+	cl_kernel gemm_kernel[2][CL_GEMM_FORMS][CL_GEMM_KERNELS]; /* guarded by the mutex of gemm_own.c */
+	struct cl_gemm_state *gemm;                               /* of gemm_state.c; made when it is first asked for */
 };
 
 /* error.c: OpenCL's name for a code, and the status that goes with it. */
@@ -109,17 +107,32 @@ ps_status ps__cl_buffer_create(ps_buffer *buffer);
 void ps__cl_buffer_destroy(ps_buffer *buffer);
 /* Gives memory of the device up. */
 void ps__cl_release(const struct cl_device *device, cl_mem memory);
+/* Are both the same OpenCL device, and so have one context? */
+bool ps__cl_is_same(const ps_device *one, const ps_device *other);
 bool ps__cl_can_copy_from(const ps_device *to, const ps_device *from);
+bool ps__cl_can_copy_to(const ps_device *from, const ps_device *to);
+ps_status ps__cl_pinned_create(ps_pinned *pinned);
+void ps__cl_pinned_destroy(ps_pinned *pinned);
 
-/* cache.c: small files in the user's cache folder, by a key. False when there is no such file or it is damaged. */
-bool ps__cl_cache_load(const char *key, const char *suffix, unsigned char **data, size_t *bytes);
-/* Written under a temporary name and renamed; whatever goes wrong, there is no file. */
-void ps__cl_cache_save(const char *key, const char *suffix, const unsigned char *data, size_t bytes);
-/* The path of the key's file; false without a cache folder. Makes the folder when it is not there. */
-bool ps__cl_cache_path(char *path, size_t bytes, const char *key, const char *suffix);
+/* cache.c: small files in the user's cache folder. What became of looking for one: */
+enum cl_cached { CL_CACHE_NONE, CL_CACHE_GOOD, CL_CACHE_DAMAGED, CL_CACHE_STALE };
+/* Finds the file of `name`, which was saved with a key; with another one it is stale. The caller frees *data. */
+enum cl_cached ps__cl_cache_load(const char *name, const char *key, const char *suffix, unsigned char **data,
+                                 size_t *bytes);
+/* Written under a temporary name and renamed; false, and no file, whatever goes wrong. */
+bool ps__cl_cache_save(const char *name, const char *key, const char *suffix, const void *data, size_t bytes);
+/* The path of a name's file; false without a cache folder. Makes the folder when it is not there. */
+bool ps__cl_cache_path(char *path, size_t bytes, const char *name, const char *suffix);
+
+/* gemm_state.c: what makes the products of a device, for its user. */
+void ps__cl_gemm_note(struct cl_device *device, char *text, size_t bytes);
+/* gemm_tune.c: ps_backend's tune. */
+ps_status ps__cl_tune(ps_queue *queue, ps_tuning *tuning);
 
 /* program.c: makes sure that the kernels for a dtype are built. */
 ps_status ps__cl_build(struct cl_device *device, ps_dtype dtype);
+/* For runners: makes sure that a form of our own product is built, with its options. */
+ps_status ps__cl_build_gemm(struct cl_device *device, ps_dtype dtype, int form, const char *options);
 
 /* What a range check leaves: see ps_check_range in kernels/embedding.cl. */
 struct cl_fault {
@@ -144,6 +157,7 @@ struct cl_flight {
 	uint64_t value;
 	int64_t *stamp;
 	struct cl_fault *fault;
+	ps_event after; /* what OpenCL waited for: its failure is this command's too */
 };
 
 struct cl_queue {
@@ -151,18 +165,20 @@ struct cl_queue {
 	struct cl_device *device;
 	cl_command_queue cl;
 	pthread_t submitter, completer;
-	pthread_mutex_t mutex; /* guards the ring and the flight */
-	pthread_cond_t cond;   /* signalled whenever either changes */
+	pthread_mutex_t mutex;                    /* guards the ring and the flight */
+	pthread_cond_t arrived, departed, landed; /* the ring has grown, the flight has grown, the flight has shrunk */
 	struct cl_command *ring;
 	size_t capacity, head, count;
 	struct cl_flight flight[CL_FLIGHT];
 	size_t flight_head, flight_count;
-	bool stop, landed;
+	uint64_t submitted; /* the value that departed last */
+	bool stop, ended;   /* ended: the submitter has */
 	/* The rest is the submitter's. */
 	cl_kernel kernels[2][CL_KERNEL_COUNT];
 	cl_event event; /* of the command enqueued last */
 	int64_t *stamp;
 	struct cl_fault *fault;
+	ps_event after;
 	cl_mem range; /* two ints: what the range check found */
 	cl_mem scratch[CL_SCRATCH];
 	size_t scratch_bytes[CL_SCRATCH];
@@ -211,12 +227,16 @@ void ps__cl_arg_uint(struct cl_launch *l, uint32_t value);
 /* `real`, by the launch's dtype. */
 void ps__cl_arg_real(struct cl_launch *l, double value);
 void ps__cl_arg_double(struct cl_launch *l, double value);
+/* Local memory of so many bytes. */
+void ps__cl_arg_local(struct cl_launch *l, uint64_t bytes);
 /* The parameters DROP. */
 void ps__cl_arg_drop(struct cl_launch *l, const ps_dropout *drop);
 /* `x` work-items of single elements (rounded up to whole groups), times y times z. */
 ps_status ps__cl_run_elements(struct cl_launch *l, int64_t x, int64_t y, int64_t z);
 /* x times y times z groups that have a row each. */
 ps_status ps__cl_run_rows(struct cl_launch *l, int64_t x, int64_t y, int64_t z);
+/* groups[0] times groups[1] groups of local[0] times local[1] work-items. */
+ps_status ps__cl_run_groups(struct cl_launch *l, const int64_t *groups, const int *local);
 ps_status ps__cl_run_single(struct cl_launch *l);
 
 static inline int64_t cl_ceil(int64_t a, int64_t b)

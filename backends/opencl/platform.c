@@ -61,12 +61,16 @@ static void describe(struct cl_device *d)
 	         driver);
 	d->memory_bytes = device_number(d->id, CL_DEVICE_GLOBAL_MEM_SIZE);
 	d->max_buffer_bytes = device_number(d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+	d->local_bytes = device_number(d->id, CL_DEVICE_LOCAL_MEM_SIZE);
 	d->compute_units = (int)device_number(d->id, CL_DEVICE_MAX_COMPUTE_UNITS);
 	d->cpu = (device_number(d->id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU) != 0;
+	const char *unified = getenv("PENSTOCK_OPENCL_UNIFIED");
+	d->unified = device_number(d->id, CL_DEVICE_HOST_UNIFIED_MEMORY) != 0 && !(unified && !strcmp(unified, "0"));
 	d->fp64 = device_number(d->id, CL_DEVICE_DOUBLE_FP_CONFIG) != 0;
 	d->serial = strstr(d->platform_name, "Oclgrind") != NULL;
 	d->vector[0] = vector_of(d->id, CL_DEVICE_PREFERRED_VECTOR_WIDTH_FLOAT);
 	d->vector[1] = vector_of(d->id, CL_DEVICE_PREFERRED_VECTOR_WIDTH_DOUBLE);
+	d->group_limit = group_of(d->id, 1 << 16);
 	d->group = group_of(d->id, d->cpu ? 4 : 128);
 }
 
@@ -169,7 +173,7 @@ ps_status ps__cl_devices(struct cl_device **first)
 	return status;
 }
 
-static void fill_info(const struct cl_device *d, ps_device_info *info)
+static void fill_info(struct cl_device *d, ps_device_info *info)
 {
 	snprintf(info->name, sizeof info->name, "opencl:%d", d->index);
 	snprintf(info->description, sizeof info->description, "%.56s (%.40s)%s", d->name, d->platform_name,
@@ -178,13 +182,14 @@ static void fill_info(const struct cl_device *d, ps_device_info *info)
 	info->max_buffer_bytes = d->max_buffer_bytes;
 	info->compute_units = d->compute_units;
 	info->host_addressable = false;
+	ps__cl_gemm_note(d, info->note, sizeof info->note);
 }
 
 ps_status ps__cl_enumerate(ps_device_visit visit, void *payload)
 {
 	struct cl_device *first;
 	PS_TRY(ps__cl_devices(&first));
-	for (const struct cl_device *d = first; d; d = d->next) {
+	for (struct cl_device *d = first; d; d = d->next) {
 		ps_device_info info = {.backend = "opencl"};
 		fill_info(d, &info);
 		PS_TRY(visit(payload, &info));
@@ -294,8 +299,87 @@ void ps__cl_buffer_destroy(ps_buffer *buffer)
 	(void)ps__cl_call(buffer->device->impl, release_buffer, buffer);
 }
 
-/* One OpenCL device has one context, so that devices that were opened twice reach each other's buffers. */
+bool ps__cl_is_same(const ps_device *one, const ps_device *other)
+{
+	return one->backend->device_open == other->backend->device_open && one->impl == other->impl;
+}
+
+/*
+ * One OpenCL device has one context, so that devices that were opened twice reach each other's buffers. Where the
+ * device's memory is the host's, a write is one copy by the processor, from wherever the bytes are; elsewhere a driver
+ * would stage what is not pinned, so that a link does better.
+ */
 bool ps__cl_can_copy_from(const ps_device *to, const ps_device *from)
 {
-	return to->backend->device_open == from->backend->device_open && to->impl == from->impl;
+	const struct cl_device *d = to->impl;
+	return ps__cl_is_same(to, from) || (d->unified && from->info.host_addressable);
+}
+
+bool ps__cl_can_copy_to(const ps_device *from, const ps_device *to)
+{
+	const struct cl_device *d = from->impl;
+	return ps__cl_is_same(from, to) || (d->unified && to->info.host_addressable);
+}
+
+/* What pinned memory consists of: a buffer of the driver's own host memory, which stays mapped through a queue. */
+struct pinned {
+	cl_command_queue queue;
+	cl_mem memory;
+};
+
+static void release_pinned(struct pinned *p)
+{
+	if (p->memory)
+		clReleaseMemObject(p->memory);
+	if (p->queue)
+		clReleaseCommandQueue(p->queue);
+	free(p);
+}
+
+static ps_status create_pinned(void *argument)
+{
+	ps_pinned *pinned = argument;
+	const struct cl_device *d = pinned->device->impl;
+	struct pinned *p = calloc(1, sizeof *p);
+	cl_int error = CL_OUT_OF_HOST_MEMORY;
+	size_t bytes = (size_t)pinned->bytes;
+	if (p)
+		p->queue = clCreateCommandQueue(d->context, d->id, 0, &error);
+	if (error == CL_SUCCESS)
+		p->memory = clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_ALLOC_HOST_PTR, bytes, NULL, &error);
+	if (error == CL_SUCCESS)
+		pinned->address = clEnqueueMapBuffer(p->queue, p->memory, CL_TRUE, CL_MAP_READ | CL_MAP_WRITE, 0, bytes,
+		                                     0, NULL, NULL, &error);
+	pinned->impl = p;
+	if (error == CL_SUCCESS)
+		return PS_OK;
+	if (p)
+		release_pinned(p);
+	return ps_fail(ps__cl_status(error), "%s pins no %" PRIu64 " bytes of host memory: %s",
+	               pinned->device->info.name, pinned->bytes, ps__cl_error_name(error));
+}
+
+ps_status ps__cl_pinned_create(ps_pinned *pinned)
+{
+	const struct cl_device *d = pinned->device->impl;
+	if (d->unified)
+		return ps_fail(PS_ENOTSUP, "%s has the host's memory: none needs to be pinned",
+		               pinned->device->info.name);
+	return ps__cl_call(d, create_pinned, pinned);
+}
+
+static ps_status destroy_pinned(void *argument)
+{
+	const ps_pinned *pinned = argument;
+	struct pinned *p = pinned->impl;
+	/* A failure shows nowhere but in the driver's memory. */
+	if (clEnqueueUnmapMemObject(p->queue, p->memory, pinned->address, 0, NULL, NULL) == CL_SUCCESS)
+		(void)clFinish(p->queue);
+	release_pinned(p);
+	return PS_OK;
+}
+
+void ps__cl_pinned_destroy(ps_pinned *pinned)
+{
+	(void)ps__cl_call(pinned->device->impl, destroy_pinned, pinned);
 }

@@ -1,31 +1,34 @@
 /* Building the kernels of a device, from the cache of binaries where it has them. */
 #include "backends/opencl/opencl.h"
 
-#include "kernels.h" /* made at build time: cl_source, the text of kernels/ */
+#include "gemm_kernels.h" /* made at build time: cl_gemm_source, the text of common.cl and gemm.cl */
+#include "kernels.h"      /* likewise: cl_source, that of all other kernels */
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTION_BYTES = 256 };
+enum { OPTION_BYTES = 512 };
 
-static void options_of(const struct cl_device *d, ps_dtype dtype, char *text)
+/* The options of all programs, then `more`. */
+static void options_of(const struct cl_device *d, ps_dtype dtype, const char *more, char *text)
 {
 	bool wide = dtype == PS_F64;
-	snprintf(text, OPTION_BYTES, "-cl-std=CL1.2 -DVEC=%d -DGROUP=%d -DLANES=%d%s%s%s", d->vector[wide], d->group,
+	snprintf(text, OPTION_BYTES, "-cl-std=CL1.2 -DVEC=%d -DGROUP=%d -DLANES=%d%s%s%s %s", d->vector[wide], d->group,
 	         CL_LANES, d->fp64 ? " -DFP64" : "", wide ? " -DWIDE" : "",
 	         d->serial ? " -cl-opt-disable" /* Oclgrind does not know all that an optimiser makes */
 	         : d->cpu  ? ""
-	                   : " -cl-fp32-correctly-rounded-divide-sqrt");
+	                   : " -cl-fp32-correctly-rounded-divide-sqrt",
+	         more);
 }
 
 /* All that a binary depends on: the device, its driver, the options and the source. */
-static char *key_of(const struct cl_device *d, const char *options)
+static char *key_of(const struct cl_device *d, const char *options, const char *source)
 {
-	size_t bytes = strlen(d->identity) + strlen(options) + sizeof cl_source + 3;
+	size_t bytes = strlen(d->identity) + strlen(options) + strlen(source) + 3;
 	char *key = malloc(bytes);
 	if (key)
-		snprintf(key, bytes, "%s\n%s\n%s", d->identity, options, cl_source);
+		snprintf(key, bytes, "%s\n%s\n%s", d->identity, options, source);
 	return key;
 }
 
@@ -38,7 +41,7 @@ static cl_program from_cache(const struct cl_device *d, const char *key, const c
 {
 	unsigned char *data;
 	size_t bytes;
-	if (!ps__cl_cache_load(key, "bin", &data, &bytes))
+	if (ps__cl_cache_load(key, key, "bin", &data, &bytes) != CL_CACHE_GOOD)
 		return NULL;
 	cl_int error, status = CL_SUCCESS;
 	const unsigned char *binary = data;
@@ -59,7 +62,7 @@ static void to_cache(cl_program program, const char *key)
 		return;
 	unsigned char *binary = malloc(bytes);
 	if (binary && clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) == CL_SUCCESS)
-		ps__cl_cache_save(key, "bin", binary, bytes);
+		(void)ps__cl_cache_save(key, key, "bin", binary, bytes); /* without it the next start compiles */
 	free(binary);
 }
 
@@ -84,9 +87,9 @@ static ps_status report(const struct cl_device *d, cl_program program, const cha
 	               ps__cl_error_name(error), written ? "; its log is " : "", written ? path : "");
 }
 
-static ps_status compile(cl_program *out, const struct cl_device *d, const char *key, const char *options)
+static ps_status compile(cl_program *out, const struct cl_device *d, const char *key, const char *options,
+                         const char *source)
 {
-	const char *source = cl_source;
 	cl_int error;
 	cl_program program = clCreateProgramWithSource(d->context, 1, &source, NULL, &error);
 	if (error != CL_SUCCESS)
@@ -102,27 +105,31 @@ static ps_status compile(cl_program *out, const struct cl_device *d, const char 
 	return PS_OK;
 }
 
-struct build {
+static ps_status build(cl_program *out, const struct cl_device *d, ps_dtype dtype, const char *more, const char *source)
+{
+	char options[OPTION_BYTES];
+	options_of(d, dtype, more, options);
+	char *key = key_of(d, options, source);
+	if (!key)
+		return ps_fail(PS_ENOMEM, "out of memory for the kernels of %s", d->name);
+	cl_program program = from_cache(d, key, options);
+	ps_status status = program ? PS_OK : compile(&program, d, key, options, source);
+	free(key);
+	if (status == PS_OK)
+		*out = program;
+	return status;
+}
+
+struct job {
 	struct cl_device *device;
 	ps_dtype dtype;
 };
 
 /* The caller holds the device's mutex. */
-static ps_status build(void *argument)
+static ps_status build_all(void *argument)
 {
-	const struct build *b = argument;
-	struct cl_device *d = b->device;
-	char options[OPTION_BYTES];
-	options_of(d, b->dtype, options);
-	char *key = key_of(d, options);
-	if (!key)
-		return ps_fail(PS_ENOMEM, "out of memory for the kernels of %s", d->name);
-	cl_program program = from_cache(d, key, options);
-	ps_status status = program ? PS_OK : compile(&program, d, key, options);
-	free(key);
-	if (status == PS_OK)
-		d->program[b->dtype == PS_F64] = program;
-	return status;
+	const struct job *job = argument;
+	return build(&job->device->program[job->dtype == PS_F64], job->device, job->dtype, "", cl_source);
 }
 
 ps_status ps__cl_build(struct cl_device *device, ps_dtype dtype)
@@ -130,11 +137,20 @@ ps_status ps__cl_build(struct cl_device *device, ps_dtype dtype)
 	bool wide = dtype == PS_F64;
 	if (atomic_load(&device->built[wide]))
 		return PS_OK;
-	struct build argument = {device, dtype};
+	struct job job = {device, dtype};
 	pthread_mutex_lock(&device->mutex);
-	ps_status status = device->program[wide] ? PS_OK : ps__cl_call(device, build, &argument);
+	ps_status status = device->program[wide] ? PS_OK : ps__cl_call(device, build_all, &job);
 	if (status == PS_OK)
 		atomic_store(&device->built[wide], 1);
+	pthread_mutex_unlock(&device->mutex);
+	return status;
+}
+
+ps_status ps__cl_build_gemm(struct cl_device *device, ps_dtype dtype, int form, const char *options)
+{
+	cl_program *program = &device->gemm_program[dtype == PS_F64][form];
+	pthread_mutex_lock(&device->mutex);
+	ps_status status = *program ? PS_OK : build(program, device, dtype, options, cl_gemm_source);
 	pthread_mutex_unlock(&device->mutex);
 	return status;
 }

@@ -21,19 +21,19 @@ static ps_status fault_status(const struct cl_fault *fault)
 	               fault->what, (int)fault->found[1], fault->bound);
 }
 
-/* Completes one command that OpenCL was given. */
+/* Waits for the end of one command that OpenCL was given, and completes it. */
 static void land(struct cl_queue *q, struct cl_flight *item)
 {
 	ps_timeline *timeline = &q->queue->timeline;
-	ps_status status = PS_OK;
+	/* What went wrong elsewhere has its message there; here OpenCL knows that something did. */
+	ps_status status = ps_event_wait(item->after, -1);
 	if (item->event) {
 		cl_int error = clWaitForEvents(1, &item->event), end = CL_COMPLETE;
 		if (error == CL_SUCCESS)
 			error = clGetEventInfo(item->event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof end, &end, NULL);
 		if (error == CL_SUCCESS && end < 0)
 			error = end;
-		clReleaseEvent(item->event);
-		if (error != CL_SUCCESS)
+		if (error != CL_SUCCESS && status == PS_OK)
 			status = ps_fail(ps__cl_status(error), "%s: a command of queue %s failed: %s",
 			                 q->queue->device->info.name, q->queue->label, ps__cl_error_name(error));
 	}
@@ -52,8 +52,8 @@ static void *complete_main(void *argument)
 	struct cl_queue *q = argument;
 	pthread_mutex_lock(&q->mutex);
 	for (;;) {
-		while (q->flight_count == 0 && !q->landed)
-			pthread_cond_wait(&q->cond, &q->mutex);
+		while (q->flight_count == 0 && !q->ended)
+			pthread_cond_wait(&q->departed, &q->mutex);
 		if (q->flight_count == 0)
 			break;
 		struct cl_flight item = q->flight[q->flight_head];
@@ -62,7 +62,10 @@ static void *complete_main(void *argument)
 		pthread_mutex_lock(&q->mutex);
 		q->flight_head = (q->flight_head + 1) % CL_FLIGHT;
 		q->flight_count--;
-		pthread_cond_broadcast(&q->cond);
+		/* No sooner: while it is in the flight, other queues may take hold of it. */
+		if (item.event)
+			clReleaseEvent(item.event);
+		pthread_cond_signal(&q->landed);
 	}
 	pthread_mutex_unlock(&q->mutex);
 	return NULL;
@@ -71,15 +74,17 @@ static void *complete_main(void *argument)
 /* Hands what the runner left to the completer, waiting for room. */
 static void take_off(struct cl_queue *q, uint64_t value)
 {
-	struct cl_flight item = {q->event, value, q->stamp, q->fault};
+	struct cl_flight item = {q->event, value, q->stamp, q->fault, q->after};
 	q->event = NULL;
 	q->stamp = NULL;
 	q->fault = NULL;
+	q->after = (ps_event){0};
 	pthread_mutex_lock(&q->mutex);
 	while (q->flight_count == CL_FLIGHT)
-		pthread_cond_wait(&q->cond, &q->mutex);
+		pthread_cond_wait(&q->landed, &q->mutex);
 	q->flight[(q->flight_head + q->flight_count++) % CL_FLIGHT] = item;
-	pthread_cond_broadcast(&q->cond);
+	q->submitted = value;
+	pthread_cond_broadcast(&q->departed);
 	pthread_mutex_unlock(&q->mutex);
 }
 
@@ -87,7 +92,7 @@ static void wait_landed(struct cl_queue *q)
 {
 	pthread_mutex_lock(&q->mutex);
 	while (q->flight_count > 0)
-		pthread_cond_wait(&q->cond, &q->mutex);
+		pthread_cond_wait(&q->landed, &q->mutex);
 	pthread_mutex_unlock(&q->mutex);
 }
 
@@ -97,11 +102,53 @@ ps_status ps__cl_settle(struct cl_queue *q)
 	return error == CL_SUCCESS ? PS_OK : ps__cl_fail(q->queue->device->info.name, "clFinish", error);
 }
 
+/* The queue of an event, if OpenCL can wait for it on the same context; else NULL. */
+static struct cl_queue *neighbour(const struct cl_queue *q, ps_event event)
+{
+	const ps_queue *other = event.timeline->queue;
+	if (q->device->serial || !other || other->device->backend->queue_wait != ps__cl_queue_wait)
+		return NULL;
+	struct cl_queue *o = other->impl;
+	return o->device == q->device ? o : NULL;
+}
+
+/*
+ * The OpenCL event that ends with the point `value`, once OpenCL was given the commands up to there; NULL when nothing
+ * of them is left to wait for. The caller releases it.
+ */
+static cl_event event_at(struct cl_queue *q, uint64_t value)
+{
+	cl_event event = NULL;
+	pthread_mutex_lock(&q->mutex);
+	while (q->submitted < value)
+		pthread_cond_wait(&q->departed, &q->mutex);
+	for (size_t i = q->flight_count; i > 0 && !event; i--) {
+		const struct cl_flight *item = &q->flight[(q->flight_head + i - 1) % CL_FLIGHT];
+		if (item->value <= value)
+			event = item->event;
+	}
+	if (event && clRetainEvent(event) != CL_SUCCESS)
+		event = NULL;
+	pthread_mutex_unlock(&q->mutex);
+	return event;
+}
+
+/* A failed flush shows in the events. */
 static ps_status wait_runner(struct cl_queue *q, const void *arguments)
 {
-	(void)q;
-	const ps_event *event = arguments;
-	return ps_event_wait(*event, -1);
+	const ps_event *after = arguments;
+	struct cl_queue *other = neighbour(q, *after);
+	cl_event event = other ? event_at(other, after->value) : NULL, end;
+	if (!event) {
+		clFlush(q->cl);
+		return ps_event_wait(*after, -1);
+	}
+	clFlush(other->cl);
+	cl_int error = clEnqueueBarrierWithWaitList(q->cl, 1, &event, &end);
+	clReleaseEvent(event);
+	PS_TRY(ps__cl_enqueued(q, "wait", error, end));
+	q->after = *after;
+	return PS_OK;
 }
 
 struct run {
@@ -129,12 +176,10 @@ static void submit(struct cl_queue *q, const struct cl_command *command)
 	ps_timeline *timeline = &q->queue->timeline;
 	if (ps__timeline_status(timeline) == PS_OK) {
 		ps_status status;
-		if (command->runner == wait_runner) {
-			clFlush(q->cl); /* a failed flush shows in the events */
+		if (command->runner == wait_runner)
 			status = wait_runner(q, command->arguments);
-		} else {
+		else
 			status = ps__cl_call(q->device, run, &(struct run){q, command});
-		}
 		if (status != PS_OK) {
 			wait_landed(q);
 			ps__timeline_fail(timeline, command->value, status);
@@ -147,15 +192,15 @@ static bool take(struct cl_queue *q, struct cl_command *command)
 {
 	pthread_mutex_lock(&q->mutex);
 	while (q->count == 0 && !q->stop)
-		pthread_cond_wait(&q->cond, &q->mutex);
+		pthread_cond_wait(&q->arrived, &q->mutex);
 	bool some = q->count > 0;
 	if (some) {
 		*command = q->ring[q->head];
 		q->head = (q->head + 1) % q->capacity;
 		q->count--;
 	} else {
-		q->landed = true;
-		pthread_cond_broadcast(&q->cond);
+		q->ended = true;
+		pthread_cond_broadcast(&q->departed);
 	}
 	pthread_mutex_unlock(&q->mutex);
 	return some;
@@ -201,7 +246,7 @@ ps_status ps__cl_submit(ps_queue *queue, cl_runner runner, const void *arguments
 	command->runner = runner;
 	command->value = ps__timeline_next(&queue->timeline);
 	memcpy(command->arguments, arguments, bytes);
-	pthread_cond_broadcast(&q->cond);
+	pthread_cond_signal(&q->arrived);
 	pthread_mutex_unlock(&q->mutex);
 	return PS_OK;
 }
@@ -277,28 +322,42 @@ static ps_status make_parts(void *argument)
 	return error == CL_SUCCESS ? PS_OK : ps__cl_fail(q->queue->device->info.name, "no command queue", error);
 }
 
-static int start(struct cl_queue *q)
+static void stop(struct cl_queue *q)
 {
-	int error = pthread_mutex_init(&q->mutex, NULL);
-	if (error)
-		return error;
-	error = pthread_cond_init(&q->cond, NULL);
-	if (error)
-		goto no_cond;
-	error = pthread_create(&q->submitter, NULL, submit_main, q);
-	if (error)
-		goto no_submitter;
-	error = pthread_create(&q->completer, NULL, complete_main, q);
-	if (!error)
-		return 0;
 	pthread_mutex_lock(&q->mutex);
 	q->stop = true;
-	pthread_cond_broadcast(&q->cond);
+	pthread_cond_signal(&q->arrived);
 	pthread_mutex_unlock(&q->mutex);
 	pthread_join(q->submitter, NULL);
-no_submitter:
-	pthread_cond_destroy(&q->cond);
-no_cond:
+}
+
+static int start_threads(struct cl_queue *q)
+{
+	int error = pthread_create(&q->submitter, NULL, submit_main, q);
+	if (error)
+		return error;
+	error = pthread_create(&q->completer, NULL, complete_main, q);
+	if (error)
+		stop(q);
+	return error;
+}
+
+static int start(struct cl_queue *q)
+{
+	pthread_cond_t *const conditions[] = {&q->arrived, &q->departed, &q->landed};
+	int made = 0, error = pthread_mutex_init(&q->mutex, NULL);
+	if (error)
+		return error;
+	while (made < 3 && !error) {
+		error = pthread_cond_init(conditions[made], NULL);
+		made += !error;
+	}
+	if (!error)
+		error = start_threads(q);
+	if (!error)
+		return 0;
+	while (made > 0)
+		pthread_cond_destroy(conditions[--made]);
 	pthread_mutex_destroy(&q->mutex);
 	return error;
 }
@@ -328,13 +387,11 @@ ps_status ps__cl_queue_create(ps_queue *queue)
 void ps__cl_queue_destroy(ps_queue *queue)
 {
 	struct cl_queue *q = queue->impl;
-	pthread_mutex_lock(&q->mutex);
-	q->stop = true;
-	pthread_cond_broadcast(&q->cond);
-	pthread_mutex_unlock(&q->mutex);
-	pthread_join(q->submitter, NULL);
+	stop(q);
 	pthread_join(q->completer, NULL);
-	pthread_cond_destroy(&q->cond);
+	pthread_cond_destroy(&q->arrived);
+	pthread_cond_destroy(&q->departed);
+	pthread_cond_destroy(&q->landed);
 	pthread_mutex_destroy(&q->mutex);
 	free_parts(q);
 }

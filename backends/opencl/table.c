@@ -37,6 +37,10 @@ static const ps_backend backend = {
         .queue_zero = ps__cl_queue_zero,
         .queue_timestamp = ps__cl_queue_timestamp,
         .can_copy_from = ps__cl_can_copy_from,
+        .can_copy_to = ps__cl_can_copy_to,
+        .pinned_create = ps__cl_pinned_create,
+        .pinned_destroy = ps__cl_pinned_destroy,
+        .tune = ps__cl_tune,
         .ops = ops,
 };
 

@@ -51,6 +51,11 @@ static ps_status copy_runner(struct cl_queue *q, const void *arguments)
 
 ps_status ps__cl_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from)
 {
+	/* Between this device and host memory, where that is what the other device's buffers are. */
+	if (to.buffer->device->info.host_addressable)
+		return ps__cl_queue_read(queue, (unsigned char *)to.buffer->impl + to.offset, from);
+	if (from.buffer->device->info.host_addressable)
+		return ps__cl_queue_write(queue, to, (const unsigned char *)from.buffer->impl + from.offset);
 	struct move move = {.device = cl_memory(to),
 	                    .at = to.offset,
 	                    .from = cl_memory(from),

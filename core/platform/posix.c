@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -103,6 +104,30 @@ uint64_t ps__memory_peak(void)
 	return (uint64_t)usage.ru_maxrss;
 #else
 	return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}
+
+int64_t ps__process_begin(void)
+{
+#if defined(__linux__)
+	char line[1024];
+	long frequency = sysconf(_SC_CLK_TCK);
+	FILE *file = fopen("/proc/self/stat", "r");
+	if (!file)
+		return 0;
+	const char *end = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+	fclose(file);
+	/* proc(5): field 22, in ticks since the system's start. The name in field 2 may hold brackets, what follows
+	 * not. */
+	for (int field = 3; end && field <= 22; field++)
+		end = strchr(end + 1, ' ');
+	if (!end || frequency < 1)
+		return 0;
+	unsigned long long ticks = strtoull(end, NULL, 10);
+	int64_t begun = (int64_t)(ticks * (1000000000ull / (unsigned long long)frequency));
+	return ps_clock_ns() - (clock_ns(CLOCK_BOOTTIME) - begun);
+#else
+	return 0;
 #endif
 }
 

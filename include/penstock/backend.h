@@ -12,6 +12,7 @@
 
 #include <penstock/device.h>
 #include <penstock/ops.h>
+#include <penstock/tune.h>
 
 #include <pthread.h>
 
@@ -25,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever the table, the structs below or the op table change. */
-#define PS_BACKEND_ABI 2
+#define PS_BACKEND_ABI 3
 #define PS_BACKEND_ENTRY "ps_backend_entry"
 
 typedef struct ps_backend ps_backend;
@@ -48,7 +49,7 @@ struct ps_timeline {
 	char message[1024];
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
-	PS_ATOMIC(int) waiters;
+	PS_ATOMIC(uint64_t) wanted; /* the lowest value that a thread sleeps for; UINT64_MAX: none does */
 };
 
 ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue, const char *label) PS_WARN_UNUSED;
@@ -82,6 +83,14 @@ struct ps_buffer {
 	uint64_t bytes;
 	void *impl; /* the host address on host-addressable devices, else the backend's */
 };
+
+/* Host memory that a device's copies reach fastest, for a link's chunks. */
+typedef struct ps_pinned {
+	ps_device *device;
+	uint64_t bytes;
+	void *address; /* aligned to any element */
+	void *impl;    /* the backend's */
+} ps_pinned;
 
 struct ps_queue {
 	ps_device *device;
@@ -134,9 +143,21 @@ struct ps_backend {
 
 	/*
 	 * Optional; the default is no. Can a queue of `to`, a device of this backend, copy from buffers of `from`, a
-	 * different device? from->backend == to->backend tells a device of the same backend.
+	 * different device, with no memory in between? from->backend == to->backend tells a device of the same backend.
 	 */
 	bool (*can_copy_from)(const ps_device *to, const ps_device *from);
+	/* Likewise, but the queue is on `from`, which is the device of this backend. */
+	bool (*can_copy_to)(const ps_device *from, const ps_device *to);
+	/*
+	 * Optional, both or neither; the default has none (PS_ENOTSUP). device and bytes are set; fills address and
+	 * impl.
+	 */
+	ps_status (*pinned_create)(ps_pinned *pinned);
+	void (*pinned_destroy)(ps_pinned *pinned);
+
+	/* Optional; the default refuses. Searches, on a queue of its own, and waits for the end. Arguments are checked.
+	 */
+	ps_status (*tune)(ps_queue *queue, ps_tuning *tuning);
 
 	/*
 	 * Optional; the default is PS_MATH_F32 alone. Can queues of the device multiply fp32 matrices like this? A

@@ -33,6 +33,7 @@ typedef struct ps_device_info {
 	uint64_t max_buffer_bytes; /* largest single buffer */
 	int compute_units;         /* cores */
 	bool host_addressable;     /* buffers are host memory */
+	char note[192];            /* what else a user should know, as one line; mostly "" */
 } ps_device_info;
 
 /*
@@ -110,7 +111,10 @@ ps_status ps_queue_wait(ps_queue *queue, ps_event event) PS_WARN_UNUSED;
  */
 ps_status ps_queue_write(ps_queue *queue, ps_tensor to, const void *from) PS_WARN_UNUSED;
 ps_status ps_queue_read(ps_queue *queue, void *to, ps_tensor from) PS_WARN_UNUSED;
-/* Copies contiguous elements of one shape and dtype; `from` is on the same device or one it can reach directly. */
+/*
+ * Copies contiguous elements of one shape and dtype. One of the two is on the queue's device, the other one too or on a
+ * device that it reaches directly.
+ */
 ps_status ps_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from) PS_WARN_UNUSED;
 /* Sets all bytes of a contiguous tensor to zero. */
 ps_status ps_queue_zero(ps_queue *queue, ps_tensor tensor) PS_WARN_UNUSED;

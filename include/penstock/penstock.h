@@ -19,6 +19,7 @@
  *   data.h         Corpora, vocabularies and batches of tokens.
  *   safetensors.h  Weight files.
  *   train.h        Optimizer, evaluation, the trainer with its checkpoints, log lines and traces.
+ *   verify.h       Checks of a device's results against another's: ops, gradients, layers.
  *
  * A run, in the order of the calls:
  *
@@ -57,5 +58,6 @@
 #include <penstock/status.h>
 #include <penstock/tensor.h>
 #include <penstock/train.h>
+#include <penstock/verify.h>
 
 #endif

@@ -27,6 +27,50 @@ extern "C" {
 
 typedef struct ps_pipeline ps_pipeline;
 
+/*
+ * Shadow checks: in chosen steps every op of the chosen stages is run again on another device, in the background, from
+ * the very inputs that it had, and its outputs are compared. So the first op that differs is the one at fault, not one
+ * that was given its results. What a transfer brings to such a stage is compared too, bit for bit.
+ *
+ * A step that is checked takes longer: operands are copied to the host between the ops, and where the checks fall
+ * behind by more than `pool_bytes`, the step waits for them. Results keep their bits. Steps that are not checked, and
+ * pipelines without shadows, pay nothing.
+ */
+typedef struct ps_shadow_stage {
+	int stage;
+	int every; /* checks steps whose number (ps_batch.step) it divides; 0: each */
+} ps_shadow_stage;
+
+/* One output of one op, or what a transfer brought, as it compares with the other device's. */
+typedef struct ps_shadow_result {
+	uint32_t step;
+	int stage;
+	const char *device, *against;
+	const char *action; /* "F3", or "update" for what an optimizer does */
+	const char *layer;  /* "layers.0"; of an update the parameter */
+	const char *op;     /* "gemm", or "transfer" */
+	const char *output; /* "c" */
+	int64_t count, bad; /* elements, and how many of them are off by more than the op allows; bad > 0: it differs */
+	int rank;
+	int64_t at[PS_MAX_RANK]; /* the worst element */
+	double got, want;        /* its values */
+	double ulps;             /* its error in units in the last place of the terms that it is made of */
+	double share;            /* and as a multiple of what is allowed */
+} ps_shadow_result;
+
+typedef struct ps_shadow_config {
+	const ps_shadow_stage *stages;
+	int stage_count;     /* 0: nothing is checked */
+	const char *against; /* the device that checks; NULL: "ref" */
+	uint64_t pool_bytes; /* host memory for operands that wait for their check; 0: 256 MiB */
+	/*
+	 * Told of every result, by the thread that checks; the strings are borrowed for the call. NULL: nobody.
+	 */
+	void (*compared)(void *payload, const ps_shadow_result *result);
+	void *payload;
+	bool go_on; /* a difference does not end the checks; ps_pipeline_shadow_finish tells of the first one */
+} ps_shadow_config;
+
 /* All that is pointed to is borrowed and must outlive the pipeline. */
 typedef struct ps_pipeline_config {
 	ps_layer *const *layers;
@@ -35,10 +79,13 @@ typedef struct ps_pipeline_config {
 	/* One device name for each rank; a name may come twice. */
 	const char *const *devices;
 	int rank_count;
-	/* Layers of each stage, in order; NULL: the cut whose heaviest stage has the least work by the layers' flops.
+	/*
+	 * Layers of each stage, in order. NULL: the cut whose heaviest stage has the least work by the layers' flops
+	 * or, with balance_time, the one within each device's memory whose slowest stage takes the least measured time.
 	 */
 	const int *balance;
-	int stage_count; /* 0: as many as the schedule file is for; without one, one for each rank */
+	bool balance_time; /* implies `measure` */
+	int stage_count;   /* 0: as many as the schedule file is for; without one, one for each rank */
 
 	const char *schedule;      /* a rule's name; NULL: "1f1b" */
 	const char *schedule_file; /* takes the place of `schedule` */
@@ -63,7 +110,15 @@ typedef struct ps_pipeline_config {
 
 	double stall_timeout_s; /* 0: 600 s without progress anywhere is a stall */
 	bool trace;             /* record when each action and transfer began and ended */
+	/*
+	 * Measure what the layers take on each device before memory is allocated, and predict steps from it.
+	 * `measuring` (may be NULL) is told before each of `count` measurements.
+	 */
+	bool measure;
+	void (*measuring)(void *payload, int index, int count);
+	void *measuring_payload;
 	ps_link_options links;
+	ps_shadow_config shadow;
 	/* For tests and embedders: opens a device in place of ps_device_open; NULL: the registry. */
 	ps_status (*open_device)(void *payload, ps_device **out, const char *name);
 	void *open_device_payload;
@@ -115,6 +170,25 @@ ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double
 /* Forward only, without dropout. *loss_sum is the sum over all elements. */
 ps_status ps_pipeline_evaluate(ps_pipeline *pipeline, const ps_batch *batch, double *loss_sum) PS_WARN_UNUSED;
 
+/* What the shadow checks came to so far. */
+typedef struct ps_shadow_report {
+	int64_t steps, ops, transfers; /* checked */
+	uint64_t bytes;                /* copied to the host */
+	double copy_s;                 /* that the copies took on the queue that had most of them */
+	double wait_s;                 /* that steps waited for checks */
+	double against_s;              /* of the background thread's work */
+	double checked_s, unchecked_s; /* that checked steps took, and the others */
+	int64_t unchecked_steps;
+} ps_shadow_report;
+
+void ps_pipeline_get_shadow(const ps_pipeline *pipeline, ps_shadow_report *out);
+/*
+ * Waits for the checks of all steps so far. PS_EDIVERGED when a result differs: the message names step, stage, device,
+ * action, layer, op, output and the worst element. ps_pipeline_train says the same as soon as it is known, and each time
+ * from then on, unless the checks are to go on.
+ */
+ps_status ps_pipeline_shadow_finish(ps_pipeline *pipeline) PS_WARN_UNUSED;
+
 /* One parameter of the whole model; its tensors live on `queue`'s device and are used through it. */
 typedef struct ps_parameter_view {
 	char name[96]; /* "layers.0.linear1.weight" */
@@ -133,6 +207,14 @@ void ps_pipeline_get_parameter(const ps_pipeline *pipeline, int index, ps_parame
 int64_t ps_pipeline_parameter_elements(const ps_pipeline *pipeline);
 /* Fills all parameters by their init rules and the pipeline's seed. */
 ps_status ps_pipeline_initialize(ps_pipeline *pipeline) PS_WARN_UNUSED;
+/*
+ * Runs an op of an optimizer on the queue of the parameter's rank, as ps_run does; where the step that was trained last
+ * is checked by a shadow, so is the op.
+ */
+ps_status ps_pipeline_update(ps_pipeline *pipeline, int parameter, ps_op op, const void *arguments,
+                             size_t bytes) PS_WARN_UNUSED;
+#define ps_update(pipeline, parameter, op, ...) \
+	ps_pipeline_update((pipeline), (parameter), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op))
 /* Copies a whole parameter, or its gradient, between host memory (in the tensor's dtype) and its device, and waits. */
 ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from) PS_WARN_UNUSED;
@@ -149,13 +231,42 @@ typedef struct ps_trace_span {
 	int rank;      /* of the action, or of the transfer's source */
 	ps_action action;
 	int64_t begin_ns, end_ns; /* ps_clock_ns */
+	/* As predicted, seconds from the beginning of the step; 0 to 0 unless config.measure. */
+	double predicted_begin_s, predicted_end_s;
 } ps_trace_span;
 
 /* Valid until the next step. */
 const ps_trace_span *ps_pipeline_spans(const ps_pipeline *pipeline, size_t *count);
 
-/* The cut of `count` costs into `parts` runs, none empty, whose largest sum is least: exact. parts <= count. */
-void ps_balance(const double *costs, int count, int parts, int *sizes);
+/*
+ * Seconds that a training step of the largest batch should take, the optimizer's two passes included; NaN unless
+ * config.measure.
+ */
+double ps_pipeline_predicted_step(const ps_pipeline *pipeline);
+
+/* A row of units that is to be cut into stages, and what they cost where. */
+typedef struct ps_balance_problem {
+	int stages, units; /* stages <= units */
+	/* Unit u on stage s takes costs[s * stride + u], finite and not negative; stride 0: the same on all stages. */
+	const double *costs;
+	int stride;
+	/*
+	 * What stage s takes of the memory pool[s] (0 to pools - 1, with so many bytes in limits[]) when it has the
+	 * units [first, first + count); UINT64_MAX: it cannot have them. NULL: memory is no matter.
+	 */
+	uint64_t (*bytes)(void *payload, int stage, int first, int count);
+	void *payload;
+	const int *pool;
+	const uint64_t *limits;
+	const char *const *pool_names; /* for the message */
+	int pools;
+} ps_balance_problem;
+
+/*
+ * The cut into runs, none empty, that fit into the memory, whose slowest stage is fastest; of several the one with the
+ * least sum over all stages. Exact. PS_ETOOBIG when none fits; the message says what the closest one lacks.
+ */
+ps_status ps_balance(const ps_balance_problem *problem, int *sizes) PS_WARN_UNUSED;
 
 #ifdef __cplusplus
 }

@@ -134,7 +134,7 @@ ps_status ps_schedule_add_recompute(ps_schedule *schedule, ps_checkpoint mode) P
 /*
  * Replaces the weight gradients of each stage by one W for every group of `group` consecutive micro-batches (the last
  * group may be smaller; group >= micro_batches: one W for all), right after the last B of this group and those before
- * it; BW becomes B.
+ * it; BW becomes B, but for stage 0, where a BW that is a group of its own stays as it is: no stage waits for its B.
  */
 ps_status ps_schedule_group_weight(ps_schedule *schedule, int group) PS_WARN_UNUSED;
 

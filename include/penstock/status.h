@@ -34,7 +34,8 @@ extern "C" {
 	X(EDEVICE, -9, "a device failed")                       \
 	X(ESTALL, -10, "no progress within the time limit")     \
 	X(ENUMERIC, -11, "a value became NaN or infinite")      \
-	X(EINTERNAL, -12, "an internal error")
+	X(EINTERNAL, -12, "an internal error")                  \
+	X(EDIVERGED, -13, "a result differs from the reference")
 
 typedef enum ps_status {
 #define PS_STATUS_ENUM(name, value, text) PS_##name = (value),

@@ -92,6 +92,22 @@ START_TEST(no_gaps)
 }
 END_TEST
 
+/* Every op has conformance rows, and every family of them is a test of its own. */
+START_TEST(no_op_without_rows)
+{
+	bool has_rows[PS_OP_COUNT] = {false};
+	size_t count;
+	const struct conform_family *const *families = ps__conform_families(&count);
+	for (size_t i = 0; i < count; i++) {
+		ck_assert_msg(strstr(FAMILIES, families[i]->name) != NULL, "no test runs %s", families[i]->name);
+		for (size_t s = 0; s < families[i]->count; s++)
+			has_rows[families[i]->sets[s].op] = true;
+	}
+	for (int op = 0; op < PS_OP_COUNT; op++)
+		ck_assert_msg(has_rows[op], "%s has no rows", ps_op_name((ps_op)op));
+}
+END_TEST
+
 int main(void)
 {
 	devices = conform_devices(&device_count);
@@ -99,6 +115,7 @@ int main(void)
 	TCase *tests = tcase_create("refusals");
 	tcase_add_loop_test(tests, words_out_of_range, 0, (int)device_count + 1);
 	tcase_add_loop_test(tests, no_gaps, 0, 2);
+	tcase_add_test(tests, no_op_without_rows);
 	suite_add_tcase(suite, tests);
 	return conform_suite_run(suite);
 }

@@ -93,7 +93,8 @@ static ps_tensor filled(struct rig *rig, ps_dtype dtype, int64_t rows, int64_t c
 	float *values = malloc(count * sizeof *values);
 	ck_assert_ptr_nonnull(values);
 	for (size_t i = 0; i < count && i < PERIOD; i++)
-		values[i] = (float)((double)(conform_mix(conform_seed() + (uint64_t)columns + i) >> 40) / 8388608 - 1);
+		values[i] =
+		        (float)((double)(ps__conform_mix(conform_seed() + (uint64_t)columns + i) >> 40) / 8388608 - 1);
 	for (size_t i = PERIOD; i < count; i += PERIOD)
 		memcpy(values + i, values, (count - i < PERIOD ? count - i : PERIOD) * sizeof *values);
 	uint16_t *halves = (void *)values;
@@ -327,7 +328,7 @@ START_TEST(embedding_and_loss_rows)
 	ps_dropout drop = usual_drop();
 	double words[ROWS * TIME];
 	for (int i = 0; i < ROWS * TIME; i++)
-		words[i] = (double)(conform_mix(conform_seed() + (uint64_t)i) % VOCABULARY);
+		words[i] = (double)(ps__conform_mix(conform_seed() + (uint64_t)i) % VOCABULARY);
 	ps_tensor tokens = rig_tensor(&rig, PS_I32, RIG_DIMS(ROWS, TIME), words);
 	ps_tensor weight = MAKE(VOCABULARY, WIDTH), positions = MAKE(TIME, WIDTH);
 	struct pair y = PAIR(ROWS, TIME, WIDTH), losses = PAIR(ROWS, TIME), dlogits = PAIR(ROWS, TIME, VOCABULARY);
@@ -366,7 +367,7 @@ static ps_tensor addends(struct rig *rig, ps_dtype dtype, int rank, const int64_
 	double *values = malloc(count * sizeof *values);
 	ck_assert_ptr_nonnull(values);
 	for (size_t i = 0; i < count; i++)
-		values[i] = (double)(conform_mix(i + 77) % 17) - 8;
+		values[i] = (double)(ps__conform_mix(i + 77) % 17) - 8;
 	rig_set(rig, tensor, values);
 	free(values);
 	return tensor;

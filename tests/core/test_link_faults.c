@@ -256,6 +256,51 @@ START_TEST(test_no_peer_path)
 }
 END_TEST
 
+/* Where the destination cannot copy from the source, the source may copy to it; its queue is the source's then. */
+START_TEST(test_source_copies)
+{
+	set_up(PEER, (struct hook){.opaque = true, .copies_to = true}, (struct hook){0});
+	ck_assert_int_eq(ps_link_get_info(link_)->kind, PS_LINK_PEER);
+	uint64_t before = hook_calls(&source_hook, HOOK_PEER_COPY);
+	arrived(sent(written(8)), 8);
+	ck_assert_uint_eq(hook_calls(&source_hook, HOOK_PEER_COPY), before + 1);
+	check_fails(ps_queue_copy(consumer, ints(source, 0, 1), ints(target, 0, 1)), PS_ENOTSUP);
+	check_message("hook:ref cannot copy directly to hook:cpu; use a link");
+	check_fails(ps_queue_copy(producer, ints(target, 0, 1), ints(target, 1, 1)), PS_EINVAL);
+	check_message("the tensor is on hook:ref, which should be hook:cpu");
+	hook_add(&source_hook, .effect = HOOK_FAIL, .call = HOOK_PEER_COPY, .status = PS_EIO, .message = "no way out");
+	expect_failure_and_recovery(sent(written(9)), PS_EIO, "no way out");
+	tear_down();
+}
+END_TEST
+
+/* The first side that pins memory does so for the chunks; where neither can, plain memory serves. */
+START_TEST(test_pinned_chunks)
+{
+	bool first = _i & 1, second = _i & 2, full = _i & 4;
+	source_hook = (struct hook){.pins = first};
+	target_hook = (struct hook){.pins = second};
+	ps_device *a, *b;
+	ps_link *link;
+	check_ok(hook_device_open(&a, "cpu", &source_hook));
+	check_ok(hook_device_open(&b, "ref", &target_hook));
+	if (full)
+		hook_add(&source_hook, .call = HOOK_PINNED_CREATE, .status = PS_ENOMEM);
+	check_ok(ps_link_create(&link, a, b, "l", &(ps_link_options){.force_staged = true, .chunk_bytes = CHUNK}));
+	first = first && !full;
+	ck_assert_int_eq(atomic_load(&source_hook.pinned), first);
+	ck_assert_int_eq(atomic_load(&target_hook.pinned), second && !first);
+	ps_link_destroy(link);
+	ck_assert_int_eq(atomic_load(&source_hook.pinned) + atomic_load(&target_hook.pinned), 0);
+	hook_clear(&source_hook);
+	hook_add(&source_hook, .call = HOOK_PINNED_CREATE, .status = PS_EDEVICE, .message = "gone");
+	check_fails(ps_link_create(&link, a, b, "l", &(ps_link_options){.force_staged = true}), PS_EDEVICE);
+	check_message("link from hook:cpu to hook:ref: gone");
+	ps_device_close(a);
+	ps_device_close(b);
+}
+END_TEST
+
 START_TEST(test_creation_fails)
 {
 	ps_device *a, *b;
@@ -353,6 +398,8 @@ int main(void)
 	tcase_add_loop_test(cases, test_corrupting_peer_is_not_used, 0, 3);
 	tcase_add_loop_test(cases, test_failing_peer_is_not_used, 0, 2);
 	tcase_add_loop_test(cases, test_no_peer_path, 0, 2);
+	tcase_add_test(cases, test_source_copies);
+	tcase_add_loop_test(cases, test_pinned_chunks, 0, 8);
 	tcase_add_test(cases, test_creation_fails);
 	tcase_add_loop_test(cases, test_wrong_arguments, 0, KINDS);
 	tcase_add_test(cases, test_view_events);

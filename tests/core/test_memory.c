@@ -138,7 +138,7 @@ static ps_status create_queue(void)
 /* A queue that cannot take one more command keeps those it has, and goes on. */
 static ps_status fill_queue(void)
 {
-	enum { COMMANDS = 600 };
+	enum { COMMANDS = 4000 };
 	static int64_t stamps[COMMANDS];
 	ps_timeline gate;
 	ps_queue *queue;

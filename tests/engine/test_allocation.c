@@ -97,21 +97,24 @@ static ps_status open_device(void *payload, ps_device **out, const char *name)
 	return PS_OK;
 }
 
-static ps_status create(ps_pipeline **out, bool staged, bool trace)
+static ps_status create(ps_pipeline **out, bool staged, bool trace, bool shadowed)
 {
+	static const ps_shadow_stage stages[] = {{0, 1}, {2, 2}};
 	static const char *const names[RANKS] = {"0", "1", "2"};
-	const ps_pipeline_config config = {.layers = model.layers,
-	                                   .layer_count = model.layer_count,
-	                                   .devices = names,
-	                                   .rank_count = RANKS,
-	                                   .chunks = 4,
-	                                   .checkpoint = PS_CHECKPOINT_EXCEPT_LAST,
-	                                   .rows = ROWS,
-	                                   .eval_rows = ROWS,
-	                                   .time = TIME,
-	                                   .trace = trace,
-	                                   .links = {.skip_measure = true, .force_staged = staged, .chunk_bytes = 4096},
-	                                   .open_device = open_device};
+	const ps_pipeline_config config = {
+	        .layers = model.layers,
+	        .layer_count = model.layer_count,
+	        .devices = names,
+	        .rank_count = RANKS,
+	        .chunks = 4,
+	        .checkpoint = PS_CHECKPOINT_EXCEPT_LAST,
+	        .rows = ROWS,
+	        .eval_rows = ROWS,
+	        .time = TIME,
+	        .trace = trace,
+	        .shadow = {.stages = stages, .stage_count = shadowed ? 2 : 0, .against = "0", .pool_bytes = 65536},
+	        .links = {.skip_measure = true, .force_staged = staged, .chunk_bytes = 4096},
+	        .open_device = open_device};
 	return ps_pipeline_create(out, &config);
 }
 
@@ -157,7 +160,7 @@ START_TEST(test_steps_allocate_nothing)
 	ps_pipeline *pipeline;
 	double sum;
 	const ps_batch batch = {.inputs = tokens, .targets = tokens, .rows = ROWS, .time = TIME};
-	check_ok(create(&pipeline, _i % 2, _i / 2));
+	check_ok(create(&pipeline, _i % 2, _i / 2, false));
 	check_ok(ps_pipeline_initialize(pipeline));
 	warm_up(pipeline, 0);
 	/* Check's own assertions allocate. */
@@ -193,7 +196,7 @@ START_TEST(test_create_without_memory)
 		ps_pipeline *pipeline;
 		refused = false;
 		granted = n;
-		ps_status status = create(&pipeline, _i, _i);
+		ps_status status = create(&pipeline, _i % 2, _i % 2, _i / 2);
 		granted = -1;
 		if (status != PS_OK) {
 			ck_assert_msg(refused, "%s", ps_error_message());
@@ -214,7 +217,7 @@ END_TEST
 START_TEST(test_train_without_memory)
 {
 	ps_pipeline *pipeline;
-	check_ok(create(&pipeline, false, false));
+	check_ok(create(&pipeline, false, false, false));
 	check_ok(ps_pipeline_initialize(pipeline));
 	warm_up(pipeline, 0);
 	bool done = false;
@@ -264,7 +267,7 @@ int main(void)
 	tcase_set_timeout(cases, 300);
 	tcase_add_checked_fixture(cases, set_up, tear_down);
 	tcase_add_loop_test(cases, test_steps_allocate_nothing, 0, 4);
-	tcase_add_loop_test(cases, test_create_without_memory, 0, 2);
+	tcase_add_loop_test(cases, test_create_without_memory, 0, 3);
 	tcase_add_test(cases, test_train_without_memory);
 	tcase_add_test(cases, test_model_without_memory);
 	suite_add_tcase(suite, cases);

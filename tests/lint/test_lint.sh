@@ -50,6 +50,9 @@ printf 'typedef struct thing thing_%s;\n' t >"$tree/core/type.h"
 refused 'core/type.h:1: a typedef ending in _t'
 printf '#include "model/layer.h"\n' >"$tree/pipeline/b.c"
 refused 'pipeline/b.c:1: pipeline/ may not see this: #include "model/layer.h"'
+mkdir "$tree/verify"
+printf '#include "train/log.h"\n' >"$tree/verify/d.c"
+refused 'verify/d.c:1: verify/ may not see this'
 printf '#include "core/device.h"\n' >"$tree/backends/cpu/a.c"
 refused 'backends/cpu/a.c:1: backends/ may not see this'
 printf '#include "backends/cpu/a.h"\n' >"$tree/core/c.c"

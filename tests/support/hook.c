@@ -5,6 +5,8 @@
  */
 #include "tests/support/hook.h"
 
+#include "core/operands.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +41,10 @@ struct hook_state {
 	struct hook_rule rules[RULES];
 	uint64_t seen[RULES];
 	char *messages[RULES];
+	union {
+		float f32;
+		double f64;
+	} values[RULES]; /* what a rule spoils with */
 	int rule_count;
 	struct gate *gates;
 	struct held *held;
@@ -52,6 +58,7 @@ struct hook_state {
 static pthread_mutex_t states_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct hook_state *states;
 static _Thread_local struct hook_state *opening;
+static _Thread_local const struct hook_rule *spoiling; /* the op that is being enqueued */
 static _Thread_local bool inside; /* a call of the hook's own, to be let through */
 
 static struct hook_state *state_of(const ps_device *device)
@@ -66,8 +73,8 @@ static struct hook_state *state_of(const ps_device *device)
 
 static const char *call_name(int call)
 {
-	static const char *const names[] = {"buffer_create", "queue_create", "wait", "write",    "read",
-	                                    "copy",          "peer copy",    "zero", "timestamp"};
+	static const char *const names[] = {"buffer_create", "queue_create", "wait", "write",     "read",
+	                                    "copy",          "peer copy",    "zero", "timestamp", "pinned_create"};
 	if (call < HOOK_OP)
 		return names[call];
 	if (call == HOOK_OP || call == HOOK_ASK)
@@ -151,6 +158,9 @@ static ps_status apply(struct hook_state *s, const struct hook_rule *rule, const
 		return PS_OK;
 	case HOOK_HANG:
 		return s->inner->queue_wait(queue, (ps_event){&s->hang, s->released + 1});
+	case HOOK_SPOIL:
+		spoiling = rule;
+		return PS_OK;
 	}
 	return inject(s, rule, message, call, number, queue);
 }
@@ -373,7 +383,7 @@ static ps_status hooked_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from
 {
 	static const unsigned char wrong[8] = {0xA5, 0x5A, 0xA5, 0x5A, 0xA5, 0x5A, 0xA5, 0x5A};
 	struct hook_state *s = state_of(queue->device);
-	bool peer = from.buffer->device != queue->device;
+	bool peer = from.buffer->device != to.buffer->device;
 	PS_TRY(before(s, peer ? HOOK_PEER_COPY : HOOK_COPY, queue));
 	PS_TRY(s->inner->queue_copy(queue, to, from));
 	uint64_t size = ps_dtype_bytes(to.dtype), bytes = (uint64_t)ps_tensor_count(to) * size;
@@ -409,11 +419,57 @@ static bool hooked_has_math(const ps_device *device, ps_math math)
 	return math == PS_MATH_F32 || (!s->hook->deny_math && s->inner->has_math(device, math));
 }
 
+/* Overwrites the element that the rule names. */
+static ps_status spoil(struct hook_state *s, const struct hook_rule *rule, ps_queue *queue, ps_op op,
+                       const void *arguments)
+{
+	ps_tensor output = *ps__operand_tensor(&ps__op_operands(op)->list[rule->output], arguments);
+	uint64_t at = output.offset + (uint64_t)rule->element * ps_dtype_bytes(output.dtype);
+	pthread_mutex_lock(&s->mutex);
+	ptrdiff_t which = rule - s->rules;
+	if (output.dtype == PS_F64)
+		s->values[which].f64 = rule->value;
+	else
+		s->values[which].f32 = (float)rule->value;
+	pthread_mutex_unlock(&s->mutex);
+	return s->inner->queue_write(queue, ps_tensor_make(output.buffer, at, output.dtype, 1, (int64_t[]){1}),
+	                             &s->values[which]);
+}
+
+/* Of devices on the host, so that the inner one's copy is all it takes. */
+static bool hooked_can_copy_to(const ps_device *from, const ps_device *to)
+{
+	struct hook_state *s = state_of(from);
+	return s->hook->copies_to && to->info.host_addressable;
+}
+
+static ps_status hooked_pinned_create(ps_pinned *pinned)
+{
+	struct hook_state *s = state_of(pinned->device);
+	PS_TRY(before(s, HOOK_PINNED_CREATE, NULL));
+	if (!s->hook->pins)
+		return ps_fail(PS_ENOTSUP, "this hook pins nothing");
+	pinned->address = malloc((size_t)pinned->bytes);
+	if (!pinned->address)
+		return ps_fail(PS_ENOMEM, "out of memory for what passes as pinned");
+	atomic_fetch_add(&s->hook->pinned, 1);
+	return PS_OK;
+}
+
+static void hooked_pinned_destroy(ps_pinned *pinned)
+{
+	atomic_fetch_sub(&state_of(pinned->device)->hook->pinned, 1);
+	free(pinned->address);
+}
+
 static ps_status run_op(ps_queue *queue, ps_op op, const void *arguments)
 {
 	struct hook_state *s = state_of(queue->device);
+	spoiling = NULL;
 	PS_TRY(before(s, (queue->dry ? HOOK_ASK : HOOK_OP) + 1 + (int)op, queue));
-	return s->inner->ops[op](queue, arguments);
+	const struct hook_rule *rule = spoiling;
+	PS_TRY(s->inner->ops[op](queue, arguments));
+	return rule ? spoil(s, rule, queue, op, arguments) : PS_OK;
 }
 
 #define PS_OP(name, text)                                                      \
@@ -455,6 +511,9 @@ static const ps_backend table = {
         .queue_timestamp = hooked_queue_timestamp,
         .can_copy_from = hooked_can_copy_from,
         .has_math = hooked_has_math,
+        .can_copy_to = hooked_can_copy_to,
+        .pinned_create = hooked_pinned_create,
+        .pinned_destroy = hooked_pinned_destroy,
         .ops = hooked_ops,
 };
 

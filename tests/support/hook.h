@@ -24,9 +24,10 @@ enum hook_call {
 	HOOK_WRITE,
 	HOOK_READ,
 	HOOK_COPY,      /* within the device */
-	HOOK_PEER_COPY, /* from another device */
+	HOOK_PEER_COPY, /* from or to another device */
 	HOOK_ZERO,
 	HOOK_TIMESTAMP,
+	HOOK_PINNED_CREATE,
 	HOOK_OP, /* any op; those that follow are one op each */
 	HOOK_ASK = HOOK_OP + 1 + PS_OP_COUNT,
 	HOOK_CALLS = HOOK_ASK + 1 + PS_OP_COUNT
@@ -38,10 +39,11 @@ enum hook_effect {
 	HOOK_REFUSE, /* the call returns the status and enqueues nothing */
 	HOOK_FAIL,   /* the call succeeds; when the queue comes to the command, it fails instead of running it */
 	HOOK_DELAY,  /* when the queue comes to the command, it waits delay_ns first */
-	HOOK_HANG    /* when the queue comes to the command, it stops there until hook_release */
+	HOOK_HANG,   /* when the queue comes to the command, it stops there until hook_release */
+	HOOK_SPOIL   /* of an op: it runs, and then one element of an output gets another value */
 };
 
-/* Creating a buffer or a queue, and HOOK_ASK, know HOOK_REFUSE only. */
+/* Creating a buffer, a queue or pinned memory, and HOOK_ASK, know HOOK_REFUSE only. */
 struct hook_rule {
 	enum hook_effect effect;
 	int call;            /* enum hook_call, HOOK_OP_OF or HOOK_ASK_OF */
@@ -51,6 +53,9 @@ struct hook_rule {
 	ps_status status;    /* PS_OK is as PS_EDEVICE */
 	const char *message; /* NULL: "injected: …" with call, number, queue and device; else it is copied */
 	int64_t delay_ns;
+	int output; /* what HOOK_SPOIL spoils: the op's output in the order of core/operands.c, its element, and how */
+	int64_t element;
+	double value;
 };
 
 struct hook_state;
@@ -60,6 +65,8 @@ struct hook {
 	bool poison;    /* new and freed memory is NaN, with guards behind it that hook_faults looks at */
 	bool deny_peer; /* this device copies from no other */
 	bool deny_math; /* it multiplies in fp32 only */
+	bool copies_to; /* this device copies to others */
+	bool pins;      /* has pinned memory, or what passes for it */
 	bool opaque;    /* claims not to be host-addressable, so that other devices do not copy from it either */
 	uint64_t corrupt_peer_from; /* peer copies of at least so many bytes arrive wrong; 0: none */
 
@@ -69,6 +76,7 @@ struct hook {
 	_Atomic uint64_t overruns;          /* buffers that were found to be written past their end when freed */
 	_Atomic uint64_t touched;           /* buffers that were written to after they were freed */
 	_Atomic int64_t buffers, queues;    /* alive */
+	_Atomic int64_t pinned;
 
 	struct hook_state *state; /* while the device is open */
 };

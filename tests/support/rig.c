@@ -31,14 +31,14 @@ ps_tensor rig_tensor(struct rig *rig, ps_dtype dtype, int rank, const int64_t *d
 	ps_tensor tensor = ps_tensor_make(NULL, 0, dtype, rank, dims);
 	size_t count = (size_t)ps_tensor_count(tensor);
 	check_ok(ps_buffer_create(&tensor.buffer, ps_queue_device(rig->queue), count * ps_dtype_bytes(dtype)));
-	uint64_t stream = conform_mix(conform_seed()) + (uint64_t)rig->count * 1000003;
+	uint64_t stream = ps__conform_mix(conform_seed()) + (uint64_t)rig->count * 1000003;
 	rig->buffers[rig->count++] = tensor.buffer;
 	double *random = NULL;
 	if (!values) {
 		random = calloc(count, sizeof *random);
 		ck_assert_ptr_nonnull(random);
 		for (size_t i = 0; i < count && dtype != PS_I32; i++)
-			random[i] = (double)(conform_mix(stream + i) >> 11) / 4503599627370496.0 - 1;
+			random[i] = (double)(ps__conform_mix(stream + i) >> 11) / 4503599627370496.0 - 1;
 	}
 	rig_set(rig, tensor, values ? values : random);
 	free(random);

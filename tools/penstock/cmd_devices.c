@@ -92,11 +92,14 @@ static void print_table(const ps_device_entry *entries, size_t count, const meas
 	printf("%-14s %-10s %10s  %s\n", "device", "backend", "memory", "what it is");
 	for (size_t i = 0; i < count; i++) {
 		const ps_device_info *info = &entries[i].info;
-		if (entries[i].status == PS_OK)
-			printf("%-14s %-10s %6.1f GiB  %s\n", info->name, info->backend,
-			       (double)info->memory_bytes / (1024.0 * 1024 * 1024), info->description);
-		else
+		if (entries[i].status != PS_OK) {
 			printf("%-14s %-10s %10s  %s\n", "-", info->backend, "-", entries[i].reason);
+			continue;
+		}
+		printf("%-14s %-10s %6.1f GiB  %s\n", info->name, info->backend,
+		       (double)info->memory_bytes / (1024.0 * 1024 * 1024), info->description);
+		if (info->note[0] != '\0')
+			printf("%36s  %s\n", "", info->note);
 	}
 	if (link_count > 0)
 		printf("\n%-14s %-14s %-8s %12s %12s\n", "from", "to", "link", "latency", "bandwidth");
@@ -117,10 +120,10 @@ static json_t *device_json(const ps_device_entry *entry)
 	if (entry->status != PS_OK)
 		return json_pack("{s:s, s:s, s:s}", "backend", info->backend, "status", ps_status_name(entry->status),
 		                 "reason", entry->reason);
-	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b}", "name", info->name, "backend", info->backend,
+	return json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:b, s:s}", "name", info->name, "backend", info->backend,
 	                 "description", info->description, "memory_bytes", (json_int_t)info->memory_bytes,
 	                 "max_buffer_bytes", (json_int_t)info->max_buffer_bytes, "compute_units", info->compute_units,
-	                 "host_addressable", info->host_addressable);
+	                 "host_addressable", info->host_addressable, "note", info->note);
 }
 
 static json_t *link_json(const measured *link)

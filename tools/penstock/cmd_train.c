@@ -24,7 +24,8 @@ struct run {
 	ps_trace *trace; /* may be NULL */
 	ps_metadata facts[FACTS];
 	char fact_texts[FACTS][32];
-	double valid_loss;
+	double *step_seconds; /* of each step, where they are predicted */
+	size_t step_count, step_capacity;
 	int64_t begin_ns;
 };
 
@@ -40,9 +41,27 @@ static ps_status check_stdout(void)
 	return ferror(stdout) ? ps_fail(PS_EIO, "standard output was closed; what was to be saved has been") : PS_OK;
 }
 
+/* Keeps the time of a step, to compare it with what was predicted. */
+static ps_status keep_time(struct run *run, double seconds)
+{
+	if (!setup_measures(&run->options))
+		return PS_OK;
+	if (run->step_count == run->step_capacity) {
+		size_t capacity = run->step_capacity > 0 ? 2 * run->step_capacity : 256;
+		double *larger = realloc(run->step_seconds, capacity * sizeof *larger);
+		if (larger == NULL)
+			return ps_fail(PS_ENOMEM, "no memory for the times of %zu steps", capacity);
+		run->step_seconds = larger;
+		run->step_capacity = capacity;
+	}
+	run->step_seconds[run->step_count++] = seconds;
+	return PS_OK;
+}
+
 static ps_status on_step(void *payload, const ps_step_report *report)
 {
 	struct run *run = payload;
+	PS_TRY(keep_time(run, report->seconds));
 	progress_step(&run->progress, report);
 	if (run->log != NULL)
 		PS_TRY(ps__log_step(run->log, report));
@@ -247,14 +266,59 @@ static void print_entropy(const struct run *run, const ps_train_result *result)
 	       (result->test_loss / entropy - 1) * 100);
 }
 
+static void print_shadow(const struct run *run)
+{
+	ps_shadow_report report;
+	if (run->setup.shadow_count == 0)
+		return;
+	ps_pipeline_get_shadow(run->setup.pipeline, &report);
+	shadow_print(&report, stderr);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+/* The median of the steps' times; NaN when there are none. */
+static double median_step(struct run *run)
+{
+	size_t count = run->step_count;
+	if (count == 0)
+		return NAN;
+	qsort(run->step_seconds, count, sizeof *run->step_seconds, by_value);
+	return (run->step_seconds[(count - 1) / 2] + run->step_seconds[count / 2]) / 2;
+}
+
+static void print_prediction(struct run *run)
+{
+	double predicted = ps_pipeline_predicted_step(run->setup.pipeline), measured = median_step(run);
+	if (isnan(predicted) || isnan(measured))
+		return;
+	double over = (measured / predicted - 1) * 100;
+	printf("predicted %#.3g s a step, measured %#.3g (%.1f %% %s)\n", predicted, measured, fabs(over),
+	       over < 0 ? "under" : "over");
+}
+
 static ps_status log_end(struct run *run, ps_status status, const ps_train_result *result)
 {
 	const char *how = status != PS_OK ? "failed" : result->interrupted ? "interrupted" : "done";
-	json_t *event = json_pack("{s:s, s:s, s:I, s:f, s:I, s:i, s:o, s:o}", "event", "end", "status", how, "steps",
-	                          (json_int_t)ps_trainer_done(run->trainer), "seconds",
+	json_t *event = json_pack("{s:s, s:s, s:I, s:f, s:I, s:i, s:o, s:o, s:o, s:o}", "event", "end", "status", how,
+	                          "steps", (json_int_t)ps_trainer_done(run->trainer), "seconds",
 	                          (double)(ps_clock_ns() - run->begin_ns) * 1e-9, "process_peak_bytes",
 	                          (json_int_t)ps__memory_peak(), "best_epoch", result->best_epoch, "best_loss",
-	                          ps__json_real(result->best_loss), "test_loss", ps__json_real(result->test_loss));
+	                          ps__json_real(result->best_loss), "test_loss", ps__json_real(result->test_loss),
+	                          "predicted_ms", ps__json_real(ps_pipeline_predicted_step(run->setup.pipeline) * 1e3),
+	                          "median_ms", ps__json_real(median_step(run) * 1e3));
+	if (event != NULL && run->setup.shadow_count > 0) {
+		ps_shadow_report report;
+		ps_pipeline_get_shadow(run->setup.pipeline, &report);
+		if (json_object_set_new(event, "shadow", shadow_json(&report)) != 0) {
+			json_decref(event);
+			event = NULL;
+		}
+	}
 	if (event != NULL && status != PS_OK &&
 	    json_object_set_new(
 	            event, "error",
@@ -298,8 +362,12 @@ static ps_status train(struct run *run, ps_train_result *result)
 	progress_init(&run->progress, ps_trainer_done(run->trainer));
 	ps_status status = ps_trainer_run(run->trainer, result);
 	progress_clear(&run->progress);
-	if (status == PS_OK)
+	if (status == PS_OK) {
 		print_entropy(run, result);
+		print_shadow(run);
+	}
+	if (status == PS_OK)
+		print_prediction(run);
 	if (status == PS_OK)
 		status = check_stdout();
 	return close_outputs(run, status, result);
@@ -337,6 +405,7 @@ int cmd_train(int argc, char **argv)
 			ps_trace_abandon(run->trace);
 			ps_trainer_destroy(run->trainer);
 			setup_finish(&run->setup);
+			free(run->step_seconds);
 		}
 		free(run);
 	}

@@ -9,10 +9,10 @@ enum { EXIT_DONE = 0, EXIT_RUN_FAILED = 1, EXIT_WRONG_INPUT = 2, EXIT_INTERRUPTE
 /* A subcommand: argv[0] is its name. Returns the exit status. */
 typedef int command_function(int argc, char **argv);
 
-command_function cmd_devices, cmd_train, cmd_eval;
+command_function cmd_bench, cmd_devices, cmd_train, cmd_eval, cmd_trace, cmd_tune, cmd_verify;
 
 /* Their option tables. */
-extern const option_table devices_table, train_table, eval_table;
+extern const option_table devices_table, train_table, eval_table, trace_table, tune_table, verify_table;
 
 /* Prints the calling thread's message as one line and returns the exit status that goes with `status`. */
 int command_fail(const char *command, ps_status status);

@@ -1,4 +1,5 @@
 /* The command `penstock`: picks the subcommand. A new one is a file of its own and a row here. */
+#include "tools/penstock/bench_options.h"
 #include "tools/penstock/cmd_data.h"
 #include "tools/penstock/command.h"
 
@@ -9,13 +10,17 @@ typedef struct subcommand {
 	const char *name;
 	command_function *run;
 	const char *help;
-	const option_table *options; /* NULL: `data`, whose options stand in data_options */
+	const option_table *options; /* NULL: those with subcommands of their own */
 } subcommand;
 
 static const subcommand subcommands[] = {
         {"train", cmd_train, "train a Transformer as a pipeline of stages", &train_table},
         {"eval", cmd_eval, "compute the loss of saved weights", &eval_table},
+        {"verify", cmd_verify, "check a device's results against another's, op by op", &verify_table},
+        {"trace", cmd_trace, "sum up and draw one step of a run", &trace_table},
         {"devices", cmd_devices, "list the devices that are here, and what did not load", &devices_table},
+        {"tune", cmd_tune, "search for what makes a device's products fast, and keep it", &tune_table},
+        {"bench", cmd_bench, "measure how fast things are here", NULL},
         {"data", ps_cmd_data, "fetch a corpus, or look at one", NULL},
 };
 
@@ -40,6 +45,7 @@ static void print_help(FILE *to)
 	      "Examples:\n"
 	      "  penstock train                          a small model on the built-in corpus, in about a minute\n"
 	      "  penstock devices                        what a stage can run on\n"
+	      "  penstock verify --device opencl:0       does that one compute what the reference does\n"
 	      "  penstock data fetch wikitext-2          WikiText-2 into the folder wikitext-2\n"
 	      "  penstock train --preset small --data wikitext-2 --save best.safetensors\n"
 	      "  penstock eval --load best.safetensors --data wikitext-2\n",
@@ -89,6 +95,8 @@ static int list_options(void)
 		if (subcommands[i].options != NULL)
 			options_list(subcommands[i].options, stdout);
 	}
+	for (int i = 0; i < BENCH_KINDS; i++)
+		options_list(&bench_tables[i], stdout);
 	fputs(data_options, stdout);
 	return EXIT_DONE;
 }

@@ -30,14 +30,14 @@ static void print_wrapped(FILE *to, int at, const char *text)
 void options_help(const option_table *table, FILE *to)
 {
 	fprintf(to, "Usage: penstock %s %s\n\n%s\n", table->command, table->usage, table->text);
-	for (int i = 0; i < table->count; i++) {
-		const option_row *row = &table->rows[i];
+	const option_row *row;
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
 		if (row->name == NULL) {
 			fprintf(to, "\n%s:\n", row->help);
 			continue;
 		}
 		char shown[64], help[512];
-		options_show(row, table->defaults, shown);
+		options_show(row, i < table->count ? table->defaults : table->shared->defaults, shown);
 		if (shown[0] != '\0')
 			snprintf(help, sizeof help, "%s [%s]", row->help, shown);
 		else
@@ -50,13 +50,24 @@ void options_help(const option_table *table, FILE *to)
 	fprintf(to, "\nExamples:\n%s", table->examples);
 }
 
+static void list_rows(const option_table *table, const char *mode, FILE *to)
+{
+	const option_row *row;
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
+		if (row->name != NULL)
+			fprintf(to, "%s%s%s\t--%s\t%s\t%s\n", table->command, mode[0] != '\0' ? " " : "", mode,
+			        row->name, row->argument, row->help);
+	}
+}
+
 void options_list(const option_table *table, FILE *to)
 {
-	for (int i = 0; i < table->count; i++) {
-		const option_row *row = &table->rows[i];
-		if (row->name != NULL)
-			fprintf(to, "%s\t--%s\t%s\t%s\n", table->command, row->name, row->argument, row->help);
-	}
+	char mode[64];
+	list_rows(table, "", to);
+	for (int i = 0; table->operand != NULL && table->operand->kind == OPTION_CHOICE &&
+	                options_word(table->operand->argument, i, mode) != NULL;
+	     i++)
+		list_rows(table, mode, to);
 }
 
 /* Insertions, deletions, replacements and swaps of neighbours that turn one word into the other. */

@@ -177,14 +177,15 @@ static json_t *value_json(const option_row *row, const void *target)
 json_t *options_json(const option_table *table, const void *target)
 {
 	json_t *object = json_object();
-	for (int i = 0; object != NULL && i < table->count; i++) {
-		if (table->rows[i].name == NULL)
+	const option_row *row;
+	for (int i = 0; object != NULL && (row = options_row(table, i)) != NULL; i++) {
+		if (row->name == NULL)
 			continue;
 		char key[64];
-		snprintf(key, sizeof key, "%s", table->rows[i].name);
+		snprintf(key, sizeof key, "%s", row->name);
 		for (char *dash = strchr(key, '-'); dash != NULL; dash = strchr(dash, '-'))
 			*dash = '_';
-		if (json_object_set_new(object, key, value_json(&table->rows[i], target)) != 0) {
+		if (json_object_set_new(object, key, value_json(row, target)) != 0) {
 			json_decref(object);
 			object = NULL;
 		}

@@ -11,11 +11,28 @@ enum { OPTION_CODE = 256, CONFIG_BYTES_MAX = 1 << 20 };
 
 static const option_row *find_row(const option_table *table, const char *name)
 {
-	for (int i = 0; i < table->count; i++) {
-		if (table->rows[i].name != NULL && strcmp(table->rows[i].name, name) == 0)
-			return &table->rows[i];
+	const option_row *row;
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
+		if (row->name != NULL && strcmp(row->name, name) == 0)
+			return row;
 	}
 	return NULL;
+}
+
+const option_row *options_row(const option_table *table, int index)
+{
+	if (index < table->count)
+		return &table->rows[index];
+	const char *name = table->shared_names != NULL ? table->shared_names[index - table->count] : NULL;
+	return name != NULL ? find_row(table->shared, name) : NULL;
+}
+
+static int count_rows(const option_table *table)
+{
+	int count = 0;
+	while (options_row(table, count) != NULL)
+		count++;
+	return count;
 }
 
 static ps_status add(option_settings *settings, option_setting setting)
@@ -35,13 +52,14 @@ static ps_status add(option_settings *settings, option_setting setting)
 /* Fails with the nearest name that there is; `where` is "" or "FILE:LINE: ". */
 static ps_status fail_unknown(const option_table *table, const char *where, const char *dashes, const char *name)
 {
-	const char **names = calloc((size_t)table->count + 2, sizeof *names);
+	const char **names = calloc((size_t)count_rows(table) + 2, sizeof *names);
 	if (names == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for options");
+	const option_row *row;
 	int n = 0;
-	for (int i = 0; i < table->count; i++) {
-		if (table->rows[i].name != NULL)
-			names[n++] = table->rows[i].name;
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
+		if (row->name != NULL)
+			names[n++] = row->name;
 	}
 	names[n] = "help";
 	const char *nearest = options_nearest(name, names);
@@ -72,12 +90,12 @@ static ps_status fail_getopt(const option_table *table, char **argv, int at, int
 
 static ps_status read_arguments(option_settings *out, const option_table *table, int argc, char **argv)
 {
-	struct option *longs = calloc((size_t)table->count + 2, sizeof *longs);
+	struct option *longs = calloc((size_t)count_rows(table) + 2, sizeof *longs);
 	if (longs == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for options");
+	const option_row *row;
 	int n = 0;
-	for (int i = 0; i < table->count; i++) {
-		const option_row *row = &table->rows[i];
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
 		if (row->name == NULL)
 			continue;
 		longs[n++] = (struct option){row->name, row->kind == OPTION_FLAG ? no_argument : required_argument,
@@ -91,12 +109,17 @@ static ps_status read_arguments(option_settings *out, const option_table *table,
 		if (code == 'h')
 			out->help = true;
 		else if (code >= OPTION_CODE)
-			status = add(out, (option_setting){.row = &table->rows[code - OPTION_CODE],
+			status = add(out, (option_setting){.row = options_row(table, code - OPTION_CODE),
 			                                   .value = optarg != NULL ? optarg : "1"});
 		else
 			status = fail_getopt(table, argv, optind - 1, code);
 	}
-	if (status == PS_OK && !out->help && optind < argc)
+	if (status == PS_OK && !out->help && optind < argc && table->operand != NULL)
+		status = add(out, (option_setting){.row = table->operand, .value = argv[optind++]});
+	if (status == PS_OK && !out->help && optind < argc && table->operand != NULL)
+		status = ps_fail(PS_EINVAL, "'%s' is one %s too many; penstock %s takes one", argv[optind],
+		                 table->operand->name, table->command);
+	else if (status == PS_OK && !out->help && optind < argc)
 		status = ps_fail(PS_EINVAL, "'%s' is no option; penstock %s takes options alone, as --name value",
 		                 argv[optind], table->command);
 	free(longs);
@@ -195,7 +218,7 @@ static ps_status read_config(option_settings *out, const option_table *table, co
 
 ps_status options_collect(option_settings *out, const option_table *table, int argc, char **argv)
 {
-	*out = (option_settings){0};
+	*out = (option_settings){.operand = table->operand};
 	PS_TRY(read_arguments(out, table, argc, argv));
 	const char *config = options_value(out, "config");
 	return config != NULL && !out->help ? read_config(out, table, config) : PS_OK;
@@ -219,7 +242,8 @@ ps_status options_apply(const option_settings *settings, void *target)
 			snprintf(where, sizeof where, "%.160s:%d: %s", setting->file, setting->line,
 			         setting->row->name);
 		else
-			snprintf(where, sizeof where, "--%s", setting->row->name);
+			snprintf(where, sizeof where, "%s%s", setting->row == settings->operand ? "" : "--",
+			         setting->row->name);
 		PS_TRY(options_store(setting->row, setting->value, target, where));
 	}
 	return PS_OK;

@@ -39,10 +39,18 @@ typedef struct option_table {
 	const char *usage;   /* what follows "penstock train " in the first line of --help */
 	const char *text;    /* a paragraph on what the subcommand does */
 	const char *examples;
+	const option_row *operand; /* what a word that is no option is, as in `trace FILE`; NULL: there is none */
 	const option_row *rows;
 	int count;
 	const void *defaults; /* a filled struct, for --help */
+	/* Rows of another table, by name up to a NULL, that follow the own ones; that table's struct begins this one's.
+	 */
+	const struct option_table *shared;
+	const char *const *shared_names;
 } option_table;
+
+/* Row `index`, the own ones first; NULL past the last. */
+const option_row *options_row(const option_table *table, int index);
 
 /* One value as it was given. */
 typedef struct option_setting {
@@ -55,7 +63,8 @@ typedef struct option_setting {
 typedef struct option_settings {
 	option_setting *items; /* those of the file first: a later one wins */
 	int count, capacity;
-	char *file_text; /* what items of the file point into */
+	const option_row *operand; /* the table's */
+	char *file_text;           /* what items of the file point into */
 	bool help;
 } option_settings;
 

@@ -124,13 +124,16 @@ static const option_row train_rows[] = {
 
         GROUP("The pipeline"),
         TEXT("stages", stages, "DEV,DEV,...", "One device for each stage; default: two halves of the CPU cores"),
-        TEXT("balance", balance, "7,7|params|time",
-             "Units of each stage (embedding, each layer, decoder), or even out parameters or work [time]"),
+        TEXT("balance", balance, "7,7|params|flops|time",
+             "Units of each stage (embedding, each layer, decoder), or even out parameters, counted operations or "
+             "measured time [flops]"),
         INTEGER("chunks", chunks, 1, 65536, "Micro-batches in a batch"),
         CHOICE("split", split, "even|torch", "Micro-batches that differ by a row at most, or rounded up as PyTorch's"),
         TEXT("schedule", schedule, "gpipe|1f1b|FILE", "The order of work: a rule's name or a schedule file"),
         CHOICE("checkpoint", checkpoint, "never|except-last|always", "Which micro-batches compute activations again"),
         CHOICE("dtype", dtype, DTYPE_WORDS, "Numbers: bf16 is fp32 with bf16 products, bf16-pure has bf16 weights too"),
+        TEXT("shadow", shadow, "STAGE[:every=N],...",
+             "Check each op of these stages, or of 'all', in every N-th step on the reference"),
 
         GROUP("The model"),
         INTEGER("emsize", emsize, 2, 1 << 20, "Width; --nhead divides it"),
@@ -178,6 +181,8 @@ const option_table train_table = {
                     "      Four units on each of two groups of cores, eight micro-batches a batch.\n"
                     "  penstock train --preset tutorial --data wikitext-2 --epochs 1 --steps-per-epoch 3\n"
                     "      Three steps of PyTorch's pipeline tutorial at its full 1,444,261,998 parameters.\n"
+                    "  penstock train --stages opencl:0,cpu --shadow 0:every=100\n"
+                    "      What the OpenCL device computes is checked op by op in each hundredth step.\n"
                     "  penstock train --epochs 9 --save-last last.safetensors     (and then Ctrl-C)\n"
                     "  penstock train --epochs 9 --save-last last.safetensors --resume last.safetensors\n"
                     "      Stops after the step that runs, and goes on from there as if nothing had happened.\n",

@@ -28,10 +28,12 @@ typedef struct run_options {
 	double lr, lr_decay, clip;
 	uint64_t seed;
 	int dtype; /* dtype_choice */
-	const char *init, *save, *save_last, *resume, *log, *trace, *config;
+	const char *init, *save, *save_last, *resume, *log, *trace, *config, *shadow;
 	int64_t log_interval;
 	const char *load; /* eval */
 	bool json;        /* eval */
+	/* bench: of random tokens, where `data` is NULL. An eval_batch_size of 0 means no evaluation. */
+	int64_t vocabulary;
 	ps_mistakes mistakes;
 } run_options;
 

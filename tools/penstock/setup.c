@@ -30,7 +30,8 @@ static ps_status parse_units(const char *text, int *sizes, int limit, int *count
 		long units = *at >= '0' && *at <= '9' ? strtol(at, &end, 10) : -1;
 		if (units < 0 || errno != 0 || (*end != ',' && *end != '\0'))
 			return ps_fail(PS_EINVAL,
-			               "--balance %.60s: give the units of each stage as in 7,7, or params, or time",
+			               "--balance %.60s: give the units of each stage as in 7,7, or one of params, "
+			               "flops, time",
 			               text);
 		if (units == 0)
 			return ps_fail(PS_EINVAL, "--balance %.60s: stage %d gets no unit; each needs at least 1", text,
@@ -59,7 +60,7 @@ static ps_status check_units(const struct setup *setup, const char *text, int co
 	return PS_OK;
 }
 
-/* NULL and "time" leave the cut to the engine, which goes by work. */
+/* NULL, "flops" and "time" leave the cut to the engine, which goes by counted work or by what it measures. */
 static ps_status make_balance(struct setup *setup, const char *text)
 {
 	int units = setup->model.layer_count, stages = setup->stage_count;
@@ -68,7 +69,7 @@ static ps_status make_balance(struct setup *setup, const char *text)
 		        PS_EINVAL,
 		        "--stages: %d stages are more than the %d units of the model; give fewer or raise --nlayers",
 		        stages, units);
-	if (text == NULL || strcmp(text, "time") == 0)
+	if (text == NULL || strcmp(text, "flops") == 0 || strcmp(text, "time") == 0)
 		return PS_OK;
 	double *costs = calloc((size_t)units, sizeof *costs);
 	setup->balance = calloc((size_t)units, sizeof *setup->balance);
@@ -78,7 +79,8 @@ static ps_status make_balance(struct setup *setup, const char *text)
 	} else if (strcmp(text, "params") == 0 || strcmp(text, "even") == 0) {
 		for (int i = 0; i < units; i++)
 			costs[i] = text[0] == 'p' ? unit_parameters(setup->model.layers[i]) : 1;
-		ps_balance(costs, units, stages, setup->balance);
+		const ps_balance_problem problem = {.stages = stages, .units = units, .costs = costs};
+		status = ps_balance(&problem, setup->balance);
 	} else {
 		int count;
 		status = parse_units(text, setup->balance, units, &count);
@@ -126,7 +128,7 @@ static ps_status check_corpus(const struct setup *setup, const run_options *opti
 		bool training = s == PS_SPLIT_TRAIN;
 		const int32_t *tokens = ps_corpus_tokens(setup->corpus, (ps_split)s, &count);
 		int64_t rows = training ? options->batch_size : options->eval_batch_size;
-		if (ps_batches_init(&batches, tokens, count, rows, options->bptt) != PS_OK)
+		if (rows > 0 && ps_batches_init(&batches, tokens, count, rows, options->bptt) != PS_OK)
 			return ps_fail(PS_EFORMAT,
 			               "--data %s: the %s split has %zu tokens, too few for %" PRId64
 			               " rows of two; give more text or a smaller --%sbatch-size",
@@ -135,8 +137,19 @@ static ps_status check_corpus(const struct setup *setup, const run_options *opti
 	return PS_OK;
 }
 
+/* Says how far it has come, when it takes long enough for somebody to wonder. */
+static void show_measuring(void *payload, int index, int count)
+{
+	int64_t *begin = payload, now = ps_clock_ns();
+	if (index == 0)
+		*begin = now;
+	else if (now - *begin > INT64_C(1000000000))
+		fprintf(stderr, "measuring layers on their devices: %d of %d done\n", index, count);
+}
+
 static ps_status create_pipeline(struct setup *setup, const run_options *options, bool evaluate_only)
 {
+	int64_t measuring_ns = 0;
 	ps_pipeline_config config = {
 	        .layers = setup->model.layers,
 	        .layer_count = setup->model.layer_count,
@@ -155,9 +168,19 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .eval_rows = options->eval_batch_size,
 	        .time = options->bptt,
 	        .trace = options->trace != NULL,
+	        .shadow = {.stages = setup->shadow, .stage_count = setup->shadow_count},
+	        .measure = options->trace != NULL,
+	        .balance_time = options->balance != NULL && strcmp(options->balance, "time") == 0,
+	        .measuring = show_measuring,
+	        .measuring_payload = &measuring_ns,
 	};
 	PS_TRY(choose_schedule(options->schedule, &config));
 	return ps_pipeline_create(&setup->pipeline, &config);
+}
+
+bool setup_measures(const run_options *options)
+{
+	return options->trace != NULL || (options->balance != NULL && strcmp(options->balance, "time") == 0);
 }
 
 ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only)
@@ -167,9 +190,14 @@ ps_status setup_init(struct setup *out, const run_options *options, bool evaluat
 		return ps_fail(PS_EINVAL, "--nhead %" PRId64 " does not divide --emsize %" PRId64, options->nhead,
 		               options->emsize);
 	PS_TRY(stages_parse(&out->stages, &out->stage_count, options->stages));
-	PS_TRY(ps_corpus_open(&out->corpus, options->data, NULL));
-	PS_TRY(check_corpus(out, options, evaluate_only));
-	const ps_transformer_config model = {.vocabulary = ps_corpus_vocabulary(out->corpus),
+	if (options->shadow != NULL)
+		PS_TRY(shadow_parse(&out->shadow, &out->shadow_count, options->shadow, out->stage_count));
+	if (options->data != NULL) {
+		PS_TRY(ps_corpus_open(&out->corpus, options->data, NULL));
+		PS_TRY(check_corpus(out, options, evaluate_only));
+	}
+	const ps_transformer_config model = {.vocabulary = out->corpus != NULL ? ps_corpus_vocabulary(out->corpus)
+	                                                                       : options->vocabulary,
 	                                     .emsize = options->emsize,
 	                                     .nhead = (int)options->nhead,
 	                                     .nhid = options->nhid,
@@ -188,6 +216,7 @@ void setup_finish(struct setup *setup)
 	ps_model_finish(&setup->model);
 	ps_corpus_close(setup->corpus);
 	free(setup->balance);
+	free(setup->shadow);
 	stages_free(setup->stages, setup->stage_count);
 }
 

@@ -12,7 +12,9 @@ struct setup {
 	ps_model model;
 	char **stages; /* device names */
 	int stage_count;
-	int *balance; /* NULL: by work */
+	int *balance; /* NULL: by counted work or by measured times */
+	ps_shadow_stage *shadow;
+	int shadow_count;
 	ps_pipeline *pipeline;
 };
 
@@ -20,12 +22,25 @@ struct setup {
 ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only) PS_WARN_UNUSED;
 void setup_finish(struct setup *setup);
 
+/* Do these options ask for layers to be measured, and so for a prediction? */
+bool setup_measures(const run_options *options);
+
 /*
  * Cuts "DEV,DEV" into names; a comma before a digit belongs to the device before it. NULL: two halves of the CPU cores
  * that may be used. The caller frees *out with stages_free.
  */
 ps_status stages_parse(char ***out, int *count, const char *text) PS_WARN_UNUSED;
+/* The same for the value of another option, --OPTION, in messages. */
+ps_status devices_parse(char ***out, int *count, const char *option, const char *text) PS_WARN_UNUSED;
 void stages_free(char **stages, int count);
+
+/*
+ * Reads "STAGE[:every=N],…" or "all[:every=N]" for so many stages: each one once. The caller frees *out.
+ */
+ps_status shadow_parse(ps_shadow_stage **out, int *count, const char *text, int stage_count) PS_WARN_UNUSED;
+/* What checks came to that found nothing, for people, and of any checks for programs (NULL: no memory). */
+void shadow_print(const ps_shadow_report *report, FILE *to);
+json_t *shadow_json(const ps_shadow_report *report);
 
 /* Writes the plan of each rank's memory and the shape of a step, for people. */
 void setup_print_plan(const struct setup *setup, const run_options *options, FILE *to);

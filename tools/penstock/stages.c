@@ -34,13 +34,12 @@ static const char *name_end(const char *text)
 	return text;
 }
 
-static ps_status split(char ***stages, int *count, const char *text)
+static ps_status split(char ***stages, int *count, const char *option, const char *text)
 {
 	for (const char *begin = text;;) {
 		const char *end = name_end(begin);
 		if (end == begin)
-			return ps_fail(PS_EINVAL,
-			               "--stages %.100s: the name of stage %d is empty; give names as in cpu:0,cpu:1",
+			return ps_fail(PS_EINVAL, "--%s %.100s: name %d is empty; give names as in cpu:0,cpu:1", option,
 			               text, *count);
 		PS_TRY(add(stages, count, begin, (size_t)(end - begin)));
 		if (*end == '\0')
@@ -70,17 +69,28 @@ static ps_status default_stages(char ***stages, int *count)
 	return PS_OK;
 }
 
-ps_status stages_parse(char ***out, int *count, const char *text)
+/* `text` NULL: the default stages. */
+static ps_status parse(char ***out, int *count, const char *option, const char *text)
 {
 	*out = NULL;
 	*count = 0;
-	char **stages = NULL;
-	ps_status status = text == NULL ? default_stages(&stages, count) : split(&stages, count, text);
+	char **names = NULL;
+	ps_status status = text == NULL ? default_stages(&names, count) : split(&names, count, option, text);
 	if (status != PS_OK) {
-		stages_free(stages, *count);
+		stages_free(names, *count);
 		*count = 0;
 		return status;
 	}
-	*out = stages;
+	*out = names;
 	return PS_OK;
+}
+
+ps_status devices_parse(char ***out, int *count, const char *option, const char *text)
+{
+	return parse(out, count, option, text);
+}
+
+ps_status stages_parse(char ***out, int *count, const char *text)
+{
+	return parse(out, count, "stages", text);
 }

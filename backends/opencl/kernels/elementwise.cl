@@ -56,3 +56,16 @@ ELEMENT_KERNEL void ps_dropout(IN(real, x), OUT(real, y), long elements, int wit
 		store_some(v, y, i, elements);
 	}
 }
+
+/* c (+)= bias on every row: what goes before a product that adds to c. The second dimension is the row. */
+ELEMENT_KERNEL void ps_bias_rows(OUT(real, c), IN(real, bias), long n, long c_stride, int accumulate)
+{
+	long column = (long)get_global_id(0) * VEC;
+	if (column >= n)
+		return;
+	__global real *c = c_buffer + c_at + (long)get_global_id(1) * c_stride;
+	realv v = load_some(bias_buffer + bias_at, column, n, 0);
+	if (accumulate)
+		v += load_some(c, column, n, 0);
+	store_some(v, c, column, n);
+}

@@ -1,114 +1,262 @@
 /*
- * The plain matrix product: what CLBlast's results are checked against, and what runs where they are wrong or slower.
+ * Our own matrix product, built with the parameters of one form at a time (gemm_forms.c): either PANELS, for CPUs, or
+ * TILES, for devices with local memory and many small work-items.
  *
- * Both factors are packed first, so that the product reads memory in order: a in tiles of TILE rows, b in panels of VEC
- * columns, each running along k, padded with zeros. A work-item multiplies a tile with a panel. Each element of c is
- * one sum over k in ascending order, so that a row's bits do not depend on m.
+ * In both each element of c starts from what it is added to (0, the bias, what c holds) and takes its k products one
+ * after the other in ascending order, each with one rounding where the device has a fast fma. So its bits depend
+ * neither on m nor on the form.
  */
-#define TILE 8
+#ifdef PANELS
+/*
+ * Host parameters: ROWS of c and COLUMNS vectors of VEC columns that a work-item keeps in registers.
+ *
+ * a is packed first, in tiles of ROWS rows: for each block of `depth` steps along k, tile by tile, ROWS neighbours for
+ * each step. A work-item then has a block of c of its own. For each block of steps it packs what it needs of b into
+ * its local memory, in panels of WIDTH columns, and multiplies each panel with all tiles of its rows. A panel stays in
+ * the first cache, the block of a and the packed block of b in the second.
+ */
+#define WIDTH (COLUMNS * VEC)
 
-/* packed[tile][p][i] = op(a)[tile * TILE + i][p]. The second dimension is the tile. */
-ELEMENT_KERNEL void ps_pack_rows(IN(real, a), __global real *packed, long m, long k, long stride, int trans)
+/* The tile's place in the packed a, for the block of `steps` steps from `start` on; there are `tiles` tiles. */
+static long tile_at(long tiles, long tile, long start, long steps)
 {
-	long p = (long)get_global_id(0), tile = (long)get_global_id(1);
-	if (p >= k)
-		return;
-	__global const real *a = a_buffer + a_at;
-	__global real *to = packed + (tile * k + p) * TILE;
-	for (int i = 0; i < TILE; i++) {
-		long row = tile * TILE + i;
-		to[i] = row < m ? a[trans ? p * stride + row : row * stride + p] : (real)0;
+	return (tiles * start + tile * steps) * ROWS;
+}
+
+/* A work-item packs a block of steps of one tile; the second dimension is the tile. Rows from m on become 0. */
+SINGLE_KERNEL void ps_gemm_pack(IN(real, a), __global real *packed, long m, long k, long stride, int trans, int depth)
+{
+	long start = (long)get_global_id(0) * depth, tile = (long)get_global_id(1), row = tile * ROWS;
+	long steps = min((long)depth, k - start);
+	int rows = (int)min((long)ROWS, m - row);
+	__global real *to = packed + tile_at((long)get_global_size(1), tile, start, steps);
+	__global const real *a = a_buffer + a_at + (trans ? start * stride + row : row * stride + start);
+	if (rows < ROWS) {
+		for (long p = 0; p < steps; p++)
+			for (int i = 0; i < ROWS; i++)
+				to[p * ROWS + i] = i < rows ? a[trans ? p * stride + i : i * stride + p] : (real)0;
+	} else if (trans) {
+		for (long p = 0; p < steps; p++)
+			for (int i = 0; i < ROWS; i++)
+				to[p * ROWS + i] = a[p * stride + i];
+	} else {
+		for (int i = 0; i < ROWS; i++)
+			for (long p = 0; p < steps; p++)
+				to[p * ROWS + i] = a[i * stride + p];
 	}
 }
 
-/* packed[panel][p][i] = op(b)[p][first + panel * VEC + i]: VEC steps of p. The second dimension is the panel. */
-ELEMENT_KERNEL void ps_pack_columns(IN(real, b), __global real *packed, long n, long k, long stride, int trans,
-                                    long first)
+/* The matrix of VEC vectors transposed: perfect shuffles of all its elements, as many as VEC has bits. */
+static void transpose(realv x[VEC])
 {
-	long start = (long)get_global_id(0) * VEC, panel = (long)get_global_id(1), column = first + panel * VEC;
-	if (start >= k)
-		return;
-	__global const real *b = b_buffer + b_at;
-	__global real *to = packed + (panel * k + start) * VEC;
-	int steps = (int)min((long)VEC, k - start);
-	if (!trans) {
-		for (int p = 0; p < steps; p++)
-			STORE(load_some(b + (start + p) * stride, column, n, 0), to, p * VEC);
-		return;
-	}
-	real block[VEC][VEC];
-	for (int i = 0; i < VEC; i++) {
-		realv v = (realv)(0);
-		if (column + i < n)
-			v = load_some(b + (column + i) * stride, start, k, 0);
-		STORE(v, block[i], 0);
-	}
-	for (int p = 0; p < steps; p++) {
-		real line[VEC];
+#if VEC > 1
+#pragma unroll
+	for (int step = 1; step < VEC; step *= 2) {
+		realv y[VEC];
+#pragma unroll
+		for (int i = 0; i < VEC / 2; i++) {
+			y[2 * i].even = x[i].lo;
+			y[2 * i].odd = x[i + VEC / 2].lo;
+			y[2 * i + 1].even = x[i].hi;
+			y[2 * i + 1].odd = x[i + VEC / 2].hi;
+		}
+#pragma unroll
 		for (int i = 0; i < VEC; i++)
-			line[i] = block[i][p];
-		STORE(LOAD(line, 0), to, p * VEC);
+			x[i] = y[i];
 	}
+#endif
 }
 
-/* The first dimension counts tiles and the second panels, so that neighbours on a CPU share a panel of b. */
-ELEMENT_KERNEL void ps_gemm(__global const real *tiles, __global const real *panels, OUT(real, c), IN(real, bias),
-                            long m, long n, long k, long c_stride, long first, int accumulate, int with_bias)
+/* to[p * WIDTH + j] = op(b)[start + p][column + j] for j < VEC, p < steps; columns from n on become 0. */
+static void pack_vector(__global const real *b, __local real *to, long column, long n, long start, long steps,
+                        long stride, int trans)
 {
-	long row = (long)get_global_id(0) * TILE, column = first + (long)get_global_id(1) * VEC;
-	if (row >= m)
+	long p = 0;
+	if (!trans) {
+		for (; p < steps; p++)
+			STORE(load_some(b + (start + p) * stride, column, n, 0), to, p * WIDTH);
 		return;
-	__global const real *a = tiles + row * k;
-	__global const real *b = panels + (long)get_global_id(1) * VEC * k;
-	__global real *c = c_buffer + c_at + row * c_stride;
-	realv sum[TILE];
-	for (int i = 0; i < TILE; i++)
-		sum[i] = (realv)(0);
-	for (long p = 0; p < k; p++, a += TILE, b += VEC) {
-		realv v = LOAD(b, 0);
-		for (int i = 0; i < TILE; i++)
-			sum[i] = MAD((realv)(a[i]), v, sum[i]);
 	}
-	realv shift = (realv)(0);
-	if (with_bias)
-		shift = load_some(bias_buffer + bias_at, column, n, 0);
-	int rows = (int)min((long)TILE, m - row);
-	for (int i = 0; i < TILE; i++) {
-		if (i >= rows)
-			break;
-		realv v = sum[i] + shift;
-		if (accumulate)
-			v += load_some(c + i * c_stride, column, n, 0);
-		store_some(v, c + i * c_stride, column, n);
-	}
+	if (column + VEC <= n)
+		for (; p + VEC <= steps; p += VEC) {
+			realv x[VEC];
+#pragma unroll
+			for (int i = 0; i < VEC; i++)
+				x[i] = LOAD(b + (column + i) * stride + start, p);
+			transpose(x);
+#pragma unroll
+			for (int i = 0; i < VEC; i++)
+				STORE(x[i], to, (p + i) * WIDTH);
+		}
+	for (; p < steps; p++)
+		for (int i = 0; i < VEC; i++)
+			to[p * WIDTH + i] = column + i < n ? b[(column + i) * stride + start + p] : (real)0;
 }
 
-/* c (+)= bias on every row: what goes before a product that adds to c. The second dimension is the row. */
-ELEMENT_KERNEL void ps_bias_rows(OUT(real, c), IN(real, bias), long n, long c_stride, int accumulate)
+/* What elements of c start from. */
+static real start_of(__global const real *c, __global const real *bias, long column, int resume, int with_bias)
 {
-	long column = (long)get_global_id(0) * VEC;
-	if (column >= n)
+	real from = resume ? *c : (real)0;
+	return with_bias ? from + bias[column] : from;
+}
+
+/*
+ * One tile times one panel, added to what c holds when `resume` is set. c is the tile's corner, `column` its column,
+ * `rows` and `n` are where c ends.
+ */
+static void tile_times_panel(__global const real *a, __local const real *b, __global real *c, __global const real *bias,
+                             long c_stride, int rows, long column, long n, long steps, int resume, int with_bias)
+{
+	realv sum[ROWS][COLUMNS];
+	real part[ROWS * WIDTH];
+	int columns = (int)min((long)WIDTH, n - column), whole = rows >= ROWS && columns == WIDTH;
+	if (!whole) {
+		for (int i = 0; i < ROWS; i++)
+			for (int j = 0; j < WIDTH; j++)
+				part[i * WIDTH + j] = i < rows && j < columns ? start_of(c + i * c_stride + j, bias,
+				                                                         column + j, resume, with_bias)
+				                                              : (real)0;
+#pragma unroll
+		for (int i = 0; i < ROWS; i++)
+#pragma unroll
+			for (int j = 0; j < COLUMNS; j++)
+				sum[i][j] = LOAD(part, i * WIDTH + j * VEC);
+	} else {
+#pragma unroll
+		for (int j = 0; j < COLUMNS; j++) {
+			realv shift = with_bias ? LOAD(bias, column + j * VEC) : (realv)(0);
+#pragma unroll
+			for (int i = 0; i < ROWS; i++)
+				sum[i][j] = resume ? LOAD(c, i * c_stride + j * VEC) + shift : shift;
+		}
+	}
+	for (long p = 0; p < steps; p++, a += ROWS, b += WIDTH) {
+		realv v[COLUMNS];
+#pragma unroll
+		for (int j = 0; j < COLUMNS; j++)
+			v[j] = LOAD(b, j * VEC);
+#pragma unroll
+		for (int i = 0; i < ROWS; i++)
+#pragma unroll
+			for (int j = 0; j < COLUMNS; j++)
+				sum[i][j] = MAD((realv)(a[i]), v[j], sum[i][j]);
+	}
+	if (whole) {
+#pragma unroll
+		for (int i = 0; i < ROWS; i++)
+#pragma unroll
+			for (int j = 0; j < COLUMNS; j++)
+				STORE(sum[i][j], c, i * c_stride + j * VEC);
 		return;
-	__global real *c = c_buffer + c_at + (long)get_global_id(1) * c_stride;
-	realv v = load_some(bias_buffer + bias_at, column, n, 0);
-	if (accumulate)
-		v += load_some(c, column, n, 0);
-	store_some(v, c, column, n);
+	}
+#pragma unroll
+	for (int i = 0; i < ROWS; i++)
+#pragma unroll
+		for (int j = 0; j < COLUMNS; j++)
+			STORE(sum[i][j], part, i * WIDTH + j * VEC);
+	for (int i = 0; i < rows; i++)
+		for (int j = 0; j < columns; j++)
+			c[i * c_stride + j] = part[i * WIDTH + j];
 }
 
-/* Whole numbers from -3 to 3, whose products add up exactly: what a product is checked with. */
-ELEMENT_KERNEL void ps_fill_whole(__global real *x, long count, uint seed)
+/*
+ * A work-item has block_columns columns (whole panels; the first dimension) of block_tiles tiles (the second). `panels`
+ * holds depth * block_columns elements.
+ */
+SINGLE_KERNEL void ps_gemm(__global const real *packed, IN(real, b), OUT(real, c), IN(real, bias), long m, long n,
+                           long k, long b_stride, long c_stride, int trans_b, int accumulate, int with_bias, int depth,
+                           int block_columns, int block_tiles, __local real *panels)
 {
-	long i = (long)get_global_id(0);
-	if (i < count)
-		x[i] = (real)((int)((((uint)i * 2654435761U + seed) >> 13) % 7) - 3);
+	long tiles = (m + ROWS - 1) / ROWS, first = (long)get_global_id(1) * block_tiles;
+	long last = min(first + block_tiles, tiles);
+	long column = (long)get_global_id(0) * block_columns, end = min(column + block_columns, n);
+	end = column + (end - column + WIDTH - 1) / WIDTH * WIDTH;
+	__global const real *bias = bias_buffer + bias_at;
+	for (long start = 0; start < k; start += depth) {
+		long steps = min((long)depth, k - start);
+		for (long j = column; j < end; j += VEC)
+			pack_vector(b_buffer + b_at,
+			            panels + (j - column) / WIDTH * WIDTH * steps + (j - column) % WIDTH, j, n, start,
+			            steps, b_stride, trans_b);
+		for (long j = column; j < end; j += WIDTH)
+			for (long tile = first; tile < last; tile++)
+				tile_times_panel(packed + tile_at(tiles, tile, start, steps),
+				                 panels + (j - column) * steps,
+				                 c_buffer + c_at + tile * ROWS * c_stride + j, bias, c_stride,
+				                 (int)min((long)ROWS, m - tile * ROWS), j, n, steps,
+				                 start > 0 || accumulate, start == 0 && with_bias);
+	}
+}
+#endif
+
+#ifdef TILES
+/*
+ * Host parameters: a group of GROUP_X times GROUP_Y work-items, each with ROWS times COLUMNS elements of c, of which
+ * those of a row lie GROUP_X apart. The group brings STEPS steps of its rows of a and of its columns of b into local
+ * memory at once, read so that neighbours read neighbours.
+ */
+#define TILE_ROWS (GROUP_Y * ROWS)
+#define TILE_COLUMNS (GROUP_X * COLUMNS)
+#define STEPS 16
+
+/* to[p * extent + i] = matrix[at + i][start + p], or [start + p][at + i] with `across`; 0 beyond `end` and k. */
+static void fetch(__global const real *matrix, __local real *to, int extent, long at, long end, long start, long k,
+                  long stride, int across)
+{
+	int me = (int)(get_local_id(1) * GROUP_X + get_local_id(0));
+	for (int e = me; e < STEPS * extent; e += GROUP_X * GROUP_Y) {
+		int i = across ? e % extent : e / STEPS, p = across ? e / extent : e % STEPS;
+		bool in = at + i < end && start + p < k;
+		long place = across ? (start + p) * stride + at + i : (at + i) * stride + start + p;
+		to[p * extent + i] = in ? matrix[place] : (real)0;
+	}
 }
 
-/* different[0] counts elements that are not the same, a NaN counted as one. */
-SINGLE_KERNEL void ps_compare(__global const real *x, __global const real *y, long count, __global int *different)
+__kernel __attribute__((reqd_work_group_size(GROUP_X, GROUP_Y, 1))) void
+ps_gemm(IN(real, a), IN(real, b), OUT(real, c), IN(real, bias), long m, long n, long k, long a_stride, long b_stride,
+        long c_stride, int trans_a, int trans_b, int accumulate, int with_bias)
 {
-	int wrong = 0;
-	for (long i = 0; i < count; i++)
-		wrong += !(x[i] == y[i]);
-	different[0] = wrong;
+	__local real some_a[STEPS * TILE_ROWS], some_b[STEPS * TILE_COLUMNS];
+	long row = (long)get_group_id(1) * TILE_ROWS, column = (long)get_group_id(0) * TILE_COLUMNS;
+	int x = (int)get_local_id(0), y = (int)get_local_id(1) * ROWS;
+	__global real *c = c_buffer + c_at;
+	real sum[ROWS][COLUMNS];
+#pragma unroll
+	for (int i = 0; i < ROWS; i++)
+#pragma unroll
+		for (int j = 0; j < COLUMNS; j++) {
+			long r = row + y + i, s = column + x + j * GROUP_X;
+			sum[i][j] = accumulate && r < m && s < n ? c[r * c_stride + s] : (real)0;
+			if (with_bias && s < n)
+				sum[i][j] += bias_buffer[bias_at + s];
+		}
+	for (long start = 0; start < k; start += STEPS) {
+		fetch(a_buffer + a_at, some_a, TILE_ROWS, row, m, start, k, a_stride, trans_a);
+		fetch(b_buffer + b_at, some_b, TILE_COLUMNS, column, n, start, k, b_stride, !trans_b);
+		barrier(CLK_LOCAL_MEM_FENCE);
+		int steps = (int)min((long)STEPS, k - start);
+		for (int p = 0; p < steps; p++) {
+			real v[COLUMNS];
+#pragma unroll
+			for (int j = 0; j < COLUMNS; j++)
+				v[j] = some_b[p * TILE_COLUMNS + x + j * GROUP_X];
+#pragma unroll
+			for (int i = 0; i < ROWS; i++) {
+				real factor = some_a[p * TILE_ROWS + y + i];
+#pragma unroll
+				for (int j = 0; j < COLUMNS; j++)
+					sum[i][j] = MAD(factor, v[j], sum[i][j]);
+			}
+		}
+		barrier(CLK_LOCAL_MEM_FENCE);
+	}
+#pragma unroll
+	for (int i = 0; i < ROWS; i++)
+#pragma unroll
+		for (int j = 0; j < COLUMNS; j++) {
+			long r = row + y + i, s = column + x + j * GROUP_X;
+			if (r < m && s < n)
+				c[r * c_stride + s] = sum[i][j];
+		}
 }
+#endif

@@ -1,0 +1,187 @@
+/* Option tables of the benches. What a model and a pipeline are is said by the rows of `penstock train`. */
+#include "tools/penstock/bench_options.h"
+
+#include "tools/penstock/command.h"
+
+#include <stddef.h>
+#include <string.h>
+
+enum { WIKITEXT2_WORDS = 28782 };
+
+#define FIELD(name) offsetof(bench_options, name)
+#define TEXT(option, field, words, text)                                                                           \
+	{                                                                                                          \
+		.name = (option), .kind = OPTION_TEXT, .argument = (words), .offset = FIELD(field), .help = (text) \
+	}
+#define INTEGER(option, field, least, most, text)                                                          \
+	{                                                                                                  \
+		.name = (option), .kind = OPTION_INTEGER, .argument = "N", .low = (least), .high = (most), \
+		.offset = FIELD(field), .help = (text)                                                     \
+	}
+#define GROUP(heading)            \
+	{                         \
+		.help = (heading) \
+	}
+#define COMPARE \
+	TEXT("compare", compare, "FILE", "Ratios to an earlier run, and which differ by more than the noise of both")
+#define JSON TEXT("json", json, "FILE|-", "Write one JSON object to FILE, or to standard output in place of the table")
+#define MEASURING                                                          \
+	{.name = "seconds",                                                \
+	 .kind = OPTION_REAL,                                              \
+	 .argument = "X",                                                  \
+	 .low = 0,                                                         \
+	 .high = 1e6,                                                      \
+	 .offset = FIELD(seconds),                                         \
+	 .help = "How long to measure; at least three rounds if need be"}, \
+	        JSON, COMPARE
+#define VOCABULARY \
+	INTEGER("vocabulary", run.vocabulary, 1, 1 << 24, "Words; default: 28782, for the preset 'default' 400")
+#define DEVICE TEXT("device", device, "DEV", "Where to measure")
+#define SHARED GROUP("What is measured; as for penstock train")
+
+static const option_row ops_rows[] = {MEASURING, DEVICE, VOCABULARY, SHARED};
+static const char *const ops_shared[] = {"preset", "emsize",  "nhead", "nhid", "batch-size",
+                                         "bptt",   "dropout", "mask",  NULL};
+static const char *const gemm_shared[] = {"preset", "emsize", "nhid", "batch-size", "bptt", "chunks", NULL};
+
+static const option_row step_rows[] = {
+        MEASURING,
+        {.name = "brief",
+         .argument = "",
+         .offset = FIELD(brief),
+         .help = "Whole steps alone, not what they are made of"},
+        TEXT("data", run.data, "DIR|sample", "Text in place of random tokens"),
+        VOCABULARY,
+        SHARED,
+};
+static const char *const step_shared[] = {"preset",     "stages", "balance", "chunks", "split",      "schedule",
+                                          "checkpoint", "dtype",  "emsize",  "nhead",  "nhid",       "nlayers",
+                                          "dropout",    "mask",   "bptt",    "seed",   "batch-size", NULL};
+
+static const option_row link_rows[] = {
+        MEASURING,
+        TEXT("devices", devices, "DEV,DEV,...", "Between which devices; default: all that are here"),
+};
+
+static const option_row executor_rows[] = {
+        MEASURING,
+        TEXT("stages", run.stages, "DEV,DEV,...", "Up to three stages; default: several lists, on ref and the CPU"),
+        INTEGER("chunks", run.chunks, 1, 65536, "Micro-batches of a step"),
+};
+
+static const option_row simulate_rows[] = {
+        MEASURING,
+        INTEGER("ranks", ranks, 1, 65536, "Stages, one a rank"),
+        INTEGER("chunks", run.chunks, 1, 65536, "Micro-batches"),
+        TEXT("schedule", run.schedule, "gpipe|1f1b", "One rule in place of all"),
+};
+
+static const option_row tokenizer_rows[] = {
+        MEASURING,
+        TEXT("data", run.data, "DIR", "A folder with wiki.{train,valid,test}.tokens"),
+};
+
+static const option_row show_rows[] = {
+        TEXT("report", report, "FILE", "What --json wrote"),
+        COMPARE,
+        JSON,
+};
+
+static const bench_options ops_defaults = {.seconds = 10, .device = "cpu"};
+static const bench_options step_defaults = {.seconds = 10};
+static const bench_options link_defaults = {.seconds = 5};
+static const bench_options executor_defaults = {.seconds = 5, .run = {.chunks = 1000}};
+static const bench_options simulate_defaults = {.seconds = 5, .ranks = 1024, .run = {.chunks = 4096}};
+static const bench_options tokenizer_defaults = {.seconds = 5};
+static const bench_options show_defaults;
+
+#define TABLE(name) .rows = name##_rows, .count = sizeof name##_rows / sizeof *name##_rows, .defaults = &name##_defaults
+
+const option_table bench_tables[BENCH_KINDS] = {
+        [BENCH_OPS] = {.command = "bench ops",
+                       .usage = "[OPTION]…",
+                       .text = "Measures each op but the products at a model's shapes, and its share of what a plain "
+                               "copy or a large\nproduct reaches on the same device in the same run. Without sizes: "
+                               "the presets tutorial and small.",
+                       .examples = "  penstock bench ops\n"
+                                   "  penstock bench ops --preset small --device cpu:0 --json before.json\n"
+                                   "  penstock bench ops --preset small --device cpu:0 --compare before.json\n",
+                       TABLE(ops),
+                       .shared = &train_table,
+                       .shared_names = ops_shared},
+        [BENCH_GEMM] = {.command = "bench gemm",
+                        .usage = "[OPTION]…",
+                        .text = "Measures the products of a model's linear layers, m x n x k with x (m, k) and the "
+                                "weight (n, k): forward\ny = x w^T, input dx = dy w, weight dw = dy^T x, and weight+, "
+                                "which adds to dw; for the whole batch and for\none micro-batch. Without sizes: the "
+                                "presets tutorial and small.",
+                        .examples = "  penstock bench gemm --preset tutorial\n"
+                                    "  penstock bench gemm --device cuda:0\n"
+                                    "  penstock bench gemm --emsize 1024 --nhid 4096 --batch-size 8 --bptt 128\n",
+                        .rows = ops_rows,
+                        .count = sizeof ops_rows / sizeof *ops_rows,
+                        .defaults = &ops_defaults,
+                        .shared = &train_table,
+                        .shared_names = gemm_shared},
+        [BENCH_STEP] = {.command = "bench step",
+                        .usage = "[OPTION]…",
+                        .text = "Measures whole training steps, the products of a step alone, and steps that are timed "
+                                "op by op. [Defaults\nof the model and the pipeline are those of the preset "
+                                "'default'.]",
+                        .examples = "  penstock bench step --preset small\n"
+                                    "  penstock bench step --preset tutorial --stages cpu --checkpoint never\n"
+                                    "  penstock bench step --preset small --data wikitext-2 --json step.json\n",
+                        TABLE(step),
+                        .shared = &train_table,
+                        .shared_names = step_shared},
+        [BENCH_LINK] = {.command = "bench link",
+                        .usage = "[OPTION]…",
+                        .text = "Measures transfers of several sizes between each two devices, on the link that there "
+                                "is and through the host.",
+                        .examples = "  penstock bench link\n  penstock bench link --devices cpu:0,cpu:1,opencl:0\n",
+                        TABLE(link)},
+        [BENCH_EXECUTOR] = {.command = "bench executor",
+                            .usage = "[OPTION]…",
+                            .text = "Measures what an action costs with next to nothing to compute.",
+                            .examples = "  penstock bench executor\n"
+                                        "  penstock bench executor --stages cpu:0,cpu:1,ref --chunks 200\n",
+                            TABLE(executor)},
+        [BENCH_SIMULATE] = {.command = "bench simulate",
+                            .usage = "[OPTION]…",
+                            .text = "Measures generating, grouping, validating and simulating schedules.",
+                            .examples = "  penstock bench simulate\n"
+                                        "  penstock bench simulate --schedule 1f1b --ranks 64 --chunks 512\n",
+                            TABLE(simulate)},
+        [BENCH_TOKENIZER] = {.command = "bench tokenizer",
+                             .usage = "--data DIR [OPTION]…",
+                             .text = "Measures reading three splits of text, without the cache.",
+                             .examples = "  penstock bench tokenizer --data wikitext-2\n",
+                             TABLE(tokenizer)},
+        [BENCH_SHOW] = {.command = "bench show",
+                        .usage = "--report FILE [--compare FILE]",
+                        .text = "Shows what an earlier run wrote with --json, and compares it with another.",
+                        .examples = "  penstock bench show --report after.json --compare before.json\n",
+                        TABLE(show)},
+};
+
+const char *bench_name(bench_kind kind)
+{
+	return bench_tables[kind].command + strlen("bench ");
+}
+
+ps_status bench_options_read(bench_options *out, bench_kind kind, const option_settings *settings)
+{
+	const option_table *table = &bench_tables[kind];
+	*out = *(const bench_options *)table->defaults;
+	PS_TRY(options_apply(settings, out));
+	if (table->shared == NULL)
+		return PS_OK;
+	out->run = *preset_options((preset)out->run.preset);
+	out->run.data = NULL;
+	out->run.eval_batch_size = 0;
+	out->run.vocabulary = out->run.preset == PRESET_DEFAULT ? PS_SAMPLE_VOCABULARY : WIKITEXT2_WORDS;
+	for (int i = 0; table->shared_names[i] != NULL; i++)
+		out->sized |= options_value(settings, table->shared_names[i]) != NULL;
+	out->sized |= options_value(settings, "vocabulary") != NULL;
+	return options_apply(settings, out);
+}

@@ -1,0 +1,361 @@
+/* `penstock bench`: runs one of the benches of bench/, prints its report, and compares it with an earlier one. */
+#include "tools/penstock/bench_options.h"
+#include "tools/penstock/bench_print.h"
+#include "tools/penstock/command.h"
+#include "tools/penstock/setup.h"
+
+#include "bench/bench.h"
+#include "train/log.h"
+#include "train/output_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* How often progress is drawn on a terminal, and how often a line is written elsewhere. */
+#define TERMINAL_NS INT64_C(100000000)
+#define LINE_NS INT64_C(10000000000)
+
+struct progress_line {
+	const char *command;
+	bool terminal, drawn;
+	int64_t next_ns;
+};
+
+static void show_progress(void *payload, int round, double fraction)
+{
+	struct progress_line *line = payload;
+	int64_t now = ps_clock_ns();
+	char text[64];
+	if (now < line->next_ns)
+		return;
+	line->next_ns = now + (line->terminal ? TERMINAL_NS : LINE_NS);
+	if (round == 0)
+		snprintf(text, sizeof text, "warming up, %.0f %%", 100 * fraction);
+	else
+		snprintf(text, sizeof text, "round %d, %.0f %% of the time", round, 100 * fraction);
+	fprintf(stderr, "%spenstock %s: %s%s", line->terminal ? "\r" : "", line->command, text,
+	        line->terminal ? "\033[K" : "\n");
+	line->drawn = line->terminal;
+}
+
+static bool stop(void *payload)
+{
+	(void)payload;
+	return interrupt_seen() || ferror(stdout);
+}
+
+/* The shapes to measure at: what the options say, or both presets. */
+static int choose_sizes(const bench_options *options, struct bench_sizes *out)
+{
+	const run_options *presets[] = {preset_options(PRESET_TUTORIAL), preset_options(PRESET_SMALL)};
+	static const char *const names[] = {"tutorial", "small"};
+	int count = options->sized ? 1 : 2;
+	for (int i = 0; i < count; i++) {
+		const run_options *run = options->sized ? &options->run : presets[i];
+		out[i] = (struct bench_sizes){.name = options->sized ? "model" : names[i],
+		                              .rows = run->batch_size,
+		                              .time = run->bptt,
+		                              .width = run->emsize,
+		                              .hidden = run->nhid,
+		                              .vocabulary = options->sized ? run->vocabulary : 28782,
+		                              .heads = (int)run->nhead,
+		                              .chunks = (int)run->chunks,
+		                              .causal = run->mask == MASK_CAUSAL,
+		                              .dropout = run->dropout};
+	}
+	return count;
+}
+
+static ps_status run_ops(struct bench_report *report, const bench_options *options, bool products,
+                         const struct bench_run *run)
+{
+	struct bench_sizes sizes[2];
+	int count = choose_sizes(options, sizes);
+	if (!products && options->run.emsize % options->run.nhead != 0)
+		return ps_fail(PS_EINVAL, "--nhead %lld does not divide --emsize %lld", (long long)options->run.nhead,
+		               (long long)options->run.emsize);
+	return products ? bench_gemm(report, options->device, sizes, count, run)
+	                : bench_ops(report, options->device, sizes, count, run);
+}
+
+static ps_status run_step(struct bench_report *report, const bench_options *options, const struct bench_run *run)
+{
+	const run_options *o = &options->run;
+	struct setup setup = {0};
+	ps_batches batches;
+	struct bench_step step = {
+	        .rows = o->batch_size, .time = o->bptt, .vocabulary = o->vocabulary, .brief = options->brief};
+	ps_status status = setup_init(&setup, o, false);
+	if (status == PS_OK && setup.corpus != NULL) {
+		size_t count;
+		const int32_t *tokens = ps_corpus_tokens(setup.corpus, PS_SPLIT_TRAIN, &count);
+		status = ps_batches_init(&batches, tokens, count, o->batch_size, o->bptt);
+		step.batches = &batches;
+	}
+	if (status == PS_OK) {
+		setup_print_plan(&setup, o, stderr);
+		status = ps_pipeline_initialize(setup.pipeline);
+	}
+	step.pipeline = setup.pipeline;
+	if (status == PS_OK)
+		status = bench_step(report, &step, run);
+	setup_finish(&setup);
+	return status;
+}
+
+/* The devices that are named, or all that are here. */
+static ps_status run_link(struct bench_report *report, const bench_options *options, const struct bench_run *run)
+{
+	ps_device_entry *entries = NULL;
+	char **names = NULL;
+	size_t entry_count = 0;
+	int count = 0;
+	if (options->devices != NULL)
+		PS_TRY(stages_parse(&names, &count, options->devices));
+	else
+		PS_TRY(ps_device_list(&entries, &entry_count));
+	const char **chosen = calloc((size_t)count + entry_count + 1, sizeof *chosen);
+	for (int i = 0; chosen != NULL && i < count; i++)
+		chosen[i] = names[i];
+	for (size_t i = 0; chosen != NULL && i < entry_count; i++) {
+		if (entries[i].status == PS_OK)
+			chosen[count++] = entries[i].info.name;
+	}
+	ps_status status = chosen != NULL ? bench_link(report, chosen, count, run)
+	                                  : ps_fail(PS_ENOMEM, "no memory for the names of devices");
+	free(chosen);
+	stages_free(names, options->devices != NULL ? count : 0);
+	ps_device_list_free(entries);
+	return status;
+}
+
+static ps_status run_executor(struct bench_report *report, const bench_options *options, const struct bench_run *run)
+{
+	static const char *const defaults[] = {"ref", "cpu", "ref,ref,ref", "cpu,cpu,cpu", "cpu:0,cpu:1"};
+	enum { MOST = sizeof defaults / sizeof *defaults, LAYERS = 3 };
+	struct bench_stages stages[MOST];
+	char **names[MOST] = {NULL};
+	int counts[MOST], count = 0;
+	ps_device *cpu;
+	PS_TRY(ps_device_open(&cpu, "cpu"));
+	/* The last list wants two cores. */
+	int lists = options->run.stages != NULL ? 1 : ps_device_get_info(cpu)->compute_units > 1 ? MOST : MOST - 1;
+	ps_device_close(cpu);
+	ps_status status = PS_OK;
+	for (; status == PS_OK && count < lists; count++) {
+		const char *text = options->run.stages != NULL ? options->run.stages : defaults[count];
+		status = stages_parse(&names[count], &counts[count], text);
+		if (status == PS_OK && counts[count] > LAYERS)
+			status = ps_fail(PS_EINVAL, "--stages %.60s: has %d stages; the bench has up to %d", text,
+			                 counts[count], LAYERS);
+		stages[count] = (struct bench_stages){text, (const char *const *)names[count], counts[count]};
+	}
+	if (status == PS_OK)
+		status = bench_executor(report, stages, count, (int)options->run.chunks, run);
+	for (int i = 0; i < count; i++)
+		stages_free(names[i], counts[i]);
+	return status;
+}
+
+static ps_status run_simulate(struct bench_report *report, const bench_options *options, const struct bench_run *run)
+{
+	const char *name = options->run.schedule;
+	const ps_schedule_rule *rule = name != NULL ? ps_schedule_find_rule(name) : NULL;
+	if (name != NULL && (rule == NULL || rule->stages_per_rank > 1))
+		return ps_fail(PS_EINVAL, "--schedule %.60s: is no rule with one stage a rank; give gpipe or 1f1b",
+		               name);
+	return bench_simulate(report, name, (int)options->ranks, (int)options->run.chunks, run);
+}
+
+static ps_status run_tokenizer(struct bench_report *report, const bench_options *options, const struct bench_run *run)
+{
+	if (options->run.data == NULL || strcmp(options->run.data, "sample") == 0)
+		return ps_fail(PS_EINVAL, "--data DIR is missing; give a folder with wiki.{train,valid,test}.tokens");
+	return bench_tokenizer(report, options->run.data, run);
+}
+
+static ps_status measure(struct bench_report *report, bench_kind kind, const bench_options *options)
+{
+	struct progress_line line = {.command = bench_tables[kind].command, .terminal = isatty(STDERR_FILENO) == 1};
+	line.next_ns = ps_clock_ns() + (line.terminal ? 0 : LINE_NS);
+	const struct bench_run run = {options->seconds, stop, show_progress, &line};
+	ps_status status = PS_OK;
+	interrupt_catch();
+	switch (kind) {
+	case BENCH_OPS:
+	case BENCH_GEMM:
+		status = run_ops(report, options, kind == BENCH_GEMM, &run);
+		break;
+	case BENCH_STEP:
+		status = run_step(report, options, &run);
+		break;
+	case BENCH_LINK:
+		status = run_link(report, options, &run);
+		break;
+	case BENCH_EXECUTOR:
+		status = run_executor(report, options, &run);
+		break;
+	case BENCH_SIMULATE:
+		status = run_simulate(report, options, &run);
+		break;
+	case BENCH_TOKENIZER:
+		status = run_tokenizer(report, options, &run);
+		break;
+	case BENCH_SHOW:
+	case BENCH_KINDS:
+		break;
+	}
+	if (line.drawn)
+		fputs("\r\033[K", stderr);
+	return status;
+}
+
+/* What `before` was, as a member of the report's object. */
+static int add_comparison(json_t *object, const struct bench_report *report, const struct bench_report *before,
+                          const char *path)
+{
+	json_t *rows = json_array();
+	int failed = 0;
+	for (int i = 0; i < report->row_count; i++) {
+		const struct bench_row *row = &report->rows[i], *old = bench_report_find(before, row);
+		double ratio;
+		if (old == NULL)
+			continue;
+		enum bench_verdict verdict = bench_compare(&old->stats, &row->stats, &ratio);
+		failed |= json_array_append_new(rows, json_pack("{s:s, s:s, s:o, s:s}", "section", row->section, "name",
+		                                                row->name, "ratio", ps__json_real(ratio), "verdict",
+		                                                bench_verdict_name(verdict)));
+	}
+	json_t *file = json_string(path);
+	failed |= json_object_set_new(object, "compared",
+	                              json_pack("{s:o, s:s, s:o}", "file", file != NULL ? file : json_string("?"),
+	                                        "date", before->date, "rows", rows));
+	return failed;
+}
+
+static ps_status write_json(const struct bench_report *report, const struct bench_report *before,
+                            const bench_options *options)
+{
+	json_t *object = bench_report_json(report);
+	char *text = NULL;
+	if (object != NULL && (before == NULL || add_comparison(object, report, before, options->compare) == 0))
+		text = json_dumps(object, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+	json_decref(object);
+	if (text == NULL)
+		return ps_fail(PS_ENOMEM, "no memory for the report");
+	ps_status status = PS_OK;
+	if (strcmp(options->json, "-") == 0) {
+		puts(text);
+	} else {
+		ps__output_file file;
+		status = ps__output_file_open(&file, options->json);
+		if (status == PS_OK) {
+			status = ps__output_file_write(&file, text, strlen(text));
+			if (status == PS_OK)
+				status = ps__output_file_commit(&file);
+			else
+				ps__output_file_abandon(&file);
+		}
+	}
+	free(text);
+	return status;
+}
+
+/* Fills the report by measuring, or from the file that was named. */
+static ps_status make_report(struct bench_report *out, bench_kind kind, const bench_options *options)
+{
+	if (kind == BENCH_SHOW && options->report == NULL)
+		return ps_fail(PS_EINVAL, "--report FILE is missing; give what penstock bench wrote with --json");
+	if (options->json != NULL && strcmp(options->json, "-") != 0) {
+		ps_status status = ps_output_check(options->json);
+		if (status != PS_OK)
+			return ps_fail_context(status, "--json");
+	}
+	if (kind == BENCH_SHOW)
+		return bench_report_read(out, options->report);
+	PS_TRY(bench_report_init(out, bench_name(kind), PS_VERSION));
+	out->options = options_json(&bench_tables[kind], options);
+	return measure(out, kind, options);
+}
+
+static ps_status read_before(struct bench_report *out, const char *path, const char *bench)
+{
+	if (path == NULL)
+		return PS_OK;
+	PS_TRY(bench_report_read(out, path));
+	if (bench == NULL || strcmp(out->bench, bench) == 0)
+		return PS_OK;
+	return ps_fail(PS_EINVAL, "--compare %s: is of penstock bench %s, not of %s", path, out->bench, bench);
+}
+
+static ps_status run_bench(bench_kind kind, const bench_options *options)
+{
+	struct bench_report report = {0}, before = {0};
+	ps_status status = read_before(&before, options->compare, kind == BENCH_SHOW ? NULL : bench_name(kind));
+	if (status == PS_OK)
+		status = make_report(&report, kind, options);
+	const struct bench_report *compared = options->compare != NULL ? &before : NULL;
+	if (status == PS_OK && compared != NULL && strcmp(before.bench, report.bench) != 0)
+		status = ps_fail(PS_EINVAL, "--compare %s: is of penstock bench %s, %s of %s", options->compare,
+		                 before.bench, options->report, report.bench);
+	if (status == PS_OK && (options->json == NULL || strcmp(options->json, "-") != 0))
+		bench_print(&report, compared, options->compare, stdout);
+	if (status == PS_OK && options->json != NULL)
+		status = write_json(&report, compared, options);
+	bench_report_finish(&report);
+	bench_report_finish(&before);
+	return status;
+}
+
+static void print_help(void)
+{
+	puts("Usage: penstock bench BENCH [OPTION]…\n\nMeasures how fast things are on this machine. The samples of "
+	     "one "
+	     "run take turns, so that what disturbs\nthe machine meets all of them alike.\n");
+	for (int i = 0; i < BENCH_KINDS; i++)
+		printf("  %-10s %.*s.\n", bench_name((bench_kind)i), (int)strcspn(bench_tables[i].text, ".;"),
+		       bench_tables[i].text);
+	puts("\nEach explains itself: penstock bench ops --help");
+}
+
+int cmd_bench(int argc, char **argv)
+{
+	const char *names[BENCH_KINDS + 1] = {NULL};
+	char listed[128] = "";
+	for (int i = 0; i < BENCH_KINDS; i++) {
+		size_t length = strlen(listed);
+		names[i] = bench_name((bench_kind)i);
+		snprintf(listed + length, sizeof listed - length, "%s%s", i > 0 ? ", " : "", names[i]);
+	}
+	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+		print_help();
+		return EXIT_DONE;
+	}
+	int kind = 0;
+	while (kind < BENCH_KINDS && (argc < 2 || strcmp(argv[1], names[kind]) != 0))
+		kind++;
+	if (kind == BENCH_KINDS) {
+		const char *nearest = argc > 1 ? options_nearest(argv[1], names) : NULL;
+		return command_fail(
+		        "bench", argc < 2 ? ps_fail(PS_EINVAL, "give what to measure: %s", listed)
+		                 : nearest != NULL
+		                         ? ps_fail(PS_EINVAL, "there is no '%.60s'; did you mean %s?", argv[1], nearest)
+		                         : ps_fail(PS_EINVAL, "there is no '%.60s'; there are %s", argv[1], listed));
+	}
+	const option_table *table = &bench_tables[kind];
+	option_settings settings;
+	int exit_status = EXIT_DONE;
+	if (command_begin(&settings, table, argc - 1, argv + 1, &exit_status)) {
+		bench_options options;
+		ps_status status = bench_options_read(&options, (bench_kind)kind, &settings);
+		if (status == PS_OK)
+			status = run_bench((bench_kind)kind, &options);
+		if (status != PS_OK)
+			exit_status = command_fail(table->command, status);
+		else if (interrupt_seen())
+			exit_status = EXIT_INTERRUPTED;
+	}
+	options_finish(&settings);
+	return exit_status;
+}

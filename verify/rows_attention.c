@@ -1,0 +1,122 @@
+/* Conformance of self-attention. */
+#include "verify/conform.h"
+
+struct row {
+	int64_t rows, time, heads;
+	int64_t features; /* of one head */
+	bool causal;
+	struct conform_drop drop;
+};
+
+static const struct row rows[] = {
+        {1, 1, 1, 1, false, {0, 0, 0, 0}},
+        {1, 1, 1, 1, true, {0.5F, 0, 1, 0}},
+        {1, 2, 1, 3, true, {0, 0, 0, 0}},
+        {2, 3, 2, 1, false, {0.2F, 1, 2, 1}},
+        {3, 7, 3, 5, true, {0.5F, 13, 4, 3}},
+        {2, 17, 2, 7, false, {0.2F, 19, 1000000, 4}},
+        {1, 33, 4, 16, true, {0.2F, 4000000000U, 4294967294U, 16777215}},
+        {1, 129, 1, 8, true, {0, 0, 0, 0}},
+        {1, 129, 2, 33, false, {0.5F, 3, 9, 2}},
+        {5, 4, 1, 64, true, {0.2F, 4294967294U, 77, 9}},
+        {1, 35, 8, 64, true, {0.2F, 11, 149, 5}},    /* small */
+        {2, 25, 16, 256, true, {0.2F, 17, 149, 11}}, /* tutorial */
+        {1, 25, 16, 256, false, {0.2F, 17, 149, 11}},
+};
+
+static void attention_fwd_body(struct conform *c, const void *data)
+{
+	const struct row *row = data;
+	int64_t width = row->heads * row->features;
+	conform_run(c, attention_fwd, .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width)),
+	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
+	                                 .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .zeros = true),
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width),
+	                               .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
+}
+
+/* Backward takes any numbers for probs; those that the causal mask hides are 0, as forward leaves them. */
+static void attention_bwd_body(struct conform *c, const void *data)
+{
+	const struct row *row = data;
+	int64_t width = row->heads * row->features;
+	conform_run(c, attention_bwd, .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width)),
+	            .probs = conform_in(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
+	                                .fill = FILL_POSITIVE, .causal = row->causal),
+	            .dout = conform_in(c, "dout", SHAPE(row->rows, row->time, width)),
+	            .dqkv = conform_out(c, "dqkv", SHAPE(row->rows, row->time, 3 * width),
+	                                .tolerance = ps__tolerance_of_sum(row->features * row->time), .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
+}
+
+/*
+ * The mask alone. With one head, features = time and the identity for v, out is the probabilities after dropout, and
+ * with the identity for dout dv is their transpose: zeros exactly where something was dropped or hidden.
+ */
+struct mask_row {
+	int64_t rows, time;
+	bool causal;
+	struct conform_drop drop;
+};
+
+static const struct mask_row mask_rows[] = {
+        {1, 1, false, {0.5F, 0, 0, 0}},  {3, 3, false, {0.5F, 1, 2, 1}},
+        {2, 7, true, {0.2F, 13, 4, 3}},  {2, 33, false, {0.2F, 4294967295U, 4294967294U, 16777215}},
+        {1, 129, true, {0.5F, 3, 9, 2}}, {2, 25, true, {0.2F, 17, 149, 11}},
+};
+
+static void mask_fwd_body(struct conform *c, const void *data)
+{
+	const struct mask_row *row = data;
+	conform_run(c, attention_fwd,
+	            .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * row->time), .thirds = true),
+	            .probs = conform_out(c, "probs", SHAPE(row->rows, 1, row->time, row->time),
+	                                 .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .zeros = true),
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, row->time),
+	                               .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .terms = 1, .zeros = true),
+	            .heads = 1, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
+}
+
+/* q and k are zero, so that the first two thirds of dqkv are too. */
+static void mask_bwd_body(struct conform *c, const void *data)
+{
+	const struct mask_row *row = data;
+	conform_run(c, attention_bwd,
+	            .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * row->time), .zero = true),
+	            .probs = conform_in(c, "probs", SHAPE(row->rows, 1, row->time, row->time), .fill = FILL_POSITIVE,
+	                                .causal = row->causal),
+	            .dout = conform_in(c, "dout", SHAPE(row->rows, row->time, row->time), .identity = true),
+	            .dqkv = conform_out(c, "dqkv", SHAPE(row->rows, row->time, 3 * row->time),
+	                                .tolerance = CONFORM_CLOSE, .zeros = true),
+	            .heads = 1, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
+}
+
+/* Scores far apart: softmax must neither overflow nor become 0 / 0. */
+static const struct row steep[] = {
+        {1, 5, 1, 3, false, {0, 0, 0, 0}},
+        {2, 17, 2, 8, true, {0.2F, 1, 1, 1}},
+};
+
+static void attention_steep_body(struct conform *c, const void *data)
+{
+	const struct row *row = data;
+	int64_t width = row->heads * row->features;
+	conform_run(c, attention_fwd,
+	            .qkv = conform_in(c, "qkv", SHAPE(row->rows, row->time, 3 * width), .fill = FILL_LARGE),
+	            .probs = conform_out(c, "probs", SHAPE(row->rows, row->heads, row->time, row->time),
+	                                 .tolerance = {.f32 = 1e-5, .f64 = 1e-13}),
+	            .out = conform_out(c, "out", SHAPE(row->rows, row->time, width),
+	                               .tolerance = {.f32 = 1e-5, .f64 = 1e-13}, .terms = 1),
+	            .heads = (int)row->heads, .causal = row->causal, .drop = ps__conform_dropout(c->seed, &row->drop));
+}
+
+static const struct conform_set sets[] = {
+        CONFORM_SET(attention_fwd, "", rows, attention_fwd_body),
+        CONFORM_SET(attention_bwd, "", rows, attention_bwd_body),
+        CONFORM_SET(attention_fwd, "mask", mask_rows, mask_fwd_body),
+        CONFORM_SET(attention_bwd, "mask", mask_rows, mask_bwd_body),
+        CONFORM_SET(attention_fwd, "steep scores", steep, attention_steep_body),
+};
+
+const struct conform_family ps__conform_attention = CONFORM_FAMILY("attention", sets);
