@@ -62,11 +62,12 @@ struct bench_stages {
 ps_status bench_executor(struct bench_report *report, const struct bench_stages *stages, int count, int micro_batches,
                          const struct bench_run *run) PS_WARN_UNUSED;
 
-/* Generating, grouping, validating and simulating a rule's schedule; NULL: every rule of one stage a rank. */
-ps_status bench_simulate(struct bench_report *report, const char *rule, int ranks, int micro_batches,
+/* Generating, grouping, validating and simulating the schedule of the rule of this name; NULL: every rule of one stage
+ * a rank. */
+ps_status bench_simulate(struct bench_report *report, const char *name, int ranks, int micro_batches,
                          const struct bench_run *run) PS_WARN_UNUSED;
 
 /* Reading a folder's three splits: words, vocabulary and ids. */
-ps_status bench_tokenizer(struct bench_report *report, const char *folder, const struct bench_run *run) PS_WARN_UNUSED;
+ps_status bench_tokenizer(struct bench_report *report, const char *path, const struct bench_run *run) PS_WARN_UNUSED;
 
 #endif

@@ -20,15 +20,12 @@ void bench_op_set_add(struct bench_op_set *set, const char *section, const char 
 
 static ps_status time_copies(const struct bench_op_set *set, int count, double *seconds)
 {
-	ps_queue *queue = set->rig.queue;
-	int64_t begin = 0, end = 0;
-	ps_status status = ps_queue_timestamp(queue, &begin);
+	ps_status status = PS_OK;
+	int64_t begin = ps_clock_ns();
 	for (int i = 0; status == PS_OK && i < count; i++)
-		status = ps_queue_copy(queue, set->to, set->from);
-	if (status == PS_OK)
-		status = ps_queue_timestamp(queue, &end);
-	ps_status finished = ps_queue_finish(queue);
-	*seconds = (double)(end - begin) * 1e-9;
+		status = ps_queue_copy(set->rig.queue, set->to, set->from);
+	ps_status finished = ps_queue_finish(set->rig.queue);
+	*seconds = (double)(ps_clock_ns() - begin) * 1e-9;
 	return status != PS_OK ? status : finished;
 }
 
@@ -71,8 +68,8 @@ static ps_status init_peaks(struct bench_op_set *set)
 	uint64_t limit = ps_device_get_info(rig->device)->max_buffer_bytes;
 	uint64_t bytes = limit != 0 && limit < COPY_BYTES ? limit : COPY_BYTES;
 	int64_t count = (int64_t)(bytes / 4);
-	set->from = BENCH_TENSOR(rig, PS_F32, count);
-	set->to = BENCH_TENSOR(rig, PS_F32, count);
+	set->from = bench_zeros(rig, count);
+	set->to = bench_zeros(rig, count);
 	PS_TRY(rig->status);
 	set->copies = 1;
 	set->relu = BENCH_OP(rig, relu_fwd, 8.0 * (double)count, 0, .x = set->from, .y = set->to);

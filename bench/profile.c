@@ -14,7 +14,7 @@ static bool is_action(const struct instruction *instruction)
 ps_status bench_profile_init(struct bench_profile *out, ps_pipeline *pipeline)
 {
 	const struct program *program = pipeline->train;
-	size_t marks = 0;
+	size_t marks = 1;
 	*out = (struct bench_profile){.pipeline = pipeline};
 	for (int i = 0; i < program->instruction_count; i++) {
 		const struct instruction *instruction = &program->instructions[i];
@@ -47,16 +47,15 @@ void bench_profile_finish(struct bench_profile *profile)
 	free(profile->marks);
 }
 
-/* Has all lists note their times into `marks`; NULL: no more. */
-static void mark(const struct program *program, int64_t *marks)
+/* Has all lists note their times into `marks`, or no more. */
+static void mark(const struct program *program, int64_t *marks, bool on)
 {
 	for (int i = 0; i < program->instruction_count; i++) {
 		const struct instruction *instruction = &program->instructions[i];
 		if (!is_action(instruction))
 			continue;
-		ps__list_time(instruction->list, marks);
-		if (marks != NULL)
-			marks += ps_list_count(instruction->list) + 1;
+		ps__list_time(instruction->list, on ? marks : NULL);
+		marks += ps_list_count(instruction->list) + 1;
 	}
 }
 
@@ -115,7 +114,7 @@ ps_status bench_profile_step(struct bench_profile *profile, const ps_batch *batc
 {
 	ps_pipeline *pipeline = profile->pipeline;
 	bool trace = pipeline->config.trace;
-	mark(pipeline->train, profile->marks);
+	mark(pipeline->train, profile->marks, true);
 	pipeline->config.trace = true;
 	int64_t begin = ps_clock_ns();
 	ps_status status = ps_pipeline_train(pipeline, batch, loss);
@@ -125,7 +124,7 @@ ps_status bench_profile_step(struct bench_profile *profile, const ps_batch *batc
 	if (status == PS_OK && keep)
 		status = collect_transfers(profile);
 	pipeline->config.trace = trace;
-	mark(pipeline->train, NULL);
+	mark(pipeline->train, profile->marks, false);
 	return status;
 }
 
@@ -168,15 +167,9 @@ void bench_products_finish(struct bench_products *products)
 
 static ps_status time_list(ps_queue *queue, ps_list *list, double *seconds)
 {
-	int64_t begin = 0, end = 0;
-	ps_status status = ps_queue_timestamp(queue, &begin);
-	if (status == PS_OK)
-		status = ps_list_submit(list, 0);
-	if (status == PS_OK)
-		status = ps_queue_timestamp(queue, &end);
-	/* Also after a refusal, as the times are the queue's until then. */
-	ps_status finished = ps_queue_finish(queue);
-	*seconds = (double)(end - begin) * 1e-9;
+	int64_t begin = ps_clock_ns();
+	ps_status status = ps_list_submit(list, 0), finished = ps_queue_finish(queue);
+	*seconds = (double)(ps_clock_ns() - begin) * 1e-9;
 	return status != PS_OK ? status : finished;
 }
 

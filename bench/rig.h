@@ -25,6 +25,7 @@ void bench_rig_close(struct bench_rig *rig);
 ps_tensor bench_tensor(struct bench_rig *rig, ps_dtype dtype, int rank, const int64_t *dims);
 /* int32 in [0, limit). */
 ps_tensor bench_tokens(struct bench_rig *rig, int64_t rows, int64_t time, int64_t limit);
+ps_tensor bench_zeros(struct bench_rig *rig, int64_t count);
 /* Frees all tensors but the first `kept`. */
 void bench_tensors_free(struct bench_rig *rig, int kept);
 #define BENCH_TENSOR(rig, dtype, ...)                                                           \
@@ -48,11 +49,14 @@ struct bench_op bench_op_make(struct bench_rig *rig, ps_op op, const void *argum
 #define BENCH_OP(rig, op, moved, flops, ...) \
 	bench_op_make((rig), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op), (moved), (flops))
 
-/* Seconds of `count` runs one behind the other, by the queue's own clock. */
+/*
+ * Seconds of `count` runs one behind the other, by the host's clock until the queue is done: a timestamp of the queue's
+ * own may come late, and then a run looks faster than it was.
+ */
 ps_status bench_op_time(const struct bench_op *op, int count, double *seconds) PS_WARN_UNUSED;
 /* How often to repeat in one sample what takes so long once. */
 int bench_repeats(double seconds);
-/* bench_case.sample of a struct bench_op: seconds of one run, measured on the queue. */
+/* bench_case.sample of a struct bench_op: seconds of one run. */
 ps_status bench_op_sample(void *op, int round, double *seconds) PS_WARN_UNUSED;
 
 #endif

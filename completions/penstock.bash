@@ -37,6 +37,11 @@ _penstock() {
 	case $command,$word in
 	*,-*) ;;
 	'data fetch,'*) choices=wikitext-2 ;;
+	'trace,'*)
+		mapfile -t COMPREPLY < <(compgen -f -- "$word")
+		compopt -o filenames 2>/dev/null
+		return
+		;;
 	'data info,'*)
 		mapfile -t COMPREPLY < <(compgen -d -- "$word")
 		compopt -o filenames 2>/dev/null

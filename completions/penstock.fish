@@ -49,6 +49,9 @@ function __penstock_complete
 			case 'data fetch'
 				echo wikitext-2
 				return
+			case trace
+				__fish_complete_path $current
+				return
 			case 'data info'
 				__fish_complete_directories $current
 				return

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* From 1 to the next bf16 number. */
+/* The distance from 1 to the next BF16 number. */
 #define BF16_EPSILON (1.0 / 128)
 
 ps__tolerance ps__tolerance_of_sum(int64_t count)
@@ -84,16 +84,14 @@ static struct measure measure_of(ps_tensor as, const void *want, const ps__toler
 {
 	if (as.dtype == PS_I32)
 		return (struct measure){0};
-	bool wide = as.dtype == PS_F64, narrow = as.dtype == PS_BF16;
+	bool wide = as.dtype == PS_F64, half = as.dtype == PS_BF16;
 	double allowed = wide ? tolerance->f64 : tolerance->f32;
-	if (narrow && allowed > 0)
-		allowed += BF16_EPSILON;
-	return (struct measure){.tolerance = allowed,
+	return (struct measure){.tolerance = half && allowed > 0 ? allowed + BF16_EPSILON : allowed,
 	                        .scale = fmax(root_mean_square(as, want), tolerance->terms),
 	                        .least = wide ? DBL_MIN : (double)FLT_MIN,
-	                        .epsilon = wide     ? DBL_EPSILON
-	                                   : narrow ? BF16_EPSILON
-	                                            : (double)FLT_EPSILON,
+	                        .epsilon = wide   ? DBL_EPSILON
+	                                   : half ? BF16_EPSILON
+	                                          : (double)FLT_EPSILON,
 	                        .zeros = tolerance->zeros};
 }
 

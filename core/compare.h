@@ -4,7 +4,8 @@
  * An element may be off by the tolerance times the largest of the wanted value, the root mean square of all wanted
  * values, and `terms`, the size of the terms whose sum it is: small values whose terms cancel need that. What is below
  * the smallest normal number counts as zero, since devices may flush it. A NaN is right where a NaN is wanted, an
- * infinity where the same is wanted. Integers must be the same.
+ * infinity where the same is wanted. Integers must be the same. A BF16 element may be off by what an F32 one may and,
+ * unless that is zero, by a rounding to a neighbour (2^-7) besides.
  */
 #ifndef PS_CORE_COMPARE_H
 #define PS_CORE_COMPARE_H
@@ -12,11 +13,7 @@
 #include <penstock/tensor.h>
 
 typedef struct ps__tolerance {
-	/*
-	 * By the tensor's dtype; 0 asks for the same value. A BF16 tensor goes by f32 and, unless that is 0, may be one
-	 * rounding to the other neighbour off besides.
-	 */
-	double f32, f64;
+	double f32, f64; /* by the tensor's dtype; 0 asks for the same value */
 	double terms;
 	bool zeros; /* zero exactly where the reference is zero */
 } ps__tolerance;

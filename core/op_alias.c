@@ -29,7 +29,8 @@ static bool overlap(ps_tensor a, ps_tensor b)
 {
 	if (a.buffer != b.buffer || !a.buffer)
 		return false;
-	return a.offset < b.offset + ps__tensor_extent(b) && b.offset < a.offset + ps__tensor_extent(a) && !are_beside(a, b);
+	return a.offset < b.offset + ps__tensor_extent(b) && b.offset < a.offset + ps__tensor_extent(a) &&
+	       !are_beside(a, b);
 }
 
 ps_status ps__op_check_aliases(const ps_device *device, ps_op op, const void *arguments)

@@ -228,8 +228,8 @@ static ps__tolerance of_attention_fwd(const ps_args_attention_fwd *x, int output
 }
 
 /*
- * dv is a sum of probabilities times dout; dq and dk are sums of ds times k and q, where ds is at most twice the
- * largest dout v^T / sqrt(d).
+ * dv is a sum of probabilities times dout; dq and dk are sums of ds times k and q, where ds is a difference of two
+ * values of the size of dout v^T, which is a sum of d products, over sqrt(d).
  */
 static ps__tolerance of_attention_bwd(const ps_args_attention_bwd *x, const void *const *values)
 {
@@ -245,8 +245,8 @@ static ps__tolerance of_attention_bwd(const ps_args_attention_bwd *x, const void
 			share = fmax(share, sum);
 		}
 	}
-	double ds = 2 * largest_piece(dout, 0, width, d) * largest_piece(qkv, 2 * width, 3 * width, d) /
-	            sqrt((double)d) / keep;
+	double ds =
+	        2 * largest_piece(dout, 0, width, d) * largest_piece(qkv, 2 * width, 3 * width, d) / (double)d / keep;
 	double terms = fmax(ds * share * largest_piece(qkv, 0, 2 * width, 1), largest(dout) * share / keep);
 	ps__tolerance tolerance = ps__tolerance_of_sum(d * time);
 	tolerance.terms = terms;

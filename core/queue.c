@@ -160,5 +160,9 @@ ps_status ps_queue_timestamp(ps_queue *queue, int64_t *ns)
 
 ps_status ps_queue_finish(ps_queue *queue)
 {
-	return ps_event_wait(ps_queue_record(queue), -1);
+	ps_status status = ps_event_wait(ps_queue_record(queue), -1);
+	/* A failure is known before the commands behind it are over. */
+	if (status != PS_OK)
+		ps__timeline_drain(&queue->timeline);
+	return status;
 }

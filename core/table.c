@@ -10,12 +10,6 @@ static bool cannot_copy_from(const ps_device *to, const ps_device *from)
 	return false;
 }
 
-static bool has_fp32_math(const ps_device *device, ps_math math)
-{
-	(void)device;
-	return math == PS_MATH_F32;
-}
-
 static bool cannot_copy_to(const ps_device *from, const ps_device *to)
 {
 	(void)from;
@@ -37,6 +31,12 @@ static ps_status nothing_to_tune(ps_queue *queue, ps_tuning *tuning)
 {
 	(void)tuning;
 	return ps_fail(PS_ENOTSUP, "%s has nothing to tune", queue->device->info.name);
+}
+
+static bool has_fp32_math(const ps_device *device, ps_math math)
+{
+	(void)device;
+	return math == PS_MATH_F32;
 }
 
 /* lacks_NAME stands in for an op that the backend does not have. */
@@ -103,8 +103,6 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 	full->table.ops = full->ops;
 	if (!full->table.can_copy_from)
 		full->table.can_copy_from = cannot_copy_from;
-	if (!full->table.has_math)
-		full->table.has_math = has_fp32_math;
 	if (!full->table.can_copy_to)
 		full->table.can_copy_to = cannot_copy_to;
 	if (!full->table.pinned_create) {
@@ -113,6 +111,8 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 	}
 	if (!full->table.tune)
 		full->table.tune = nothing_to_tune;
+	if (!full->table.has_math)
+		full->table.has_math = has_fp32_math;
 	return PS_OK;
 }
 

@@ -69,8 +69,7 @@ static ps_status enqueue_instruction(ps_pipeline *pipeline, struct program *prog
 	                           ? enqueue_action(pipeline, program, index, step)
 	                           : enqueue_transfer(pipeline, program, index);
 	/* A shadow whose step does not get on is no refusal. */
-	return status == PS_OK || status == PS_ESTALL ? status
-	                                              : ps__explain_refusal(pipeline, program, index, status);
+	return status == PS_OK || status == PS_ESTALL ? status : ps__explain_refusal(pipeline, program, index, status);
 }
 
 static ps_queue *queue_of_stage(const ps_pipeline *pipeline, int stage)

@@ -15,14 +15,19 @@ enum {
 	MOST_MICRO_BATCHES = 8, /* in the step of one layer */
 	MOST_ROUNDS = 64,
 	LEAST_ROUNDS = 5,
-	PAIR_ROUNDS = 3, /* of two benches together */
+	PAIR_ROUNDS = 4, /* of two benches together */
 	SENDS = 5,
-	PATTERN = 1 << 16, /* elements of the values that memory is filled with */
+	MOST_SLOWDOWN = 3,          /* by one other device; what is above was something else */
+	MOST_OTHER_BYTES = 1 << 26, /* more than caches hold */
+	PATTERN = 1 << 16,          /* elements of the values that memory is filled with */
 };
-/* Rounds go on until they have taken this long, and no further than the second, however few they were. */
-static const double enough_s = 0.02, too_long_s = 0.15;
+/*
+ * Rounds go on until there are enough of them and they have taken long enough; of slow layers there are two, and of
+ * those that take a second one.
+ */
+static const double enough_s = 0.02, slow_s = 0.15, very_slow_s = 1;
 
-/* The commands of a round between whose beginnings the time is taken. */
+/* The parts of a round that are timed. */
 enum phase { FORWARD, BACKWARD, WEIGHT, SQUARES, UPDATE, PHASES };
 
 /* One layer on one device, with all its tensors. */
@@ -36,8 +41,10 @@ struct bench {
 	int buffer_count;
 	ps_tensor *values, *gradients, *copies, *parameters, slots[PS_MAX_SLOTS];
 	ps_tensor x, y, dy, dx, targets, losses, sums, scale;
+	ps_tensor
+	        other; /* stands for the rest of a stage, which a step goes through between two visits; may be absent */
 	ps_list *lists[2 * MOST_MICRO_BATCHES + 1]; /* forward, backward, and the weight gradient at the end */
-	int64_t (*times)[PHASES + 1];               /* [round] */
+	int64_t (*times)[PHASES][2];                /* [round] */
 	double seconds[PHASES];                     /* the shortest there were */
 	double round_s;
 };
@@ -233,7 +240,6 @@ static ps_status build(struct bench *bench, ps_device *device)
 	    !bench->times)
 		return ps_fail(PS_ENOMEM, "no memory to measure with");
 	PS_TRY(ps_queue_create(&bench->queue, device, "measure"));
-	PS_TRY(ps_queue_set_math(bench->queue, bench->pipeline->config.math));
 	PS_TRY(make_parameters(bench));
 	PS_TRY(make_slots(bench));
 	PS_TRY(make_activations(bench));
@@ -242,6 +248,19 @@ static ps_status build(struct bench *bench, ps_device *device)
 		PS_TRY(record(bench, &bench->lists[bench->count + i], PS_ACTION_B, i));
 	}
 	return record(bench, &bench->lists[2 * bench->count], PS_ACTION_W, 0);
+}
+
+/* Memory as large as the weights and gradients of a stage's other layers, as far as caches go. */
+static ps_status make_other(struct bench *bench)
+{
+	const ps_pipeline *pipeline = bench->pipeline;
+	uint64_t bytes = 0, most = ps_device_get_info(ps_queue_device(bench->queue))->max_buffer_bytes;
+	for (int l = 0; l < pipeline->config.layer_count; l++)
+		bytes += l == bench->layer ? 0 : pipeline->memory[l].bytes[0] + pipeline->memory[l].bytes[1];
+	bytes /= (uint64_t)pipeline->stage_count;
+	most = most && most < MOST_OTHER_BYTES ? most : MOST_OTHER_BYTES;
+	int64_t count = (int64_t)((bytes < most ? bytes : most) / sizeof(float));
+	return make_tensor(bench, &bench->other, PS_F32, 1, &count);
 }
 
 /* The rows of the largest micro-batch and of the largest group that training will have. */
@@ -263,78 +282,95 @@ static void set_sizes(struct bench *bench)
 	                                                                     : MOST_MICRO_BATCHES);
 }
 
-static ps_status bench_init(struct bench *out, const ps_pipeline *pipeline, ps_device *device, int layer)
+static ps_status bench_init(struct bench *out, const ps_pipeline *pipeline, ps_device *device, int layer, bool cold)
 {
-	struct bench bench = {.pipeline = pipeline, .layer = layer};
+	struct bench bench = {.pipeline = pipeline, .layer = layer, .rows = 1, .group = 1};
 	set_sizes(&bench);
 	ps_status status = build(&bench, device);
-	if (status == PS_OK) {
-		*out = bench;
-		return PS_OK;
-	}
-	bench_finish(&bench);
+	if (status == PS_OK && cold)
+		status = make_other(&bench);
+	if (status != PS_OK)
+		bench_finish(&bench);
 	*out = bench;
-	return ps_fail_context(status, "measuring layer %s on %s", pipeline->config.layers[layer]->name,
-	                       ps_device_get_info(device)->name);
+	return status;
 }
 
-/* Enqueues a round: all forwards, all backwards, the weight gradient, the two passes of the optimizer. */
-static ps_status enqueue_round(struct bench *bench, int64_t times[PHASES + 1])
+static ps_status enqueue_phase(struct bench *bench, int phase)
 {
-	const ps_layer *layer = bench->pipeline->config.layers[bench->layer];
-	PS_TRY(ps_queue_timestamp(bench->queue, &times[FORWARD]));
-	for (int i = 0; i < bench->count; i++)
-		PS_TRY(ps_list_submit(bench->lists[i], 0));
-	PS_TRY(ps_queue_timestamp(bench->queue, &times[BACKWARD]));
-	for (int i = 0; i < bench->count; i++)
-		PS_TRY(ps_list_submit(bench->lists[bench->count + i], 0));
-	PS_TRY(ps_queue_timestamp(bench->queue, &times[WEIGHT]));
-	PS_TRY(ps_list_submit(bench->lists[2 * bench->count], 0));
-	PS_TRY(ps_queue_timestamp(bench->queue, &times[SQUARES]));
-	for (int i = 0; i < layer->parameter_count; i++)
+	int parameters = bench->pipeline->config.layers[bench->layer]->parameter_count;
+	for (int i = 0; phase <= BACKWARD && i < bench->count; i++)
+		PS_TRY(ps_list_submit(bench->lists[phase == FORWARD ? i : bench->count + i], 0));
+	if (phase == WEIGHT)
+		PS_TRY(ps_list_submit(bench->lists[2 * bench->count], 0));
+	for (int i = 0; phase == SQUARES && i < parameters; i++)
 		PS_TRY(ps_run(bench->queue, sum_squares, .x = bench->gradients[i],
 		              .out = ps_tensor_slice(bench->sums, 0, i, 1)));
-	PS_TRY(ps_queue_timestamp(bench->queue, &times[UPDATE]));
-	for (int i = 0; i < layer->parameter_count; i++)
+	for (int i = 0; phase == UPDATE && i < parameters; i++)
 		PS_TRY(ps_run(bench->queue, sgd, .w = bench->values[i], .g = bench->gradients[i],
 		              .copy = bench->copies[i], .scale = bench->scale, .lr = 0));
-	return ps_queue_timestamp(bench->queue, &times[PHASES]);
+	return PS_OK;
 }
 
-/* The shortest time over the rounds from one phase's begin to another's: what disturbs only ever adds. */
-static double shortest(const struct bench *bench, int rounds, int from, int to)
+/*
+ * Enqueues a round: all forwards, all backwards, the weight gradient, the two passes of the optimizer. These find in no
+ * cache what they read, as they come to it after the rest of the stage.
+ */
+static ps_status enqueue_round(struct bench *bench, int64_t times[PHASES][2])
 {
-	double seconds = INFINITY;
-	for (int k = 0; k < rounds; k++)
-		seconds = fmin(seconds, (double)(bench->times[k][to] - bench->times[k][from]) * 1e-9);
-	return seconds;
+	for (int phase = 0; phase < PHASES; phase++) {
+		if (phase >= SQUARES && ps_tensor_present(bench->other))
+			PS_TRY(ps_queue_zero(bench->queue, bench->other));
+		PS_TRY(ps_queue_timestamp(bench->queue, &times[phase][0]));
+		PS_TRY(enqueue_phase(bench, phase));
+		PS_TRY(ps_queue_timestamp(bench->queue, &times[phase][1]));
+	}
+	return PS_OK;
 }
 
-/* Runs rounds until they are enough, after one that warms up. */
+/* Seconds from the begin of one phase to the end of another. */
+static double seconds_of(int64_t (*times)[2], int from, int to)
+{
+	return (double)(times[to][1] - times[from][0]) * 1e-9;
+}
+
+/* Runs rounds until they are enough, after one that warms up; the shortest count, as what disturbs only ever adds. */
 static ps_status run_alone(struct bench *bench)
 {
-	int rounds = 0;
 	double sum = 0;
 	PS_TRY(enqueue_round(bench, bench->times[0]));
 	PS_TRY(ps_queue_finish(bench->queue));
-	while (rounds < MOST_ROUNDS && (rounds < LEAST_ROUNDS || sum < enough_s) && (!rounds || sum < too_long_s)) {
-		PS_TRY(enqueue_round(bench, bench->times[rounds]));
-		PS_TRY(ps_queue_finish(bench->queue));
-		sum += (double)(bench->times[rounds][PHASES] - bench->times[rounds][0]) * 1e-9;
-		rounds++;
-	}
 	for (int p = 0; p < PHASES; p++)
-		bench->seconds[p] = shortest(bench, rounds, p, p + 1);
-	bench->round_s = shortest(bench, rounds, 0, PHASES);
+		bench->seconds[p] = INFINITY;
+	bench->round_s = INFINITY;
+	for (int rounds = 0; rounds < MOST_ROUNDS && (rounds < LEAST_ROUNDS || sum < enough_s) &&
+	                     (rounds < 2 || sum < slow_s) && sum < very_slow_s;
+	     rounds++) {
+		PS_TRY(enqueue_round(bench, bench->times[0]));
+		PS_TRY(ps_queue_finish(bench->queue));
+		for (int p = 0; p < PHASES; p++)
+			bench->seconds[p] = fmin(bench->seconds[p], seconds_of(bench->times[0], p, p));
+		double round = seconds_of(bench->times[0], 0, PHASES - 1);
+		bench->round_s = fmin(bench->round_s, round);
+		sum += round;
+	}
 	return PS_OK;
+}
+
+static ps_status explain(const ps_pipeline *pipeline, int layer, int device, ps_status status)
+{
+	return status == PS_OK
+	               ? PS_OK
+	               : ps_fail_context(status, "measuring layer %s on %s", pipeline->config.layers[layer]->name,
+	                                 ps_device_get_info(pipeline->devices[device])->name);
 }
 
 static ps_status measure_layer(ps_pipeline *pipeline, int device, int layer)
 {
 	struct layer_cost *cost = &pipeline->measured->layers[device * pipeline->config.layer_count + layer];
 	struct bench bench;
-	PS_TRY(bench_init(&bench, pipeline, pipeline->devices[device], layer));
-	ps_status status = run_alone(&bench);
+	ps_status status = bench_init(&bench, pipeline, pipeline->devices[device], layer, true);
+	if (status == PS_OK)
+		status = run_alone(&bench);
 	double rows = (double)(bench.count * bench.rows);
 	if (status == PS_OK)
 		*cost = (struct layer_cost){.forward = bench.seconds[FORWARD] / rows,
@@ -343,7 +379,7 @@ static ps_status measure_layer(ps_pipeline *pipeline, int device, int layer)
 		                            .squares = bench.seconds[SQUARES],
 		                            .update = bench.seconds[UPDATE]};
 	bench_finish(&bench);
-	return status;
+	return explain(pipeline, layer, device, status);
 }
 
 /* Do two layers run the same ops on the same sizes? */
@@ -401,9 +437,9 @@ static ps_status measure_layers(ps_pipeline *pipeline)
 static double slowdown_of(const struct bench *bench, int rounds, int64_t begin, int64_t end)
 {
 	double together = (double)(end - begin) * 1e-9;
-	double all = (double)(bench->times[rounds - 1][PHASES] - bench->times[0][0]) * 1e-9;
+	double all = (double)(bench->times[rounds - 1][PHASES - 1][1] - bench->times[0][0][0]) * 1e-9;
 	double work = rounds * bench->round_s - (all - together);
-	return work > 0 && together > work ? together / work : 1;
+	return work > 0 && together > work ? fmin(together / work, MOST_SLOWDOWN) : 1;
 }
 
 /* Runs so many rounds of two benches together. */
@@ -417,7 +453,8 @@ static ps_status run_together(struct bench *const benches[2], const int rounds[2
 	PS_TRY(ps_queue_finish(benches[1]->queue));
 	int64_t begin = 0, end = INT64_MAX;
 	for (int k = 0; k < 2; k++) {
-		int64_t own_begin = benches[k]->times[0][0], own_end = benches[k]->times[rounds[k] - 1][PHASES];
+		int64_t own_begin = benches[k]->times[0][0][0];
+		int64_t own_end = benches[k]->times[rounds[k] - 1][PHASES - 1][1];
 		begin = own_begin > begin ? own_begin : begin;
 		end = own_end < end ? own_end : end;
 	}
@@ -436,7 +473,7 @@ static ps_status run_pair(struct bench *one, struct bench *other, double *slow_o
 	int rounds[2];
 	for (int k = 0; k < 2; k++)
 		rounds[k] = (int)fmin(fmax(longest / benches[k]->round_s, 1), MOST_ROUNDS);
-	for (int i = 0; i < PAIR_ROUNDS && (i == 0 || longest < too_long_s); i++)
+	for (int i = 0; i < PAIR_ROUNDS && i * longest < 2 * slow_s; i++)
 		PS_TRY(run_together(benches, rounds, slowdowns));
 	*slow_one = slowdowns[0];
 	*slow_other = slowdowns[1];
@@ -448,15 +485,14 @@ static ps_status measure_pair(ps_pipeline *pipeline, int a, int b, int layer)
 	double *slowdown = pipeline->measured->slowdown;
 	int devices = pipeline->device_count;
 	struct bench one = {0}, other = {0};
-	ps_status status = bench_init(&one, pipeline, pipeline->devices[a], layer);
+	ps_status status = bench_init(&one, pipeline, pipeline->devices[a], layer, false);
 	if (status == PS_OK)
-		status = bench_init(&other, pipeline, pipeline->devices[b], layer);
+		status = bench_init(&other, pipeline, pipeline->devices[b], layer, false);
 	if (status == PS_OK)
 		status = run_pair(&one, &other, &slowdown[a * devices + b], &slowdown[b * devices + a]);
-	/* Both end before either goes, as commands of one may have failed while the other's run. */
 	bench_finish(&other);
 	bench_finish(&one);
-	return status;
+	return explain(pipeline, layer, a, status);
 }
 
 /* Every two devices, and each that several ranks share with itself, running the layer with the most work. */

@@ -1,8 +1,8 @@
 /*
- * Shadow checks: what the engine, the optimizer and the parts of the shadow itself share.
+ * Shadow checks: what the engine and the parts of the shadow itself share.
  *
- * shadow.c enqueues ops with copies of their operands around them; each op is a record in shadow_pool.c's host memory;
- * shadow_check.c's thread takes the records in their order, runs the op on the other device and compares.
+ * shadow_enqueue.c enqueues ops with copies of their operands around them; each op is a record in shadow_pool.c's host
+ * memory; shadow_check.c's thread takes the records in their order, runs the op on the other device and compares.
  */
 #ifndef PS_PIPELINE_SHADOW_H
 #define PS_PIPELINE_SHADOW_H
@@ -66,6 +66,7 @@ struct ps__shadow {
 	struct pool pool;
 	bool busy; /* the thread checks, rather than waits for a record's copies */
 	bool stop;
+	bool let_go; /* records are dropped unchecked */
 	ps_status verdict; /* of the first difference, or of a check that could not be made */
 	char message[1024];
 	double *copy_s; /* by rank */
@@ -84,15 +85,13 @@ void ps__shadow_rest(ps_pipeline *pipeline);
 /* After a failure, once nothing runs any more: lets go of all records. */
 void ps__shadow_settle(ps_pipeline *pipeline);
 bool ps__shadow_checks(const ps_pipeline *pipeline, int stage);
-/* Enqueues an action's ops, or a transfer, with the copies that its check needs. PS_ESTALL: nothing moves any more. */
+
+/* shadow_enqueue.c. Enqueues an action's ops, or a transfer, with the copies that its check needs. PS_ESTALL: nothing
+ * moves any more. */
 ps_status ps__shadow_submit(ps_pipeline *pipeline, const struct program *program, int index,
                             uint32_t step) PS_WARN_UNUSED;
 ps_status ps__shadow_send(ps_pipeline *pipeline, const struct program *program, int index,
                           ps_event *done) PS_WARN_UNUSED;
-/* For an optimizer: runs one op on a rank's queue, checked as part of the step that was trained last. */
-ps_status ps__shadow_run(ps_pipeline *pipeline, int rank, int stage, const char *parameter, ps_op op,
-                         const void *arguments, size_t bytes) PS_WARN_UNUSED;
-
 /* shadow_pool.c; the caller holds the mutex. Room for a record of `bytes`, or NULL: there is none now. */
 struct record *ps__pool_reserve(struct pool *pool, uint64_t bytes);
 /* Has a record of `bytes` no place even in an empty pool? */

@@ -221,7 +221,8 @@ static bool begin_check(struct ps__shadow *shadow, const struct record *record)
 	pthread_mutex_lock(&shadow->mutex);
 	shadow->copy_s[record->rank] += (double)(record->times[1] - record->times[0]) * 1e-9 +
 	                                (double)(record->times[3] - record->times[2]) * 1e-9;
-	bool wanted = !shadow->stop && (shadow->verdict == PS_OK || (shadow->verdict == PS_EDIVERGED && config->go_on));
+	bool wanted = !shadow->stop && !shadow->let_go &&
+	              (shadow->verdict == PS_OK || (shadow->verdict == PS_EDIVERGED && config->go_on));
 	shadow->busy = wanted;
 	pthread_mutex_unlock(&shadow->mutex);
 	return wanted;

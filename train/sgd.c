@@ -7,6 +7,8 @@
  */
 #include <penstock/train.h>
 
+#include "core/backend.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -104,16 +106,16 @@ void ps_sgd_destroy(ps_sgd *sgd)
 	free(sgd);
 }
 
-/* Waits for all ranks, also after a failure, so that no command still reads the caller's memory. */
+/* Waits for all ranks, also after a failure, so that no command uses memory of the optimizer's any more. */
 static ps_status finish(ps_sgd *sgd, ps_status status)
 {
 	for (int r = 0; r < sgd->rank_count; r++) {
-		if (status == PS_OK) {
-			status = ps_queue_finish(sgd->ranks[r].queue);
-		} else if (ps_queue_finish(sgd->ranks[r].queue) != PS_OK) {
-			/* The first failure is the one to tell. */
-			continue;
-		}
+		ps_queue *queue = sgd->ranks[r].queue;
+		/* The first failure is the one to tell. */
+		if (status == PS_OK)
+			status = ps_queue_finish(queue);
+		else
+			ps__timeline_drain(ps_queue_record(queue).timeline);
 	}
 	return status;
 }

@@ -5,14 +5,14 @@
 
 enum { A = 1, B = 2, C = 4 }; /* what is BF16; without any the queue's math makes it a bf16 product */
 
-struct row {
+struct product_row {
 	int64_t m, n, k;
 	int64_t pad; /* columns between the rows of each view */
 	enum conform_fill fill;
 	bool bias, accumulate;
 };
 
-static const struct row rows[] = {
+static const struct product_row product_rows[] = {
         {1, 1, 1, 0, FILL_UNIT, false, false},       {1, 7, 3, 0, FILL_UNIT, true, false},
         {3, 1, 7, 0, FILL_UNIT, true, true},         {7, 3, 17, 1, FILL_UNIT, true, true},
         {16, 64, 128, 0, FILL_UNIT, false, false},   {17, 65, 129, 0, FILL_UNIT, true, false},
@@ -24,16 +24,15 @@ static const struct row rows[] = {
 };
 
 /* Factors are the same numbers on all devices once they are rounded, and so the products, which are exact. */
-static ps__tolerance tolerance_of(const struct row *row)
+static ps__tolerance tolerance_of(const struct product_row *row)
 {
 	return row->fill == FILL_WHOLE ? CONFORM_EXACT : ps__tolerance_of_sum(row->k);
 }
 
-static void product(struct conform *c, const struct row *row, bool trans_a, bool trans_b, int bf16)
+static void product(struct conform *c, const struct product_row *row, bool trans_a, bool trans_b, int bf16)
 {
-	if (c->dtype != PS_F32)
+	if (!ps__conform_math(c, bf16 ? PS_MATH_F32 : PS_MATH_BF16))
 		return;
-	ps__conform_math(c, bf16 ? PS_MATH_F32 : PS_MATH_BF16);
 	int64_t a_rows = trans_a ? row->k : row->m, a_columns = trans_a ? row->m : row->k;
 	int64_t b_rows = trans_b ? row->n : row->k, b_columns = trans_b ? row->k : row->n;
 	ps_args_gemm x = {.trans_a = trans_a, .trans_b = trans_b, .accumulate = row->accumulate};
@@ -86,8 +85,6 @@ static const struct embedding_row embedding_rows[] = {
 static void embedding_fwd_body(struct conform *c, const void *data)
 {
 	const struct embedding_row *row = data;
-	if (c->dtype != PS_F32)
-		return;
 	conform_run(c, embedding_fwd,
 	            .tokens = conform_in(c, "tokens", SHAPE(row->rows, row->time), .bound = row->vocabulary),
 	            .weight = conform_in(c, "weight", SHAPE(row->vocabulary, row->width), .narrow = true),
@@ -100,8 +97,6 @@ static void embedding_fwd_body(struct conform *c, const void *data)
 static void embedding_bwd_weight_body(struct conform *c, const void *data)
 {
 	const struct embedding_row *row = data;
-	if (c->dtype != PS_F32)
-		return;
 	ps__tolerance tolerance = ps__tolerance_of_sum(row->rows * row->time);
 	conform_run(c, embedding_bwd_weight,
 	            .tokens = conform_in(c, "tokens", SHAPE(row->rows, row->time), .bound = row->vocabulary),
@@ -130,8 +125,6 @@ static const struct update_row update_rows[] = {
 static void sum_squares_body(struct conform *c, const void *data)
 {
 	const struct update_row *row = data;
-	if (c->dtype != PS_F32)
-		return;
 	conform_run(
 	        c, sum_squares, .x = conform_in(c, "x", SHAPE(row->count), .fill = row->fill, .narrow = true),
 	        .out = conform_out(c, "out", SHAPE(1), .wide = true, .tolerance = ps__tolerance_of_sum(row->count)));
@@ -141,8 +134,6 @@ static void sum_squares_body(struct conform *c, const void *data)
 static void sgd_body(struct conform *c, const void *data)
 {
 	const struct update_row *row = data;
-	if (c->dtype != PS_F32)
-		return;
 	conform_run(c, sgd, .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .narrow = true),
 	            .g = conform_in(c, "g", SHAPE(row->count), .fill = row->fill, .narrow = true),
 	            .scale = conform_in(c, "scale", SHAPE(1), .wide = true, .fill = FILL_POSITIVE), .lr = 4.75,
@@ -153,7 +144,7 @@ static void sgd_body(struct conform *c, const void *data)
 static void sgd_copy_body(struct conform *c, const void *data)
 {
 	const struct update_row *row = data;
-	if (c->dtype != PS_F32 || row->fill == FILL_SPECIAL)
+	if (row->fill == FILL_SPECIAL)
 		return;
 	conform_run(c, sgd,
 	            .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .tolerance = {.f32 = 3e-7},
@@ -164,19 +155,19 @@ static void sgd_copy_body(struct conform *c, const void *data)
 }
 
 static const struct conform_set sets[] = {
-        CONFORM_SET(gemm, "bf16, by the queue's math", rows, by_math_body),
-        CONFORM_SET(gemm, "bf16 weights, forward", rows, forward_body),
-        CONFORM_SET(gemm, "bf16 weights, backward", rows, backward_body),
-        CONFORM_SET(gemm, "bf16, weight gradient", rows, weight_body),
-        CONFORM_SET(gemm, "bf16, weight gradient in bf16", rows, weight_bf16_body),
-        CONFORM_SET(gemm, "bf16 left factor", rows, left_body),
-        CONFORM_SET(gemm, "bf16 factors", rows, both_body),
-        CONFORM_SET(gemm, "bf16 throughout", rows, all_body),
-        CONFORM_SET(embedding_fwd, "bf16 weights", embedding_rows, embedding_fwd_body),
-        CONFORM_SET(embedding_bwd_weight, "bf16 gradient", embedding_rows, embedding_bwd_weight_body),
-        CONFORM_SET(sum_squares, "bf16", update_rows, sum_squares_body),
-        CONFORM_SET(sgd, "bf16 weights", update_rows, sgd_body),
-        CONFORM_SET(sgd, "bf16 copy", update_rows, sgd_copy_body),
+        CONFORM_BF16_SET(gemm, "forward", product_rows, forward_body),
+        CONFORM_BF16_SET(gemm, "backward", product_rows, backward_body),
+        CONFORM_BF16_SET(gemm, "weight", product_rows, weight_body),
+        CONFORM_BF16_SET(gemm, "weight bf16", product_rows, weight_bf16_body),
+        CONFORM_BF16_SET(gemm, "by math", product_rows, by_math_body),
+        CONFORM_BF16_SET(gemm, "both", product_rows, both_body),
+        CONFORM_BF16_SET(gemm, "all", product_rows, all_body),
+        CONFORM_BF16_SET(gemm, "left", product_rows, left_body),
+        CONFORM_BF16_SET(embedding_fwd, "bf16", embedding_rows, embedding_fwd_body),
+        CONFORM_BF16_SET(embedding_bwd_weight, "bf16", embedding_rows, embedding_bwd_weight_body),
+        CONFORM_BF16_SET(sum_squares, "bf16", update_rows, sum_squares_body),
+        CONFORM_BF16_SET(sgd, "bf16", update_rows, sgd_body),
+        CONFORM_BF16_SET(sgd, "copy", update_rows, sgd_copy_body),
 };
 
 const struct conform_family ps__conform_bf16 = CONFORM_FAMILY("bf16", sets);

@@ -18,9 +18,9 @@
 #include <time.h>
 
 /* Shares of the time, from the beginning, at which the phases end. */
-#define FORMS_END 0.1
-#define OWN_END 0.6
-#define CLBLAST_END 0.9
+#define FORMS_END 0.08
+#define OWN_END 0.45
+#define CLBLAST_END 0.8
 
 struct search {
 	struct cl_queue *q;
@@ -93,6 +93,37 @@ static int64_t probe_side(const struct search *s)
 	return s->q->device->cpu ? 400 : 1024;
 }
 
+/* Is a form right with all transposes, at sizes that no tile divides? */
+static ps_status check_form(struct search *s, const struct cl_gemm_choice *how, bool *right)
+{
+	*right = true;
+	for (int t = 0; t < CL_TRANSPOSES && *right; t++) {
+		struct cl_product like = {
+		        .dtype = s->tuning->dtype, .trans_a = t / 2, .trans_b = t % 2, .accumulate = t % 3 == 0};
+		struct cl_trial trial;
+		int64_t ns;
+		ps_status status = ps__cl_trial_init(&trial, s->q, &like, 67, 131, 301);
+		if (status == PS_OK)
+			status = ps__cl_trial_run(&trial, s->q, how, &ns, right);
+		ps_status end = ps__cl_trial_finish(&trial, s->q);
+		PS_TRY(status);
+		PS_TRY(end);
+	}
+	return PS_OK;
+}
+
+static ps_status try_form(struct search *s, const struct cl_trial *trial, const struct cl_gemm_choice *how, double *ns)
+{
+	bool right;
+	PS_TRY(try_one(s, trial, how, ns));
+	PS_TRY(check_form(s, how, &right));
+	if (!right && *ns > 0) {
+		*ns = 0;
+		s->tuning->wrong++;
+	}
+	return PS_OK;
+}
+
 static ps_status try_forms(struct search *s)
 {
 	struct cl_product like = {.dtype = s->tuning->dtype, .trans_b = true};
@@ -107,7 +138,7 @@ static ps_status try_forms(struct search *s)
 		if (!ps__cl_form_fits(s->q->device, form, like.dtype) || (!first && is_over(s, FORMS_END)))
 			continue;
 		report(s, ps__cl_forms[form].name);
-		status = try_one(s, &trial, &how, &s->form_ns[form]);
+		status = try_form(s, &trial, &how, &s->form_ns[form]);
 		if (s->form_ns[form] > 0 && (best <= 0 || s->form_ns[form] < best))
 			best = s->form_ns[form];
 	}

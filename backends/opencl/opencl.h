@@ -56,7 +56,7 @@ enum cl_kernel_id {
 };
 
 /* Of kernels/common.cl. */
-enum { CL_CHUNK = 16, CL_LANES = 64, CL_NO_FAULT = 0x7fffffff };
+enum { CL_LANES = 64, CL_NO_FAULT = 0x7fffffff };
 
 /* Forms of our own product, see gemm.h, and the kernels that each may have. */
 enum { CL_GEMM_FORMS = 12, CL_GEMM_KERNELS = 2 };
@@ -73,6 +73,7 @@ struct cl_device {
 	int compute_units;
 	bool cpu, fp64, serial;
 	bool unified;    /* its memory is the host's */
+	int span;        /* vectors side by side that a work-item sums up */
 	int group;       /* work-items that share a row */
 	int group_limit; /* work-items that a group may have */
 	int vector[2];   /* elements of a vector, by PS_F32 and PS_F64 */
@@ -97,6 +98,11 @@ ps_status ps__cl_fail(const char *where, const char *what, cl_int error);
  * for these the function runs in a thread of its own. A function must not call this again.
  */
 ps_status ps__cl_call(const struct cl_device *device, ps_status (*function)(void *argument), void *argument);
+
+/* vendors.c: appends a remark to a text, after "; " where it is not the first. */
+void ps__cl_note(char *text, size_t bytes, const char *format, ...) PS_PRINTF(3, 4);
+/* Appends why the loader's vendors are not there whose libraries cannot be opened. */
+void ps__cl_note_vendors(char *text, size_t bytes);
 
 /* platform.c: the devices here, in a fixed order; made once. PS_ENODEV with the reason when there are none. */
 ps_status ps__cl_devices(struct cl_device **first);
@@ -265,6 +271,12 @@ static inline int64_t cl_samples(ps_tensor tensor)
 static inline int cl_vector(const struct cl_queue *q, ps_dtype dtype)
 {
 	return q->device->vector[dtype == PS_F64];
+}
+
+/* Elements whose random words are made at once: CHUNK of kernels/common.cl. */
+static inline int cl_chunk(const struct cl_queue *q, ps_dtype dtype)
+{
+	return 4 * cl_vector(q, dtype);
 }
 
 /* Checks numbers against [0, bound) before a kernel that reads what was found; the queue fails if one is outside. */

@@ -55,7 +55,9 @@ static ps_status multiply(struct cl_queue *q, enum cl_kernel_id kernel, const st
 	ps__cl_arg_int(&l, from_width);
 	ps__cl_arg_int(&l, to_width);
 	ps__cl_arg_int(&l, s->causal);
-	return ps__cl_run_elements(&l, cl_ceil(s->features, cl_vector(q, to.dtype)), s->time, s->rows * s->heads);
+	return ps__cl_run_elements(&l,
+	                           cl_ceil(s->features, (int64_t)cl_vector(q, to.dtype) * q->device->span) * s->time,
+	                           s->rows * s->heads, 1);
 }
 
 static ps_status attention_fwd_runner(struct cl_queue *q, const void *arguments)

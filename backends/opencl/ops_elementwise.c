@@ -61,7 +61,7 @@ static ps_status masked(struct cl_queue *q, ps_tensor x, ps_tensor y, const ps_d
 	ps__cl_arg_long(&l, elements);
 	ps__cl_arg_int(&l, with_relu);
 	ps__cl_arg_drop(&l, drop);
-	return ps__cl_run_elements(&l, cl_ceil(elements, CL_CHUNK), rows, 1);
+	return ps__cl_run_elements(&l, cl_ceil(elements, cl_chunk(q, y.dtype)), rows, 1);
 }
 
 static ps_status dropout_runner(struct cl_queue *q, const void *arguments)

@@ -44,7 +44,7 @@ static ps_status embedding_fwd_runner(struct cl_queue *q, const void *arguments)
 	ps__cl_arg_real(&l, x->scale);
 	ps__cl_arg_memory(&l, q->range);
 	ps__cl_arg_drop(&l, &x->drop);
-	return ps__cl_run_elements(&l, cl_ceil(width, CL_CHUNK), x->y.dims[0] * time, 1);
+	return ps__cl_run_elements(&l, cl_ceil(width, cl_chunk(q, x->y.dtype)), x->y.dims[0] * time, 1);
 }
 CL_OP(embedding_fwd, y, false)
 
@@ -74,6 +74,6 @@ static ps_status embedding_bwd_weight_runner(struct cl_queue *q, const void *arg
 	ps__cl_arg_memory(&l, chain);
 	ps__cl_arg_memory(&l, q->range);
 	ps__cl_arg_drop(&l, &x->drop);
-	return ps__cl_run_elements(&l, cl_ceil(width, CL_CHUNK), count, 1);
+	return ps__cl_run_elements(&l, cl_ceil(width, cl_chunk(q, dtype)), count, 1);
 }
 CL_OP(embedding_bwd_weight, dy, false)

@@ -72,6 +72,13 @@ static ps_status dropout_add_layernorm_bwd_input_runner(struct cl_queue *q, cons
 }
 CL_OP(dropout_add_layernorm_bwd_input, sum, false)
 
+/* SPAN vectors of columns for each work-item: see kernels/norm.cl. */
+static ps_status run_columns(struct cl_launch *l, int64_t columns)
+{
+	const struct cl_device *d = l->q->device;
+	return ps__cl_run_rows(l, cl_ceil(columns, (int64_t)cl_vector(l->q, l->dtype) * d->span * d->group), 1, 1);
+}
+
 static ps_status layernorm_bwd_weight_runner(struct cl_queue *q, const void *arguments)
 {
 	const ps_args_layernorm_bwd_weight *x = arguments;
@@ -86,7 +93,7 @@ static ps_status layernorm_bwd_weight_runner(struct cl_queue *q, const void *arg
 	ps__cl_arg_long(&l, ps_tensor_count(x->mean));
 	ps__cl_arg_long(&l, columns);
 	ps__cl_arg_int(&l, x->accumulate);
-	return ps__cl_run_elements(&l, cl_ceil(columns, cl_vector(q, x->x.dtype)), 1, 1);
+	return run_columns(&l, columns);
 }
 CL_OP(layernorm_bwd_weight, x, false)
 
@@ -100,7 +107,7 @@ static ps_status column_sum_runner(struct cl_queue *q, const void *arguments)
 	ps__cl_arg_long(&l, ps_tensor_count(x->x) / columns);
 	ps__cl_arg_long(&l, columns);
 	ps__cl_arg_int(&l, x->accumulate);
-	return ps__cl_run_elements(&l, cl_ceil(columns, cl_vector(q, x->x.dtype)), 1, 1);
+	return run_columns(&l, columns);
 }
 CL_OP(column_sum, x, false)
 

@@ -70,8 +70,9 @@ static void describe(struct cl_device *d)
 	d->serial = strstr(d->platform_name, "Oclgrind") != NULL;
 	d->vector[0] = vector_of(d->id, CL_DEVICE_PREFERRED_VECTOR_WIDTH_FLOAT);
 	d->vector[1] = vector_of(d->id, CL_DEVICE_PREFERRED_VECTOR_WIDTH_DOUBLE);
+	d->span = d->cpu ? 4 : 1;
 	d->group_limit = group_of(d->id, 1 << 16);
-	d->group = group_of(d->id, d->cpu ? 4 : 128);
+	d->group = group_of(d->id, d->serial ? 4 : d->cpu ? 1 : 128);
 }
 
 /* Why a device cannot be used, or NULL. */
@@ -94,7 +95,7 @@ static int by_name(const void *left, const void *right)
 	return strcmp(a, b);
 }
 
-/* Appends the devices of one platform; `reason` says of the last that was left out why. */
+/* Appends the devices of one platform; `reason` says of those that are left out why. */
 static ps_status add_platform(cl_platform_id platform, struct cl_device ***end, int *index, char *reason, size_t bytes)
 {
 	cl_device_id ids[MAX_DEVICES];
@@ -103,7 +104,7 @@ static ps_status add_platform(cl_platform_id platform, struct cl_device ***end, 
 	platform_text(platform, CL_PLATFORM_NAME, name, sizeof name);
 	cl_int error = clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, MAX_DEVICES, ids, &count);
 	if (error != CL_SUCCESS) {
-		snprintf(reason, bytes, "the platform %s has no devices: %s", name, ps__cl_error_name(error));
+		ps__cl_note(reason, bytes, "the platform %s has no devices: %s", name, ps__cl_error_name(error));
 		return PS_OK;
 	}
 	for (cl_uint i = 0; i < count && i < MAX_DEVICES; i++) {
@@ -111,7 +112,7 @@ static ps_status add_platform(cl_platform_id platform, struct cl_device ***end, 
 		if (why) {
 			char device[128];
 			device_text(ids[i], CL_DEVICE_NAME, device, sizeof device);
-			snprintf(reason, bytes, "%s of the platform %s cannot be used: %s", device, name, why);
+			ps__cl_note(reason, bytes, "%s of the platform %s cannot be used: %s", device, name, why);
 			continue;
 		}
 		struct cl_device *d = calloc(1, sizeof *d);
@@ -129,26 +130,30 @@ static ps_status add_platform(cl_platform_id platform, struct cl_device ***end, 
 	return PS_OK;
 }
 
-static char left_out[256]; /* what the list lacks, and why; guarded by list_mutex */
+static char left_out[512]; /* what the list lacks, and why; guarded by list_mutex */
 
 static ps_status make_list(void)
 {
 	cl_platform_id platforms[MAX_PLATFORMS];
 	cl_uint count = 0;
 	cl_int error = clGetPlatformIDs(MAX_PLATFORMS, platforms, &count);
-	if (error != CL_SUCCESS || count == 0)
-		return ps_fail(PS_ENODEV, "no OpenCL platform is installed here (%s)",
-		               error ? ps__cl_error_name(error) : "the list is empty");
+	left_out[0] = '\0';
+	if (error != CL_SUCCESS || count == 0) {
+		ps__cl_note_vendors(left_out, sizeof left_out);
+		return ps_fail(PS_ENODEV, "no OpenCL platform is installed here (%s)%s%s",
+		               error ? ps__cl_error_name(error) : "the list is empty", left_out[0] ? ": " : "",
+		               left_out);
+	}
 	if (count > MAX_PLATFORMS)
 		count = MAX_PLATFORMS;
 	/* The loader's order is that of a folder's entries; names give a lasting one. */
 	qsort(platforms, count, sizeof *platforms, by_name);
 	struct cl_device *first = NULL, **end = &first;
 	int index = 0;
-	left_out[0] = '\0';
 	ps_status status = PS_OK;
 	for (cl_uint i = 0; i < count && status == PS_OK; i++)
 		status = add_platform(platforms[i], &end, &index, left_out, sizeof left_out);
+	ps__cl_note_vendors(left_out, sizeof left_out);
 	if (status == PS_OK && !first)
 		status = ps_fail(PS_ENODEV, "no OpenCL device: %s", left_out);
 	if (status == PS_OK) {

@@ -14,8 +14,9 @@ enum { OPTION_BYTES = 512 };
 static void options_of(const struct cl_device *d, ps_dtype dtype, const char *more, char *text)
 {
 	bool wide = dtype == PS_F64;
-	snprintf(text, OPTION_BYTES, "-cl-std=CL1.2 -DVEC=%d -DGROUP=%d -DLANES=%d%s%s%s %s", d->vector[wide], d->group,
-	         CL_LANES, d->fp64 ? " -DFP64" : "", wide ? " -DWIDE" : "",
+	snprintf(text, OPTION_BYTES, "-cl-std=CL1.2 -DVEC=%d -DGROUP=%d -DSPAN=%d -DLANES=%d%s%s%s%s %s",
+	         d->vector[wide], d->group, d->span, CL_LANES, d->fp64 ? " -DFP64" : "", wide ? " -DWIDE" : "",
+	         d->cpu ? " -DON_CPU" : "",
 	         d->serial ? " -cl-opt-disable" /* Oclgrind does not know all that an optimiser makes */
 	         : d->cpu  ? ""
 	                   : " -cl-fp32-correctly-rounded-divide-sqrt",

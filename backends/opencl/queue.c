@@ -21,10 +21,9 @@ static ps_status fault_status(const struct cl_fault *fault)
 	               fault->what, (int)fault->found[1], fault->bound);
 }
 
-/* Waits for the end of one command that OpenCL was given, and completes it. */
-static void land(struct cl_queue *q, struct cl_flight *item)
+/* Waits for the end of one command that OpenCL was given; what became of it. */
+static ps_status await(const struct cl_queue *q, struct cl_flight *item)
 {
-	ps_timeline *timeline = &q->queue->timeline;
 	/* What went wrong elsewhere has its message there; here OpenCL knows that something did. */
 	ps_status status = ps_event_wait(item->after, -1);
 	if (item->event) {
@@ -40,8 +39,15 @@ static void land(struct cl_queue *q, struct cl_flight *item)
 	if (item->fault && status == PS_OK)
 		status = fault_status(item->fault);
 	free(item->fault);
-	if (status != PS_OK)
-		ps__timeline_fail(timeline, item->value, status);
+	return status;
+}
+
+/* The command is over and out of the flight, where other queues might take hold of its event. */
+static void complete(struct cl_queue *q, struct cl_flight *item)
+{
+	ps_timeline *timeline = &q->queue->timeline;
+	if (item->event)
+		clReleaseEvent(item->event);
 	if (item->stamp && ps__timeline_status(timeline) == PS_OK)
 		*item->stamp = ps_clock_ns();
 	ps__timeline_complete(timeline, item->value);
@@ -50,25 +56,25 @@ static void land(struct cl_queue *q, struct cl_flight *item)
 static void *complete_main(void *argument)
 {
 	struct cl_queue *q = argument;
-	pthread_mutex_lock(&q->mutex);
 	for (;;) {
+		pthread_mutex_lock(&q->mutex);
 		while (q->flight_count == 0 && !q->ended)
 			pthread_cond_wait(&q->departed, &q->mutex);
-		if (q->flight_count == 0)
-			break;
+		bool some = q->flight_count > 0;
 		struct cl_flight item = q->flight[q->flight_head];
 		pthread_mutex_unlock(&q->mutex);
-		land(q, &item);
+		if (!some)
+			return NULL;
+		ps_status status = await(q, &item);
+		if (status != PS_OK)
+			ps__timeline_fail(&q->queue->timeline, item.value, status);
 		pthread_mutex_lock(&q->mutex);
 		q->flight_head = (q->flight_head + 1) % CL_FLIGHT;
 		q->flight_count--;
-		/* No sooner: while it is in the flight, other queues may take hold of it. */
-		if (item.event)
-			clReleaseEvent(item.event);
 		pthread_cond_signal(&q->landed);
+		pthread_mutex_unlock(&q->mutex);
+		complete(q, &item);
 	}
-	pthread_mutex_unlock(&q->mutex);
-	return NULL;
 }
 
 /* Hands what the runner left to the completer, waiting for room. */

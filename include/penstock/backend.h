@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever the table, the structs below or the op table change. */
-#define PS_BACKEND_ABI 3
+#define PS_BACKEND_ABI 2
 #define PS_BACKEND_ENTRY "ps_backend_entry"
 
 typedef struct ps_backend ps_backend;

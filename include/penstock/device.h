@@ -126,7 +126,7 @@ ps_status ps_queue_timestamp(ps_queue *queue, int64_t *ns) PS_WARN_UNUSED;
 ps_status ps_event_wait(ps_event event, int64_t timeout_ns) PS_WARN_UNUSED;
 /* True once the point is reached or the queue has failed before it. */
 bool ps_event_done(ps_event event);
-/* Waits for all that is enqueued: ps_event_wait(ps_queue_record(queue), -1). */
+/* Waits for all that is enqueued; when it returns, be it with a failure, no command uses any memory any more. */
 ps_status ps_queue_finish(ps_queue *queue) PS_WARN_UNUSED;
 /* Waits until a failed queue has skipped its commands, then makes it usable again. */
 void ps_queue_reset(ps_queue *queue);

@@ -184,8 +184,8 @@ typedef struct ps_shadow_report {
 void ps_pipeline_get_shadow(const ps_pipeline *pipeline, ps_shadow_report *out);
 /*
  * Waits for the checks of all steps so far. PS_EDIVERGED when a result differs: the message names step, stage, device,
- * action, layer, op, output and the worst element. ps_pipeline_train says the same as soon as it is known, and each time
- * from then on, unless the checks are to go on.
+ * action, layer, op, output and the worst element. ps_pipeline_train says the same as soon as it is known, and each
+ * time from then on, unless the checks are to go on.
  */
 ps_status ps_pipeline_shadow_finish(ps_pipeline *pipeline) PS_WARN_UNUSED;
 
@@ -213,8 +213,9 @@ ps_status ps_pipeline_initialize(ps_pipeline *pipeline) PS_WARN_UNUSED;
  */
 ps_status ps_pipeline_update(ps_pipeline *pipeline, int parameter, ps_op op, const void *arguments,
                              size_t bytes) PS_WARN_UNUSED;
-#define ps_update(pipeline, parameter, op, ...) \
-	ps_pipeline_update((pipeline), (parameter), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op))
+#define ps_update(pipeline, parameter, op, ...)                                                     \
+	ps_pipeline_update((pipeline), (parameter), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, \
+	                   sizeof(ps_args_##op))
 /* Copies a whole parameter, or its gradient, between host memory (in the tensor's dtype) and its device, and waits. */
 ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from) PS_WARN_UNUSED;

@@ -7,6 +7,9 @@
  *                        for F64, for F32 on the device that it is checked against
  *   ps_verify_layers     every kind of layer, alone: F, B and W against the other device; W long after B against BW,
  *                        and R against F, both bit for bit
+ *   ps_verify_step       a training step of a small Transformer, forward, backward, clipping and update: every op of
+ *                        it from identical inputs, in the order in which they ran; then loss, gradient norm and
+ *                        updated parameters against those of the same step on the other device
  *   ps_verify_support    whether a device would take the ops on these, by its own answer: nothing is run. SAME: it
  *                        would; SKIPPED: it would not
  *
@@ -50,12 +53,22 @@ typedef struct ps_verify_result {
 	size_t done, total; /* results so far, this one included, and at most */
 } ps_verify_result;
 
+/* The sizes of what ps_verify_step trains. */
+typedef struct ps_verify_model {
+	int64_t vocabulary, emsize, nhid, rows, time;
+	int nhead, nlayers, chunks;
+	double dropout;
+	bool causal;
+	double lr, clip;
+} ps_verify_model;
+
 typedef struct ps_verify_config {
 	const char *const *devices; /* names, as ps_device_open takes them */
 	int device_count;
-	const char *against; /* NULL: "ref" */
-	uint64_t seed;       /* of all values */
-	int64_t elements;    /* rows with a larger tensor are skipped; 0: none is */
+	const char *against;          /* NULL: "ref" */
+	uint64_t seed;                /* of all values */
+	const ps_verify_model *model; /* of ps_verify_step; NULL: two layers of 64 */
+	int64_t elements;             /* rows with a larger tensor are skipped; 0: none is */
 	void (*report)(void *payload, const ps_verify_result *result);
 	void *payload;
 } ps_verify_config;
@@ -63,6 +76,7 @@ typedef struct ps_verify_config {
 ps_status ps_verify_ops(const ps_verify_config *config) PS_WARN_UNUSED;
 ps_status ps_verify_gradients(const ps_verify_config *config) PS_WARN_UNUSED;
 ps_status ps_verify_layers(const ps_verify_config *config) PS_WARN_UNUSED;
+ps_status ps_verify_step(const ps_verify_config *config) PS_WARN_UNUSED;
 ps_status ps_verify_support(const ps_verify_config *config) PS_WARN_UNUSED;
 
 #ifdef __cplusplus

@@ -10,6 +10,7 @@ train|--data|DIR!sample|The text
 train|--lr|X|Rate
 train|--lr-decay|X|Factor
 train|--save|FILE|Where the weights go
+trace|--step|N|Which step
 eval|--load|FILE|Saved weights
 data fetch|--into|DIR|Where to
 data info|--json||Write one JSON object

@@ -17,7 +17,7 @@ static const struct bad {
         {"", "give a subcommand"},
         {"trian", "there is no subcommand 'trian'; did you mean train?"},
         {"frobnicate", "penstock --help lists them"},
-        {"help trane", "did you mean train?"},
+        {"help trin", "did you mean train?"},
         {"train --epoch-s 3", "unknown option --epoch-s; did you mean --epochs?"},
         {"train --batchsize=3", "unknown option --batchsize; did you mean --batch-size?"},
         {"train --zzzzzzzz", "penstock train --help lists them"},
@@ -95,6 +95,20 @@ static const struct bad {
         {"train --balance 2;2 --stages ref,ref", "give the units of each stage as in 7,7"},
         {"train --balance 2,2, --stages ref,ref", "give the units of each stage as in 7,7"},
         {"train --balance evenly --stages ref,ref", "give the units of each stage as in 7,7"},
+        {"train --balance time --emsize 65536 --nhid 65536 --nlayers 200 --stages ref,ref", "no cut into 2 stages"},
+
+        {"verify step --preset large", "--preset: there is no 'large'"},
+        {"verify step --nhead 5", "--nhead 5 does not divide --emsize 64"},
+        {"verify step --emsize 63 --nhead 3", "even"},
+        {"verify step --batch-size 0", "--batch-size: '0' is wrong"},
+        {"train --shadow 2 --stages ref,ref", "--shadow 2: there is no stage 2; --stages has 0 to 1"},
+        {"train --shadow first", "--shadow first: give stages as in 1, or 0:every=10,1, or all:every=100"},
+        {"train --shadow 0, --stages ref,ref", "give stages as in"},
+        {"train --shadow 0:every=0", "every= takes a whole number of steps from 1"},
+        {"train --shadow 0:every=99999999999999999999", "every= takes a whole number"},
+        {"train --shadow 0:each=2", "give stages as in"},
+        {"train --shadow 0,all --stages ref,ref", "stage 0 comes twice"},
+        {"train --shadow ''", "--shadow: is empty"},
 
         {"train --data no-such-folder", "no-such-folder"},
         {"train --data short", "wiki.train.tokens"},
@@ -123,6 +137,21 @@ static const struct bad {
         {"train --save kept --save-last kept", "--save and --save-last both name kept"},
         {"train --save kept --log ./kept", "both name"},
 
+        {"trace", "FILE.json is missing"},
+        {"trace no-such-file", "no-such-file: cannot be read"},
+        {"trace text", "text:1: is no JSON"},
+        {"trace numbers.json", "numbers.json: has no list of trace events"},
+        {"trace steps.json more", "'more' is one FILE.json too many"},
+        {"trace steps.json --step 9", "--step 9: steps.json has the steps 2 to 3"},
+        {"trace steps.json --step x", "--step: 'x' is wrong"},
+        {"trace steps.json --predicted", "has no predicted times for step"},
+        {"trace steps.json --svg short", "--svg: short: is a folder"},
+        {"trace empty.json", "empty.json: has no step"},
+        {"trace phase.json", "phase.json: event 0 has no phase"},
+        {"trace row.json", "row.json: event 0 has no pid and tid"},
+        {"trace time.json", "time.json: event 0 has no time"},
+        {"trace nameless.json", "nameless.json: row 0 has no name"},
+
         {"train --config no-such-file", "--config no-such-file: cannot be read"},
         {"train --config short", "--config short: cannot be read"},
         {"train --config config-line", "config-line:2: 'lr 3' is no 'name = value' line"},
@@ -131,6 +160,27 @@ static const struct bad {
         {"train --config config-config", "config-config:1: a configuration file cannot name another"},
 
         {"train --emsize 65536 --nhid 65536 --nlayers 200 --stages ref,ref", "GiB"},
+        {"bench", "give what to measure: ops, gemm"},
+        {"bench opps", "there is no 'opps'; did you mean ops?"},
+        {"bench frobnicate", "there are ops, gemm"},
+        {"bench ops --device gpu", "gpu"},
+        {"bench ops --seconds -1", "--seconds: '-1' is wrong"},
+        {"bench ops --nhead 5", "--nhead 5 does not divide --emsize 64"},
+        {"bench gemm --lr 3", "penstock bench gemm --help lists them"},
+        {"bench step --stages ref,", "the name of stage 1 is empty"},
+        {"bench step --data brief", "too few"},
+        {"bench step --json short", "--json: short: is a folder"},
+        {"bench step --compare no-such-file", "no-such-file: cannot be read"},
+        {"bench step --compare text", "text:1: is no JSON"},
+        {"bench executor --stages ref,ref,ref,ref", "has 4 stages; the bench has up to 3"},
+        {"bench simulate --schedule wave", "--schedule wave: is no rule"},
+        {"bench tokenizer", "--data DIR is missing"},
+        {"bench tokenizer --data empty", "empty"},
+        {"bench show", "--report FILE is missing"},
+        {"bench show --report json", "json: is no result of penstock bench"},
+        {"bench show --report json-row", "json-row: row 0 should have"},
+        {"bench gemm --compare json-ops", "json-ops: is of penstock bench ops, not of gemm"},
+
         {"data", "data"},
         {"data info no-such-folder", "no-such-folder"},
 };
@@ -151,6 +201,23 @@ static void make_files(void)
 		snprintf(path, sizeof path, "invalid/wiki.%s.tokens", splits[i]);
 		file_write(path, "fine\nnot \xff fine\n");
 	}
+	file_write("numbers.json", "[1, 2]");
+	file_write("empty.json", "{\"traceEvents\": []}");
+	file_write("phase.json", "{\"traceEvents\": [{}]}");
+	file_write("row.json", "{\"traceEvents\": [{\"ph\": \"X\", \"pid\": 1, \"tid\": -1}]}");
+	file_write("time.json", "{\"traceEvents\": [{\"ph\": \"X\", \"pid\": 1, \"tid\": 0, \"name\": \"F0\", "
+	                        "\"cat\": \"action\", \"ts\": -1, \"dur\": 2}]}");
+	file_write("nameless.json", "{\"traceEvents\": [{\"ph\": \"X\", \"pid\": 1, \"tid\": 0, \"name\": \"F0\", "
+	                            "\"cat\": \"action\", \"ts\": 1, \"dur\": 2, \"args\": {\"step\": 1}}]}");
+	file_write(
+	        "steps.json",
+	        "{\"traceEvents\": [{\"ph\": \"M\", \"pid\": 1, \"tid\": 0, \"name\": \"thread_name\", "
+	        "\"args\": {\"name\": \"stage 0\"}}, {\"ph\": \"X\", \"pid\": 1, \"tid\": 0, \"name\": \"F0\", "
+	        "\"cat\": \"action\", \"ts\": 1, \"dur\": 2, \"args\": {\"step\": 2}}, {\"ph\": \"X\", \"pid\": 1, "
+	        "\"tid\": 0, \"name\": \"F0\", \"cat\": \"action\", \"ts\": 5, \"dur\": 2, \"args\": {\"step\": 3}}]}");
+	file_write("json", "{\"bench\": \"ops\"}");
+	file_write("json-row", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": [{}]}");
+	file_write("json-ops", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": []}");
 	file_write("text", "This is no weight file, but some text of a few words.\n");
 	file_write("kept", "what was here before\n");
 	file_write("config-line", "# rates\nlr 3\n");

@@ -52,6 +52,7 @@ expect 'small' penstock train --save x --preset sm
 expect 'folder sample' penstock train --data ''
 expect '' penstock train --lr ''
 expect 'file folder' penstock eval --load f
+expect 'file folder' penstock trace f
 expect 'fetch' penstock data f
 expect '--into --help' penstock data fetch --
 expect 'wikitext-2' penstock data fetch w

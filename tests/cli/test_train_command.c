@@ -161,6 +161,9 @@ START_TEST(trace)
 	{
 		int row = (int)number_of(event, "tid");
 		const char *name = text_of(event, "name");
+		/* What was predicted has tests of its own. */
+		if (number_of(event, "pid") > 1)
+			continue;
 		if (strcmp(text_of(event, "ph"), "M") == 0) {
 			rows += strcmp(name, "thread_name") == 0;
 			continue;
@@ -180,6 +183,28 @@ START_TEST(trace)
 		ck_assert(transfers[k] == 6 || transfers[k] == 0);
 	}
 	json_decref(object);
+}
+END_TEST
+
+START_TEST(balance_time)
+{
+	program_run(&run, "train " SMALL "--balance time --log log.jsonl");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	check_matches(run.out, "^predicted [0-9.e-]+ s a step, measured [0-9.e-]+ \\([0-9.]+ % (over|under)\\)$");
+	json_t *last = NULL;
+	for (int i = 0; i < 7; i++) {
+		json_decref(last);
+		last = line("log.jsonl", i);
+		if (last != NULL && strcmp(text_of(last, "event"), "end") == 0)
+			break;
+	}
+	ck_assert_double_gt(number_of(last, "predicted_ms"), 0);
+	ck_assert_double_gt(number_of(last, "median_ms"), 0);
+	json_decref(last);
+	/* Where nothing was measured, nothing is said. */
+	program_run(&run, "train " SMALL "--balance flops");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	ck_assert_ptr_null(strstr(run.out, "predicted"));
 }
 END_TEST
 
@@ -401,6 +426,7 @@ int main(void)
 	tcase_add_test(cases, json_log);
 	tcase_add_test(cases, failure);
 	tcase_add_test(cases, trace);
+	tcase_add_test(cases, balance_time);
 	tcase_add_test(cases, as_published);
 	tcase_add_test(cases, config_file);
 	tcase_add_test(cases, help);

@@ -12,9 +12,9 @@ START_TEST(test_status)
 		ps_status status;
 		int usage;
 	} rows[] = {
-	        {"PS_OK", PS_OK, 0},         {"PS_EINVAL", PS_EINVAL, 1},       {"PS_EFORMAT", PS_EFORMAT, 1},
-	        {"PS_ENOMEM", PS_ENOMEM, 0}, {"PS_EINTERNAL", PS_EINTERNAL, 0}, {"PS_EDIVERGED", PS_EDIVERGED, 0}, {"PS_E?", (ps_status)-99, 0},
-	        {"PS_E?", (ps_status)1, 0},
+	        {"PS_OK", PS_OK, 0},          {"PS_EINVAL", PS_EINVAL, 1},       {"PS_EFORMAT", PS_EFORMAT, 1},
+	        {"PS_ENOMEM", PS_ENOMEM, 0},  {"PS_EINTERNAL", PS_EINTERNAL, 0}, {"PS_EDIVERGED", PS_EDIVERGED, 0},
+	        {"PS_E?", (ps_status)-99, 0}, {"PS_E?", (ps_status)1, 0},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		ck_assert_str_eq(ps_status_name(rows[i].status), rows[i].name);

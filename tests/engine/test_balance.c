@@ -204,7 +204,7 @@ END_TEST
 /* Thousands of layers take no time to speak of. */
 START_TEST(test_large)
 {
-	enum { COUNT = 100000, PARTS = 64 };
+	enum { COUNT = 30000, PARTS = 64 };
 	double *costs = malloc(COUNT * sizeof *costs);
 	int sizes[PARTS];
 	uint64_t state = 3;

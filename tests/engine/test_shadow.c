@@ -85,6 +85,28 @@ START_TEST(test_same_bits)
 }
 END_TEST
 
+/* Batches of other shapes, whose last micro-batches may be empty. */
+START_TEST(test_shapes)
+{
+	static const int64_t shapes[TRIAL_STEPS][2] = {{6, 5}, {2, 5}, {5, 3}, {1, 1}};
+	struct outcome plain, checked;
+	struct trial one = {.config = {.rank_count = 2, .chunks = 3}}, again = one;
+	trial_open(&one);
+	trial_run(&one, TRIAL_STEPS, shapes, &plain);
+	trial_close(&one);
+	again.config.shadow = shadow_of(2);
+	trial_open(&again);
+	trial_run(&again, TRIAL_STEPS, shapes, &checked);
+	check_ok(ps_pipeline_shadow_finish(again.pipeline));
+	ck_assert_int_eq(results.transfers, 2 * (3 + 2 + 3 + 1));
+	ck_assert_int_eq(results.bad, 0);
+	trial_close(&again);
+	outcome_compare(&plain, &checked, "checked");
+	outcome_free(&plain);
+	outcome_free(&checked);
+}
+END_TEST
+
 /* A pipeline of hooked devices, of which stages are checked. */
 static struct trial trial;
 
@@ -270,6 +292,34 @@ START_TEST(test_update)
 }
 END_TEST
 
+/* Views of a matrix: rows with gaps between them, of which the op leaves the bytes as they are. */
+START_TEST(test_views)
+{
+	set_up(1);
+	check_ok(step(0));
+	ps_parameter_view view;
+	ps_pipeline_get_parameter(trial.pipeline, 1, &view);
+	ck_assert_str_eq(view.name, "layers.0.self_attn.in_proj_weight"); /* (24, 8) */
+	ps_tensor a = ps_tensor_slice(view.value, 1, 2, 5), b = ps_tensor_slice(view.value, 1, 3, 5);
+	ps_tensor c = ps_tensor_slice(ps_tensor_slice(view.gradient, 1, 1, 4), 0, 7, 6);
+	if (_i)
+		hook_add(&trial.hooks[0], .effect = HOOK_SPOIL, .call = HOOK_OP_OF(gemm), .element = 2 * 8 + 3,
+		         .value = 9);
+	check_ok(ps_update(trial.pipeline, 1, gemm, .a = ps_tensor_slice(a, 0, 0, 6), .b = ps_tensor_slice(b, 0, 2, 4),
+	                   .trans_b = true, .c = c, .accumulate = true));
+	ps_status status = ps_pipeline_shadow_finish(trial.pipeline);
+	if (_i)
+		check_diverged(
+		        status,
+		        "step 0, stage 0 on hook:ref, update, layers.0.self_attn.in_proj_weight, gemm: c is not as "
+		        "on hook:ref: 1 of 24 elements differ; worst [2, 3] is 9,",
+		        "ULPs");
+	else
+		check_ok(status);
+	trial_close(&trial);
+}
+END_TEST
+
 /* A value that becomes NaN on one device is its fault; one that is NaN on both is the numbers' own. */
 START_TEST(test_nan)
 {
@@ -353,6 +403,7 @@ START_TEST(test_stall)
 	check_fails(step(1), PS_ESTALL);
 	check_message("no progress for 0.3 s; stage 1 on hook:ref, B0, layer layers.3, attention_bwd is not done");
 	check_fails(step(2), PS_ESTALL);
+	check_fails(ps_pipeline_shadow_finish(trial.pipeline), PS_ESTALL);
 	hook_release(&trial.hooks[1]);
 	trial_close(&trial);
 }
@@ -395,6 +446,8 @@ int main(void)
 	tcase_set_timeout(cases, 300);
 	tcase_add_loop_test(cases, test_same_bits, 0, 4);
 	tcase_add_loop_test(cases, test_broken_op, 0, sizeof spoiled / sizeof *spoiled);
+	tcase_add_test(cases, test_shapes);
+	tcase_add_loop_test(cases, test_views, 0, 2);
 	tcase_add_test(cases, test_mixed);
 	tcase_add_test(cases, test_every);
 	tcase_add_test(cases, test_transfer);

@@ -179,6 +179,43 @@ START_TEST(test_overlap)
 }
 END_TEST
 
+/* While a micro-batch is on its way, its producer makes the next one and its consumer works on the one before. */
+START_TEST(test_transfers_overlap)
+{
+	const int64_t delay = 20000000;
+	struct trial trial = {.hooked = true,
+	                      .encoder_layers = 2,
+	                      .config = {.rank_count = 2,
+	                                 .chunks = 6,
+	                                 .schedule = "gpipe",
+	                                 .trace = true,
+	                                 .links = {.force_staged = _i}}};
+	double loss;
+	size_t count;
+	trial_open(&trial);
+	check_ok(ps_pipeline_initialize(trial.pipeline));
+	for (int d = 0; d < 2; d++)
+		hook_add(&trial.hooks[d], .effect = HOOK_DELAY, .call = HOOK_OP_OF(attention_fwd), .every = true,
+		         .delay_ns = delay);
+	hook_add(&trial.hooks[_i ? 0 : 1], .effect = HOOK_DELAY, .call = _i ? HOOK_READ : HOOK_PEER_COPY,
+	         .queue = "link 0>1", .every = true, .delay_ns = delay);
+	check_ok(trial_train(&trial, 0, 6, 5, &loss));
+	const ps_trace_span *spans = ps_pipeline_spans(trial.pipeline, &count);
+	int producer = 0, consumer = 0;
+	for (int i = 1; i < 5; i++) {
+		const ps_trace_span *sent = find(spans, count, true, false, 0, i);
+		const ps_trace_span *next = find(spans, count, false, false, 0, i + 1);
+		const ps_trace_span *before = find(spans, count, false, false, 1, i - 1);
+		ck_assert(sent && next && before);
+		producer += sent->begin_ns < next->end_ns && next->begin_ns < sent->end_ns;
+		consumer += sent->begin_ns < before->end_ns && before->begin_ns < sent->end_ns;
+	}
+	ck_assert_int_ge(producer, 3);
+	ck_assert_int_ge(consumer, 3);
+	trial_close(&trial);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("engine trace");
@@ -188,6 +225,7 @@ int main(void)
 	tcase_add_test(cases, test_tracing_changes_nothing);
 	tcase_add_test(cases, test_after_a_failure);
 	tcase_add_test(cases, test_overlap);
+	tcase_add_loop_test(cases, test_transfers_overlap, 0, 2);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }

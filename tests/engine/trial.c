@@ -47,6 +47,8 @@ static ps_status open_device(void *payload, ps_device **out, const char *name)
 	        trial->hooked ? hook_device_open(out, base, &trial->hooks[number]) : ps_device_open(out, base);
 	if (status == PS_OK && trial->max_buffer_bytes)
 		(*out)->info.max_buffer_bytes = trial->max_buffer_bytes;
+	if (status == PS_OK && trial->memory_bytes[number])
+		(*out)->info.memory_bytes = trial->memory_bytes[number];
 	if (status == PS_OK && trial->opened)
 		trial->opened(trial, number);
 	return status;

@@ -27,6 +27,7 @@ struct trial {
 	bool mixed;                                      /* the model of trial_mixed_model instead */
 	void (*opened)(struct trial *trial, int device); /* called when a hooked device was opened; NULL: not */
 	uint64_t max_buffer_bytes;                       /* all devices are made to have this limit; 0: their own */
+	uint64_t memory_bytes[TRIAL_RANKS];              /* of hooked devices; 0: their own */
 	ps_pipeline_config config;                       /* sizes and devices left out are filled in */
 	const char *devices[TRIAL_RANKS];
 	struct hook hooks[TRIAL_RANKS];

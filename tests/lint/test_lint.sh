@@ -53,6 +53,8 @@ refused 'pipeline/b.c:1: pipeline/ may not see this: #include "model/layer.h"'
 mkdir "$tree/verify"
 printf '#include "train/log.h"\n' >"$tree/verify/d.c"
 refused 'verify/d.c:1: verify/ may not see this'
+mkdir -p "$tree/train" && printf '#include "bench/report.h"\n' >"$tree/train/d.c"
+refused 'train/d.c:1: train/ may not see this'
 printf '#include "core/device.h"\n' >"$tree/backends/cpu/a.c"
 refused 'backends/cpu/a.c:1: backends/ may not see this'
 printf '#include "backends/cpu/a.h"\n' >"$tree/core/c.c"

@@ -2,7 +2,8 @@
 #define _XOPEN_SOURCE 700 /* nftw */
 #include "support/check.h"
 
-#include <penstock/ops.h>
+#include <penstock/model.h>
+#include <penstock/pipeline.h>
 
 #include <dirent.h>
 #include <ftw.h>
@@ -103,6 +104,35 @@ START_TEST(broken_vendor)
 	ck_assert_int_eq(setenv("OCL_ICD_VENDORS", folder, 1), 0);
 	ps_device *device;
 	check_fails(ps_device_open(&device, "opencl:0"), PS_ENODEV);
+	check_message("broken.icd: /nowhere/libbroken.so: cannot open shared object file");
+}
+END_TEST
+
+/* Beside one that works it is passed over too, and the list says so. */
+START_TEST(broken_vendor_among_others)
+{
+	char command[512];
+	ps_device_entry *entries;
+	size_t count;
+	int devices = 0, reasons = 0;
+	snprintf(command, sizeof command, "cp /etc/OpenCL/vendors/*.icd %s 2>/dev/null; echo libbroken.so >%s/x.icd",
+	         folder, folder);
+	ck_assert_int_eq(system(command), 0);
+	ck_assert_int_eq(setenv("OCL_ICD_VENDORS", folder, 1), 0);
+	check_ok(ps_device_list(&entries, &count));
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(entries[i].info.backend, "opencl") != 0)
+			continue;
+		devices += entries[i].status == PS_OK;
+		reasons += entries[i].status != PS_OK && strstr(entries[i].reason, "x.icd: libbroken.so: cannot open");
+	}
+	ck_assert_int_eq(reasons, 1);
+	ps_device_list_free(entries);
+	ps_device *device;
+	if (devices)
+		check_ok(ps_device_open(&device, "opencl:0"));
+	if (devices)
+		ps_device_close(device);
 }
 END_TEST
 
@@ -258,6 +288,43 @@ START_TEST(wrong_token)
 }
 END_TEST
 
+/* What no buffer of the device can hold is refused before anything is allocated, with both figures. */
+START_TEST(too_large)
+{
+	const char *const names[] = {"opencl:0"};
+	ps_device *device;
+	/* PoCL then has 1 GiB, and a quarter of it for one buffer. */
+	ck_assert_int_eq(setenv("POCL_MEMORY_LIMIT", "1", 1), 0);
+	if (ps_device_open(&device, names[0]) != PS_OK)
+		return;
+	bool limited = ps_device_get_info(device)->max_buffer_bytes == (uint64_t)1 << 28;
+	ps_device_close(device);
+	for (int i = 0; i < 2 && limited; i++) {
+		ps_pipeline *pipeline;
+		ps_model model;
+		const ps_transformer_config sizes = {.vocabulary = i ? 10 : 20000000,
+		                                     .emsize = 4,
+		                                     .nhead = 2,
+		                                     .nhid = 4,
+		                                     .nlayers = 1,
+		                                     .max_time = 10};
+		check_ok(ps_transformer_create(&model, &sizes));
+		const ps_pipeline_config config = {.layers = model.layers,
+		                                   .layer_count = model.layer_count,
+		                                   .devices = names,
+		                                   .rank_count = 1,
+		                                   .chunks = 1,
+		                                   .rows = i ? 2000000 : 1,
+		                                   .time = i ? 10 : 1};
+		check_fails(ps_pipeline_create(&pipeline, &config), PS_ETOOBIG);
+		check_message("0.25");
+		check_message(i ? "a tensor of 1.490 GiB on opencl:0 is over the device's limit of 0.250 GiB"
+		                : "take 0.30 GiB, and a buffer on opencl:0");
+		ps_model_finish(&model);
+	}
+}
+END_TEST
+
 /* A row of a product has the same bits whatever m is, through all size classes. */
 START_TEST(rows_of_products)
 {
@@ -305,12 +372,14 @@ int main(void)
 	tcase_add_checked_fixture(cases, setup, teardown);
 	tcase_add_test(cases, no_platform);
 	tcase_add_test(cases, broken_vendor);
+	tcase_add_test(cases, broken_vendor_among_others);
 	tcase_add_test(cases, wrong_names);
 	tcase_add_test(cases, two_devices);
 	tcase_add_test(cases, cache);
 	tcase_add_test(cases, no_cache_folder);
 	tcase_add_test(cases, wrong_token);
 	tcase_add_test(cases, rows_of_products);
+	tcase_add_test(cases, too_large);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }

@@ -42,6 +42,7 @@ static const struct shape {
         {{"opencl:0"}, "gpipe", 1, 1, PS_SPLIT_EVEN, PS_CHECKPOINT_NEVER, 1e-5, 1e-4, FP32},
         {{"opencl:0", "cpu"}, "1f1b", 2, 4, PS_SPLIT_EVEN, PS_CHECKPOINT_EXCEPT_LAST, 1e-5, 1e-4, FP32},
         {{"cpu:0", "opencl:0", "ref"}, "gpipe", 3, 3, PS_SPLIT_TORCH, PS_CHECKPOINT_ALWAYS, 1e-5, 1e-4, FP32},
+        {{"opencl:0", "opencl:1"}, "1f1b", 2, 3, PS_SPLIT_EVEN, PS_CHECKPOINT_NEVER, 1e-5, 1e-4, FP32},
         {{"ref"}, "gpipe", 1, 1, PS_SPLIT_EVEN, PS_CHECKPOINT_NEVER, BF16, false},
         {{"cpu:0", "cpu"}, "1f1b", 2, 4, PS_SPLIT_EVEN, PS_CHECKPOINT_ALWAYS, BF16, false},
         {{"ref", "ref"}, "1f1b", 2, 4, PS_SPLIT_EVEN, PS_CHECKPOINT_ALWAYS, BF16, true},

@@ -59,7 +59,7 @@ static pthread_mutex_t states_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct hook_state *states;
 static _Thread_local struct hook_state *opening;
 static _Thread_local const struct hook_rule *spoiling; /* the op that is being enqueued */
-static _Thread_local bool inside; /* a call of the hook's own, to be let through */
+static _Thread_local bool inside;                      /* a call of the hook's own, to be let through */
 
 static struct hook_state *state_of(const ps_device *device)
 {
@@ -413,12 +413,6 @@ static bool hooked_can_copy_from(const ps_device *to, const ps_device *from)
 	return !s->hook->deny_peer && s->inner->can_copy_from(to, from);
 }
 
-static bool hooked_has_math(const ps_device *device, ps_math math)
-{
-	const struct hook_state *s = state_of(device);
-	return math == PS_MATH_F32 || (!s->hook->deny_math && s->inner->has_math(device, math));
-}
-
 /* Overwrites the element that the rule names. */
 static ps_status spoil(struct hook_state *s, const struct hook_rule *rule, ps_queue *queue, ps_op op,
                        const void *arguments)
@@ -460,6 +454,12 @@ static void hooked_pinned_destroy(ps_pinned *pinned)
 {
 	atomic_fetch_sub(&state_of(pinned->device)->hook->pinned, 1);
 	free(pinned->address);
+}
+
+static bool hooked_has_math(const ps_device *device, ps_math math)
+{
+	const struct hook_state *s = state_of(device);
+	return math == PS_MATH_F32 || (!s->hook->deny_math && s->inner->has_math(device, math));
 }
 
 static ps_status run_op(ps_queue *queue, ps_op op, const void *arguments)
@@ -510,10 +510,10 @@ static const ps_backend table = {
         .queue_zero = hooked_queue_zero,
         .queue_timestamp = hooked_queue_timestamp,
         .can_copy_from = hooked_can_copy_from,
-        .has_math = hooked_has_math,
         .can_copy_to = hooked_can_copy_to,
         .pinned_create = hooked_pinned_create,
         .pinned_destroy = hooked_pinned_destroy,
+        .has_math = hooked_has_math,
         .ops = hooked_ops,
 };
 

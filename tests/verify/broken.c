@@ -1,7 +1,9 @@
 /*
- * A backend module for tests of `penstock verify`: the reference, with one fault that the device's name chooses.
+ * A backend module for tests of `penstock verify` and of shadow checks: the reference, with one fault that the device's
+ * name chooses.
  *
  *   broken        one element of the sum that dropout_add_layernorm_fwd leaves is wrong, and only in a large tensor
+ *   broken:small  the same in a tensor of some size
  *   broken:grad   relu_dropout_bwd is off by a thousandth in its first element
  *   broken:bits   every third dropout_add_layernorm_fwd has another last bit in y's first element
  *   broken:guard  add writes in front of its output
@@ -14,7 +16,10 @@
 
 extern const ps_backend ps__ref_backend;
 
-enum { LARGE = 100000, WRONG_ELEMENT = 77777 };
+static const struct fault {
+	const char *device;
+	int64_t large, element;
+} wrong_sums[] = {{"broken", 100000, 77777}, {"broken:small", 20, 13}};
 
 static bool has_fault(const ps_queue *queue, const char *name)
 {
@@ -35,9 +40,12 @@ static ps_status broken_norm(ps_queue *queue, const void *arguments)
 	const ps_args_dropout_add_layernorm_fwd *x = arguments;
 	float *values;
 	PS_TRY(ps__ref_backend.ops[PS_OP_dropout_add_layernorm_fwd](queue, arguments));
-	if (has_fault(queue, "broken") && x->sum.dtype == PS_F32 && ps_tensor_count(x->sum) >= LARGE) {
+	for (size_t i = 0; i < sizeof wrong_sums / sizeof *wrong_sums; i++) {
+		if (!has_fault(queue, wrong_sums[i].device) || x->sum.dtype != PS_F32 ||
+		    ps_tensor_count(x->sum) < wrong_sums[i].large)
+			continue;
 		PS_TRY(floats(queue, x->sum, &values));
-		values[WRONG_ELEMENT] += 0.0009765625F;
+		values[wrong_sums[i].element] += 0.0009765625F;
 	}
 	if (has_fault(queue, "broken:bits") && x->y.dtype == PS_F32 && calls++ % 3 == 0) {
 		uint32_t bits;

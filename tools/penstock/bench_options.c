@@ -98,17 +98,18 @@ static const bench_options show_defaults;
 #define TABLE(name) .rows = name##_rows, .count = sizeof name##_rows / sizeof *name##_rows, .defaults = &name##_defaults
 
 const option_table bench_tables[BENCH_KINDS] = {
-        [BENCH_OPS] = {.command = "bench ops",
-                       .usage = "[OPTION]…",
-                       .text = "Measures each op but the products at a model's shapes, and its share of what a plain "
-                               "copy or a large\nproduct reaches on the same device in the same run. Without sizes: "
-                               "the presets tutorial and small.",
-                       .examples = "  penstock bench ops\n"
-                                   "  penstock bench ops --preset small --device cpu:0 --json before.json\n"
-                                   "  penstock bench ops --preset small --device cpu:0 --compare before.json\n",
-                       TABLE(ops),
-                       .shared = &train_table,
-                       .shared_names = ops_shared},
+        [BENCH_OPS] =
+                {.command = "bench ops",
+                 .usage = "[OPTION]…",
+                 .text = "Measures each op but the products at a model's shapes, and its share of what a plain "
+                         "copy or a large\nproduct reaches on the same device in the same run: more than all of it "
+                         "where data stay in caches. Without\nsizes: the presets tutorial and small.",
+                 .examples = "  penstock bench ops\n"
+                             "  penstock bench ops --preset small --device cpu:0 --json before.json\n"
+                             "  penstock bench ops --preset small --device cpu:0 --compare before.json\n",
+                 TABLE(ops),
+                 .shared = &train_table,
+                 .shared_names = ops_shared},
         [BENCH_GEMM] = {.command = "bench gemm",
                         .usage = "[OPTION]…",
                         .text = "Measures the products of a model's linear layers, m x n x k with x (m, k) and the "
@@ -169,6 +170,11 @@ const char *bench_name(bench_kind kind)
 	return bench_tables[kind].command + strlen("bench ");
 }
 
+int64_t bench_vocabulary(preset which)
+{
+	return which == PRESET_DEFAULT ? PS_SAMPLE_VOCABULARY : WIKITEXT2_WORDS;
+}
+
 ps_status bench_options_read(bench_options *out, bench_kind kind, const option_settings *settings)
 {
 	const option_table *table = &bench_tables[kind];
@@ -179,9 +185,11 @@ ps_status bench_options_read(bench_options *out, bench_kind kind, const option_s
 	out->run = *preset_options((preset)out->run.preset);
 	out->run.data = NULL;
 	out->run.eval_batch_size = 0;
-	out->run.vocabulary = out->run.preset == PRESET_DEFAULT ? PS_SAMPLE_VOCABULARY : WIKITEXT2_WORDS;
+	out->run.vocabulary = bench_vocabulary((preset)out->run.preset);
+	out->preset = options_value(settings, "preset") != NULL;
+	out->sized = options_value(settings, "vocabulary") != NULL;
 	for (int i = 0; table->shared_names[i] != NULL; i++)
-		out->sized |= options_value(settings, table->shared_names[i]) != NULL;
-	out->sized |= options_value(settings, "vocabulary") != NULL;
+		out->sized |= strcmp(table->shared_names[i], "preset") != 0 &&
+		              options_value(settings, table->shared_names[i]) != NULL;
 	return options_apply(settings, out);
 }

@@ -12,7 +12,7 @@ typedef struct bench_options {
 	const char *report;           /* show */
 	int64_t ranks;                /* simulate */
 	bool brief;                   /* step */
-	bool sized;                   /* a preset or a size was given */
+	bool preset, sized;           /* was a preset named, was a size given? */
 } bench_options;
 
 typedef enum bench_kind {
@@ -31,6 +31,8 @@ typedef enum bench_kind {
 extern const option_table bench_tables[BENCH_KINDS];
 /* The name alone: "ops". */
 const char *bench_name(bench_kind kind);
+/* Words of the text that a preset is meant for. */
+int64_t bench_vocabulary(preset which);
 /* Fills *out from the preset that the settings name, and then from the settings. */
 ps_status bench_options_read(bench_options *out, bench_kind kind, const option_settings *settings) PS_WARN_UNUSED;
 

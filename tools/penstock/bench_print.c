@@ -100,6 +100,28 @@ static void print_heads(FILE *to, int name_width, const bool *used, bool compare
 	fputc('\n', to);
 }
 
+/* What was asked for otherwise, but for how long to measure and where to write. */
+static void print_other_options(const struct bench_report *report, const struct bench_report *before, FILE *to)
+{
+	static const char *const aside[] = {"seconds", "json", "compare"};
+	const char *name;
+	json_t *value;
+	bool any = false;
+	json_object_foreach(report->options, name, value)
+	{
+		bool skipped = false;
+		for (int i = 0; i < 3; i++)
+			skipped |= strcmp(name, aside[i]) == 0;
+		const json_t *old = json_object_get(before->options, name);
+		if (skipped || old == NULL || json_equal(value, old) != 0)
+			continue;
+		fprintf(to, "%s%s", any ? ", " : "the two were not asked for the same: ", name);
+		any = true;
+	}
+	if (any)
+		fputc('\n', to);
+}
+
 static void print_summary(const struct bench_report *report, const struct bench_report *before, const char *path,
                           const int *counts, FILE *to)
 {
@@ -110,6 +132,7 @@ static void print_summary(const struct bench_report *report, const struct bench_
 	if (counts[BENCH_NO_VERDICT] > 0)
 		fprintf(to, "; %d with fewer than %d samples", counts[BENCH_NO_VERDICT], BENCH_NOISE_SAMPLES);
 	fputc('\n', to);
+	print_other_options(report, before, to);
 }
 
 void bench_print(const struct bench_report *report, const struct bench_report *before, const char *before_path,

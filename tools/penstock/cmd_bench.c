@@ -45,26 +45,38 @@ static bool stop(void *payload)
 	return interrupt_seen() || ferror(stdout);
 }
 
-/* The shapes to measure at: what the options say, or both presets. */
+static struct bench_sizes sizes_of(const run_options *run, const char *name)
+{
+	return (struct bench_sizes){.name = name,
+	                            .rows = run->batch_size,
+	                            .time = run->bptt,
+	                            .width = run->emsize,
+	                            .hidden = run->nhid,
+	                            .vocabulary = run->vocabulary,
+	                            .heads = (int)run->nhead,
+	                            .chunks = (int)run->chunks,
+	                            .causal = run->mask == MASK_CAUSAL,
+	                            .dropout = run->dropout};
+}
+
+/* The shapes to measure at: what the options say, or else those of two presets. */
 static int choose_sizes(const bench_options *options, struct bench_sizes *out)
 {
-	const run_options *presets[] = {preset_options(PRESET_TUTORIAL), preset_options(PRESET_SMALL)};
-	static const char *const names[] = {"tutorial", "small"};
-	int count = options->sized ? 1 : 2;
-	for (int i = 0; i < count; i++) {
-		const run_options *run = options->sized ? &options->run : presets[i];
-		out[i] = (struct bench_sizes){.name = options->sized ? "model" : names[i],
-		                              .rows = run->batch_size,
-		                              .time = run->bptt,
-		                              .width = run->emsize,
-		                              .hidden = run->nhid,
-		                              .vocabulary = options->sized ? run->vocabulary : 28782,
-		                              .heads = (int)run->nhead,
-		                              .chunks = (int)run->chunks,
-		                              .causal = run->mask == MASK_CAUSAL,
-		                              .dropout = run->dropout};
+	static const char *const names[] = {[PRESET_DEFAULT] = "default",
+	                                    [PRESET_SMALL] = "small",
+	                                    [PRESET_TUTORIAL] = "tutorial",
+	                                    [PRESET_AS_PUBLISHED] = "tutorial-as-published"};
+	if (options->sized || options->preset) {
+		out[0] = sizes_of(&options->run, options->sized ? "model" : names[options->run.preset]);
+		return 1;
 	}
-	return count;
+	static const preset both[] = {PRESET_TUTORIAL, PRESET_SMALL};
+	for (int i = 0; i < 2; i++) {
+		run_options run = *preset_options(both[i]);
+		run.vocabulary = bench_vocabulary(both[i]);
+		out[i] = sizes_of(&run, names[both[i]]);
+	}
+	return 2;
 }
 
 static ps_status run_ops(struct bench_report *report, const bench_options *options, bool products,
@@ -353,8 +365,11 @@ int cmd_bench(int argc, char **argv)
 			status = run_bench((bench_kind)kind, &options);
 		if (status != PS_OK)
 			exit_status = command_fail(table->command, status);
-		else if (interrupt_seen())
+		if (status == PS_OK && interrupt_seen()) {
+			fprintf(stderr, "penstock %s: interrupted; what was measured until then is told\n",
+			        table->command);
 			exit_status = EXIT_INTERRUPTED;
+		}
 	}
 	options_finish(&settings);
 	return exit_status;

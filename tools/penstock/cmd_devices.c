@@ -1,8 +1,7 @@
 /* `penstock devices`: what a stage can run on, what did not load and why, and how fast links are. */
 #include "tools/penstock/command.h"
 
-#include <penstock/link.h>
-
+#include "bench/bench.h"
 #include "train/log.h"
 
 #include <inttypes.h>
@@ -46,23 +45,6 @@ typedef struct measured {
 	char reason[256];
 } measured;
 
-static ps_status try_link(const char *from_name, const char *to_name, ps_link_info *out)
-{
-	ps_device *from = NULL, *to = NULL;
-	ps_link *link = NULL;
-	ps_status status = ps_device_open(&from, from_name);
-	if (status == PS_OK)
-		status = ps_device_open(&to, to_name);
-	if (status == PS_OK)
-		status = ps_link_create(&link, from, to, "measure", NULL);
-	if (status == PS_OK)
-		*out = *ps_link_get_info(link);
-	ps_link_destroy(link);
-	ps_device_close(to);
-	ps_device_close(from);
-	return status;
-}
-
 /* Every ordered pair of the devices that are here. The caller frees *out. */
 static ps_status measure(const ps_device_entry *entries, size_t count, measured **out, size_t *measured_count)
 {
@@ -77,7 +59,7 @@ static ps_status measure(const ps_device_entry *entries, size_t count, measured 
 			measured *link = &links[n++];
 			link->from = entries[i].info.name;
 			link->to = entries[j].info.name;
-			link->status = try_link(link->from, link->to, &link->info);
+			link->status = bench_link_probe(link->from, link->to, &link->info);
 			if (link->status != PS_OK)
 				snprintf(link->reason, sizeof link->reason, "%s", ps_error_message());
 		}

@@ -13,6 +13,8 @@ typedef struct verify_options {
 	int64_t elements;
 	bool json, markdown;
 	int mode;
+	run_options sizes; /* of the step */
+	int64_t vocabulary;
 } verify_options;
 
 static const struct mode {
@@ -20,17 +22,21 @@ static const struct mode {
 	ps_status (*check)(const ps_verify_config *config);
 	bool support; /* it checks nothing, but asks what can be checked */
 } modes[] = {
-        {"ops", ps_verify_ops, false},
-        {"grad", ps_verify_gradients, false},
-        {"layers", ps_verify_layers, false},
-        {"support", ps_verify_support, true},
+        {"ops", ps_verify_ops, false},   {"grad", ps_verify_gradients, false}, {"layers", ps_verify_layers, false},
+        {"step", ps_verify_step, false}, {"support", ps_verify_support, true},
 };
 /* The names of `modes` in their order, and after them the word for all that check something. */
-#define MODE_WORDS "ops|grad|layers|support|all"
+#define MODE_WORDS "ops|grad|layers|step|support|all"
 enum { MODES = sizeof modes / sizeof *modes };
 
 static const option_row mode_row = {
         .name = "mode", .kind = OPTION_CHOICE, .argument = MODE_WORDS, .offset = offsetof(verify_options, mode)};
+
+#define SIZE(option, field, least, most, text)                                                             \
+	{                                                                                                  \
+		.name = (option), .kind = OPTION_INTEGER, .argument = "N", .low = (least), .high = (most), \
+		.offset = offsetof(verify_options, field), .help = (text)                                  \
+	}
 
 static const option_row rows[] = {
         {.name = "device",
@@ -63,9 +69,45 @@ static const option_row rows[] = {
          .argument = "",
          .offset = offsetof(verify_options, markdown),
          .help = "Write a Markdown table with a column for each device and dtype"},
+        {.help = "The step"},
+        {.name = "preset",
+         .kind = OPTION_CHOICE,
+         .argument = PRESET_WORDS,
+         .offset = offsetof(verify_options, sizes.preset),
+         .help = "Take the sizes that train has; every other option overrides them"},
+        SIZE("vocabulary", vocabulary, 2, INT32_MAX, "Different tokens; with a preset but default, 28782"),
+        SIZE("emsize", sizes.emsize, 2, 1 << 20, "Width; --nhead divides it"),
+        SIZE("nhead", sizes.nhead, 1, 65536, "Attention heads"),
+        SIZE("nhid", sizes.nhid, 1, 1 << 24, "Width of the feed-forward layers"),
+        SIZE("nlayers", sizes.nlayers, 1, 65536, "Encoder layers"),
+        SIZE("batch-size", sizes.batch_size, 1, 1 << 20, "Rows of the batch"),
+        SIZE("bptt", sizes.bptt, 1, 1 << 20, "Tokens of a row"),
+        SIZE("chunks", sizes.chunks, 1, 65536, "Micro-batches"),
+        {.name = "dropout",
+         .kind = OPTION_REAL,
+         .argument = "P",
+         .low = 0,
+         .high = 1,
+         .open = OPEN_HIGH,
+         .offset = offsetof(verify_options, sizes.dropout),
+         .help = "Probability with which a value is dropped"},
 };
 
-static const verify_options defaults = {.against = "ref", .seed = 1, .mode = MODES};
+static const verify_options defaults = {.against = "ref",
+                                        .seed = 1,
+                                        .mode = MODES,
+                                        .sizes = {.preset = -1,
+                                                  .emsize = 64,
+                                                  .nhead = 4,
+                                                  .nhid = 128,
+                                                  .nlayers = 2,
+                                                  .dropout = 0.2,
+                                                  .batch_size = 8,
+                                                  .bptt = 32,
+                                                  .chunks = 3,
+                                                  .lr = 4.0,
+                                                  .clip = 0.5},
+                                        .vocabulary = 1000};
 
 const option_table verify_table = {
         .command = "verify",
@@ -74,6 +116,7 @@ const option_table verify_table = {
                 "  ops      every op on the shapes of models and on odd ones, with special values and views\n"
                 "  grad     every backward op, and every layer's, against finite differences in fp64\n"
                 "  layers   every layer's forward, backward and weight gradients; W apart from B, and forward again\n"
+                "  step     a whole training step, every op of it from the inputs that it had, and what it comes to\n"
                 "  support  what each device takes, by its own answer: nothing is run\n"
                 "  all      all but support; the same as no word\n"
                 "The worst error of each op is shown in units in the last place (ULPs) and as a share of what is\n"
@@ -81,7 +124,8 @@ const option_table verify_table = {
         .examples = "  penstock verify                          all devices that are here\n"
                     "  penstock verify ops --device opencl:0\n"
                     "  penstock verify --device cuda:0 --against cpu\n"
-                    "  penstock verify ops --device opencl:0 --elements 1000   small tensors, for a simulator\n",
+                    "  penstock verify ops --device opencl:0 --elements 1000   small tensors, for a simulator\n"
+                    "  penstock verify step --device cuda:0 --preset small     WikiText-2's sizes\n",
         .operand = &mode_row,
         .rows = rows,
         .count = sizeof rows / sizeof *rows,
@@ -137,13 +181,20 @@ static void print(const verify_options *options, const struct mode *mode, const 
 		verify_print_mode(report, mode->name, options->against, stdout);
 }
 
-/* PS_EDEVICE when something differs. */
+/* PS_EDIVERGED when something differs: the message names the first, which of a step is the op at fault. */
 static ps_status conclude(const verify_options *options, const struct verify_report *report)
 {
 	int differing = verify_report_differing(report), all = verify_report_rows(report);
-	if (differing > 0)
-		return ps_fail(PS_EDEVICE, "%d of %d rows differ from %s; --seed %" PRIu64 " repeats them", differing,
-		               all, options->against, options->seed);
+	if (differing > 0) {
+		const struct verify_difference *first = &report->differences[0];
+		const struct verify_line *line = &report->lines[first->line];
+		return ps_fail(
+		        PS_EDIVERGED,
+		        "%d of %d rows differ from %s, the first of them %s %s on %s, row %zu%s%s; --seed %" PRIu64
+		        " repeats them",
+		        differing, all, options->against, line->subject, ps_dtype_name(line->dtype), line->device,
+		        first->row, first->part[0] != '\0' ? " of " : "", first->part, options->seed);
+	}
 	if (!options->json && !options->markdown)
 		printf("%d rows, no difference\n", all);
 	return PS_OK;
@@ -169,6 +220,39 @@ static ps_status check(const verify_options *options, const ps_verify_config *co
 	return !all && modes[given].support ? PS_OK : conclude(options, report);
 }
 
+/* The sizes of a preset take the place of the mode's own. */
+static ps_status read_options(const option_settings *settings, verify_options *out)
+{
+	*out = defaults;
+	PS_TRY(options_apply(settings, out));
+	if (out->sizes.preset >= 0) {
+		out->sizes = *preset_options((preset)out->sizes.preset);
+		out->vocabulary = out->sizes.preset == PRESET_DEFAULT ? defaults.vocabulary : 28782;
+		PS_TRY(options_apply(settings, out));
+	}
+	if (out->sizes.emsize % out->sizes.nhead != 0)
+		return ps_fail(PS_EINVAL, "--nhead %" PRId64 " does not divide --emsize %" PRId64, out->sizes.nhead,
+		               out->sizes.emsize);
+	return PS_OK;
+}
+
+static ps_verify_model model_of(const verify_options *options)
+{
+	const run_options *sizes = &options->sizes;
+	return (ps_verify_model){.vocabulary = options->vocabulary,
+	                         .emsize = sizes->emsize,
+	                         .nhid = sizes->nhid,
+	                         .rows = sizes->batch_size,
+	                         .time = sizes->bptt,
+	                         .nhead = (int)sizes->nhead,
+	                         .nlayers = (int)sizes->nlayers,
+	                         .chunks = (int)sizes->chunks,
+	                         .dropout = sizes->dropout,
+	                         .causal = sizes->mask == MASK_CAUSAL,
+	                         .lr = sizes->lr,
+	                         .clip = sizes->clip};
+}
+
 static ps_status run(const verify_options *options)
 {
 	char *here = NULL, **names = NULL;
@@ -181,10 +265,12 @@ static ps_status run(const verify_options *options)
 	if (status == PS_OK)
 		status = devices_parse(&names, &count, "device", here != NULL ? here : options->device);
 	if (status == PS_OK) {
+		const ps_verify_model model = model_of(options);
 		ps_verify_config config = {.devices = (const char *const *)names,
 		                           .device_count = count,
 		                           .against = options->against,
 		                           .seed = options->seed,
+		                           .model = &model,
 		                           .elements = options->elements,
 		                           .report = verify_report_add,
 		                           .payload = &report};
@@ -201,8 +287,8 @@ int cmd_verify(int argc, char **argv)
 	option_settings settings;
 	int exit_status = EXIT_DONE;
 	if (command_begin(&settings, &verify_table, argc, argv, &exit_status)) {
-		verify_options options = defaults;
-		ps_status status = options_apply(&settings, &options);
+		verify_options options;
+		ps_status status = read_options(&settings, &options);
 		if (status == PS_OK)
 			status = run(&options);
 		if (status != PS_OK)

@@ -93,17 +93,15 @@ static double percent(double part, double whole)
 void shadow_print(const ps_shadow_report *report, FILE *to)
 {
 	fprintf(to,
-	        "shadow on ref: %" PRId64 " steps, %" PRId64 " ops and %" PRId64
-	        " transfers checked, none differs; in these steps %.2f s of copies (%.1f %%) and %.2f s of waiting for "
-	        "checks (%.1f %%); %.2f s of checks behind them",
-	        report->steps, report->ops, report->transfers, report->copy_s,
-	        percent(report->copy_s, report->checked_s), report->wait_s, percent(report->wait_s, report->checked_s),
-	        report->against_s);
+	        "shadow on ref: %" PRId64 " steps, %" PRId64 " ops and %" PRId64 " transfers checked, none differs\n",
+	        report->steps, report->ops, report->transfers);
+	fprintf(to, "its cost: copies %.2f s (%.1f %% of these steps), waiting %.2f s (%.1f %%)", report->copy_s,
+	        percent(report->copy_s, report->checked_s), report->wait_s, percent(report->wait_s, report->checked_s));
 	if (report->steps > 0 && report->unchecked_steps > 0)
-		fprintf(to, "; %.2f ms a checked step, %.2f ms any other",
+		fprintf(to, ", %.2f ms a step against %.2f ms unchecked",
 		        report->checked_s / (double)report->steps * 1e3,
 		        report->unchecked_s / (double)report->unchecked_steps * 1e3);
-	fputc('\n', to);
+	fprintf(to, "; in the background %.2f s\n", report->against_s);
 }
 
 json_t *shadow_json(const ps_shadow_report *report)

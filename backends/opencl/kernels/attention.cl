@@ -1,16 +1,20 @@
 /*
  * Self-attention. The first kernel of each direction has a group for a position of a head, (position, head, row), and
- * writes (rows, heads, time, time); the others have a work-item for a vector of features, (features, position,
- * row * heads + head), and add up over positions in ascending order.
+ * writes (rows, heads, time, time); the others have a work-item for SPAN vectors of features of a position, (position *
+ * spans + span, row * heads + head), and add up over positions in ascending order.
  */
 
 static real dot_product(__global const real *a, __global const real *b, int features)
 {
-	realv sum = (realv)(0);
+	realv sums[4] = {(realv)(0), (realv)(0), (realv)(0), (realv)(0)};
 	int f = 0;
+	for (; f + 4 * VEC <= features; f += 4 * VEC)
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			sums[i] = MAD(LOAD(a, f + i * VEC), LOAD(b, f + i * VEC), sums[i]);
 	for (; f + VEC <= features; f += VEC)
-		sum = MAD(LOAD(a, f), LOAD(b, f), sum);
-	real total = sum_of(sum);
+		sums[0] = MAD(LOAD(a, f), LOAD(b, f), sums[0]);
+	real total = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
 	for (; f < features; f++)
 		total = MAD(a[f], b[f], total);
 	return total;
@@ -29,35 +33,69 @@ ROW_KERNEL void ps_attention_probs(IN(real, qkv), OUT(real, probs), __global rea
 	__global const real *q = start + (long)i * 3 * width, *k = start + width;
 	__global real *p = probs_buffer + probs_at + at;
 	__global real *w = weights + at;
-	real most = -INFINITY, sum = 0;
+	real most = -INFINITY;
 	for (int j = me; j < seen; j += GROUP) {
 		real score = dot_product(q, k + (long)j * 3 * width, features) * scale;
 		p[j] = score;
 		most = fmax(most, score);
 	}
-	most = group_most(scratch, most);
-	for (int j = me; j < seen; j += GROUP) {
-		real e = exp(p[j] - most);
-		p[j] = e;
-		sum += e;
-	}
-	sum = group_sum(scratch, sum);
-	for (int j = me; j < seen; j += GROUP)
-		p[j] /= sum;
 	barrier(CLK_GLOBAL_MEM_FENCE);
-	for (int first = me * CHUNK; first < time; first += GROUP * CHUNK) {
-		uint words[CHUNK];
-		if (dropping)
-			words_of(words, place + first, first_row + (uint)row, DROP_PLACE);
-		for (int c = 0; c < CHUNK && first + c < time; c++) {
-			int j = first + c;
-			real v = j < seen ? p[j] : (real)0;
-			p[j] = v;
-			if (dropping)
-				w[j] = words[c] >= threshold ? v * factor : (real)0;
-		}
+	most = group_most(scratch, most);
+	realv sums = (realv)(0);
+	for (int j = me * VEC; j < seen; j += GROUP * VEC) {
+		realv e = exp(load_some(p, j, seen, -INFINITY) - most);
+		sums += e;
+		store_some(e, p, j, seen);
+	}
+	real sum = group_sum(scratch, sum_of(sums));
+	/* Past what is seen all is 0. Each work-item goes on with the elements that it has written. */
+	for (int j = me * VEC; j < time; j += GROUP * VEC)
+		store_some(load_some(p, j, seen, 0) / sum, p, j, time);
+	if (!dropping)
+		return;
+	barrier(CLK_GLOBAL_MEM_FENCE);
+	uint words[CHUNK];
+	int before = (int)(place % 4);
+	for (int first = me * CHUNK - before; first < time; first += GROUP * CHUNK) {
+		words_of_blocks(words, (uint)((place + first) / 4), first_row + (uint)row, DROP_PLACE);
+		for (int j = max(first, 0); j < first + CHUNK && j < time; j++)
+			w[j] = words[j - first] >= threshold ? p[j] * factor : (real)0;
 	}
 }
+
+/*
+ * SPAN vectors of the sum of factors[p * stride] * from[p * width] over p from `first` to `last`. The numbers of
+ * features that do not fill the vectors go the long way.
+ */
+static void weighted_sum(__global const real *factors, long stride, __global const real *from, long width, int first,
+                         int last, __global real *to, int f, int features)
+{
+	realv sums[SPAN];
+#pragma unroll
+	for (int s = 0; s < SPAN; s++)
+		sums[s] = (realv)(0);
+	if (f + SPAN * VEC <= features) {
+		for (int p = first; p < last; p++) {
+			realv factor = (realv)(factors[p * stride]);
+#pragma unroll
+			for (int s = 0; s < SPAN; s++)
+				sums[s] = MAD(LOAD(from + p * width, f + s * VEC), factor, sums[s]);
+		}
+#pragma unroll
+		for (int s = 0; s < SPAN; s++)
+			STORE(sums[s], to, f + s * VEC);
+		return;
+	}
+	for (int s = 0; s < SPAN && f + s * VEC < features; s++) {
+		realv sum = (realv)(0);
+		for (int p = first; p < last; p++)
+			sum = MAD(load_some(from + p * width, f + s * VEC, features, 0), (realv)(factors[p * stride]),
+			          sum);
+		store_some(sum, to, f + s * VEC, features);
+	}
+}
+
+#define SPANS(features) (((features) + SPAN * VEC - 1) / (SPAN * VEC))
 
 /*
  * to[position] = sum over `other` of matrix[position][other] * from[other]. `from` and `to` are parts of rows of
@@ -66,35 +104,28 @@ ROW_KERNEL void ps_attention_probs(IN(real, qkv), OUT(real, probs), __global rea
 ELEMENT_KERNEL void ps_attention_rows(IN(real, matrix), IN(real, from), OUT(real, to), int heads, int time,
                                       int features, int from_width, int to_width, int causal)
 {
-	int f = (int)get_global_id(0) * VEC, i = (int)get_global_id(1), plane = (int)get_global_id(2);
-	if (f >= features)
+	int x = (int)get_global_id(0), plane = (int)get_global_id(1), i = x / SPANS(features);
+	if (i >= time)
 		return;
 	long row = plane / heads, column = (long)(plane % heads) * features;
 	__global const real *m = matrix_buffer + matrix_at + ((long)plane * time + i) * time;
 	__global const real *from = from_buffer + from_at + row * time * from_width + column;
 	__global real *to = to_buffer + to_at + (row * time + i) * to_width + column;
-	int seen = causal ? i + 1 : time;
-	realv sum = (realv)(0);
-	for (int j = 0; j < seen; j++)
-		sum = MAD(load_some(from + (long)j * from_width, f, features, 0), (realv)(m[j]), sum);
-	store_some(sum, to, f, features);
+	weighted_sum(m, 1, from, from_width, 0, causal ? i + 1 : time, to, x % SPANS(features) * SPAN * VEC, features);
 }
 
 /* The same with the matrix transposed: to[other] = sum over positions of matrix[position][other] * from[position]. */
 ELEMENT_KERNEL void ps_attention_columns(IN(real, matrix), IN(real, from), OUT(real, to), int heads, int time,
                                          int features, int from_width, int to_width, int causal)
 {
-	int f = (int)get_global_id(0) * VEC, j = (int)get_global_id(1), plane = (int)get_global_id(2);
-	if (f >= features)
+	int x = (int)get_global_id(0), plane = (int)get_global_id(1), j = x / SPANS(features);
+	if (j >= time)
 		return;
 	long row = plane / heads, column = (long)(plane % heads) * features;
 	__global const real *m = matrix_buffer + matrix_at + (long)plane * time * time + j;
 	__global const real *from = from_buffer + from_at + row * time * from_width + column;
 	__global real *to = to_buffer + to_at + (row * time + j) * to_width + column;
-	realv sum = (realv)(0);
-	for (int i = causal ? j : 0; i < time; i++)
-		sum = MAD(load_some(from + (long)i * from_width, f, features, 0), (realv)(m[(long)i * time]), sum);
-	store_some(sum, to, f, features);
+	weighted_sum(m, time, from, from_width, causal ? j : 0, time, to, x % SPANS(features) * SPAN * VEC, features);
 }
 
 /* With m the mask's factors and P = probs: weights = P m, dscores = P (dP - sum of P dP) scale, dP = m (dout v^T). */
@@ -115,14 +146,14 @@ ROW_KERNEL void ps_attention_dscores(IN(real, qkv), IN(real, probs), IN(real, do
 		ds[j] = dot_product(g, v + (long)j * 3 * width, features);
 	barrier(CLK_GLOBAL_MEM_FENCE);
 	real inner = 0;
-	for (int first = me * CHUNK; first < seen; first += GROUP * CHUNK) {
-		uint words[CHUNK];
+	uint words[CHUNK];
+	int before = (int)(place % 4);
+	for (int first = me * CHUNK - before; first < seen; first += GROUP * CHUNK) {
 		if (dropping)
-			words_of(words, place + first, first_row + (uint)row, DROP_PLACE);
-		for (int c = 0; c < CHUNK && first + c < seen; c++) {
-			int j = first + c;
+			words_of_blocks(words, (uint)((place + first) / 4), first_row + (uint)row, DROP_PLACE);
+		for (int j = max(first, 0); j < first + CHUNK && j < seen; j++) {
 			if (dropping) {
-				bool kept = words[c] >= threshold;
+				bool kept = words[j - first] >= threshold;
 				w[j] = kept ? p[j] * factor : (real)0;
 				ds[j] = kept ? ds[j] * factor : (real)0;
 			}
@@ -130,7 +161,7 @@ ROW_KERNEL void ps_attention_dscores(IN(real, qkv), IN(real, probs), IN(real, do
 		}
 	}
 	inner = group_sum(scratch, inner);
-	for (int first = me * CHUNK; first < seen; first += GROUP * CHUNK)
-		for (int j = first; j < first + CHUNK && j < seen; j++)
+	for (int first = me * CHUNK - before; first < seen; first += GROUP * CHUNK)
+		for (int j = max(first, 0); j < first + CHUNK && j < seen; j++)
 			ds[j] = p[j] * (ds[j] - inner) * scale;
 }

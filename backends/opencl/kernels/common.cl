@@ -1,7 +1,7 @@
 /*
  * What all kernels share. The host defines VEC (elements of a vector: 1, 2, 4, 8 or 16), GROUP (work-items that share
- * a row), LANES (work-items of a group of single elements), FP64 where the device has doubles, and WIDE to build for
- * doubles. A tensor comes as its buffer and the index of its first element.
+ * a row), SPAN (see norm.cl), LANES (work-items of a group of single elements), FP64 where the device has doubles, and
+ * WIDE to build for doubles. A tensor comes as its buffer and the index of its first element.
  *
  * Nothing is contracted behind our back: what is to be one rounding says so with MAD.
  */
@@ -19,7 +19,7 @@
 #endif
 
 #ifdef WIDE
-typedef double real;
+#define REAL double
 typedef VECTOR(double) realv;
 typedef VECTOR(long) maskv;
 #define TO_REALV JOIN(convert_, VECTOR(double))
@@ -28,7 +28,7 @@ typedef VECTOR(long) maskv;
 #define FAST_FMA
 #endif
 #else
-typedef float real;
+#define REAL float
 typedef VECTOR(float) realv;
 typedef VECTOR(int) maskv;
 #define TO_REALV JOIN(convert_, VECTOR(float))
@@ -37,7 +37,20 @@ typedef VECTOR(int) maskv;
 #define FAST_FMA
 #endif
 #endif
+typedef REAL real;
 typedef VECTOR(uint) uintv;
+/* The same bits in half as many numbers. */
+#if VEC == 16
+typedef ulong8 ulonghalf;
+#define AS_PAIRS as_ulong8
+#elif VEC == 8
+typedef ulong4 ulonghalf;
+#define AS_PAIRS as_ulong4
+#else
+typedef ulong2 ulonghalf;
+#define AS_PAIRS as_ulong2
+#endif
+#define AS_UINTV JOIN(as_, VECTOR(uint))
 
 #ifdef FAST_FMA
 #define MAD(a, b, c) fma((a), (b), (c))
@@ -86,25 +99,28 @@ static void store_some(realv v, __global real *p, long i, long end)
 		p[i + k] = part[k];
 }
 
-static real sum_of(realv v)
-{
-	real part[VEC];
-	STORE(v, part, 0);
-	for (int step = VEC / 2; step > 0; step /= 2)
-		for (int k = 0; k < step; k++)
-			part[k] += part[k + step];
-	return part[0];
-}
-
-static real most_of(realv v)
-{
-	real part[VEC];
-	STORE(v, part, 0);
-	for (int step = VEC / 2; step > 0; step /= 2)
-		for (int k = 0; k < step; k++)
-			part[k] = fmax(part[k], part[k + step]);
-	return part[0];
-}
+/* All elements of a vector joined, halves first: an order that its length alone decides. */
+#define FOLD(name, join)                 \
+	static real name(realv v)        \
+	{                                \
+		FOLD_HALVES(join)        \
+		return join(v2.x, v2.y); \
+	}
+#if VEC == 16
+#define FOLD_HALVES(join)                      \
+	JOIN(REAL, 8) v8 = join(v.lo, v.hi);   \
+	JOIN(REAL, 4) v4 = join(v8.lo, v8.hi); \
+	JOIN(REAL, 2) v2 = join(v4.lo, v4.hi);
+#elif VEC == 8
+#define FOLD_HALVES(join)                    \
+	JOIN(REAL, 4) v4 = join(v.lo, v.hi); \
+	JOIN(REAL, 2) v2 = join(v4.lo, v4.hi);
+#else
+#define FOLD_HALVES(join) JOIN(REAL, 2) v2 = join(v.lo, v.hi);
+#endif
+#define SUM(a, b) ((a) + (b))
+FOLD(sum_of, SUM)
+FOLD(most_of, fmax)
 
 /* Over a row's group, in an order that the group's size alone decides. All work-items come here and get the result. */
 static real group_sum(__local real *scratch, real value)
@@ -145,19 +161,54 @@ static realv relu(realv x)
 
 /*
  * A dropout site: Philox4x32-10 as docs/random.md states it. `tag` is layer * 256 + site; `dropping` is 0 when p is.
- * The words of CHUNK neighbouring elements are made at once, four blocks side by side.
+ * The words of CHUNK neighbouring elements are made at once, VEC blocks side by side.
  */
-#define CHUNK 16
+#define CHUNK (4 * VEC)
 #define DROP uint key0, uint key1, uint step, uint tag, uint first_row, uint threshold, real factor, int dropping
 #define DROP_PLACE key0, key1, step, tag
 
-static void philox(uint4 c0, uint row, uint key0, uint key1, uint step, uint tag, uint4 *w0, uint4 *w1, uint4 *w2,
-                   uint4 *w3)
+__constant uint numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/* Every second element from a and from b: the first and the second half of all. */
+static uintv zip_low(uintv a, uintv b)
 {
-	uint4 c1 = (uint4)(row), c2 = (uint4)(step), c3 = (uint4)(tag);
-	const uint4 m0 = (uint4)(0xD2511F53U), m1 = (uint4)(0xCD9E8D57U);
+	uintv both;
+	both.even = a.lo;
+	both.odd = b.lo;
+	return both;
+}
+
+static uintv zip_high(uintv a, uintv b)
+{
+	uintv both;
+	both.even = a.hi;
+	both.odd = b.hi;
+	return both;
+}
+
+/* Both words of the products. x86 has them for every second element only, which mul_hi does not make use of. */
+static void multiply(uint m, uintv x, uintv *high, uintv *low)
+{
+#ifdef ON_CPU
+	const ulonghalf mask = (ulonghalf)(0xFFFFFFFFUL), factor = (ulonghalf)((ulong)m);
+	ulonghalf pairs = AS_PAIRS(x), even = (pairs & mask) * factor, odd = (pairs >> 32) * factor;
+	*high = AS_UINTV((even >> 32) | (odd & ~mask));
+	*low = AS_UINTV((even & mask) | (odd << 32));
+#else
+	*high = mul_hi((uintv)(m), x);
+	*low = m * x;
+#endif
+}
+
+/* The words of CHUNK elements from 4 * block on, of sample row `row` of the whole batch. */
+static void words_of_blocks(uint *words, uint block, uint row, uint key0, uint key1, uint step, uint tag)
+{
+	uintv c0 = LOAD(numbers, 0) + block, c1 = (uintv)(row), c2 = (uintv)(step), c3 = (uintv)(tag);
+	const uint m0 = 0xD2511F53U, m1 = 0xCD9E8D57U;
 	for (int round = 0; round < 10; round++) {
-		uint4 high0 = mul_hi(m0, c0), low0 = m0 * c0, high1 = mul_hi(m1, c2), low1 = m1 * c2;
+		uintv high0, low0, high1, low1;
+		multiply(m0, c0, &high0, &low0);
+		multiply(m1, c2, &high1, &low1);
 		c0 = high1 ^ c1 ^ key0;
 		c1 = low1;
 		c2 = high0 ^ c3 ^ key1;
@@ -165,32 +216,27 @@ static void philox(uint4 c0, uint row, uint key0, uint key1, uint step, uint tag
 		key0 += 0x9E3779B9U;
 		key1 += 0xBB67AE85U;
 	}
-	*w0 = c0;
-	*w1 = c1;
-	*w2 = c2;
-	*w3 = c3;
+	uintv even = zip_low(c0, c2), odd = zip_low(c1, c3);
+	STORE(zip_low(even, odd), words, 0);
+	STORE(zip_high(even, odd), words, VEC);
+	even = zip_high(c0, c2);
+	odd = zip_high(c1, c3);
+	STORE(zip_low(even, odd), words, 2 * VEC);
+	STORE(zip_high(even, odd), words, 3 * VEC);
 }
 
-/* The words of CHUNK elements from `element` on, of sample row `row` of the whole batch. */
+/* The same from any element on. */
 static void words_of(uint *words, long element, uint row, uint key0, uint key1, uint step, uint tag)
 {
 	uint block = (uint)(element / 4);
-	uint4 w0, w1, w2, w3;
-	philox((uint4)(block, block + 1, block + 2, block + 3), row, key0, key1, step, tag, &w0, &w1, &w2, &w3);
-	uint16 whole = (uint16)(w0.s0, w1.s0, w2.s0, w3.s0, w0.s1, w1.s1, w2.s1, w3.s1, w0.s2, w1.s2, w2.s2, w3.s2,
-	                        w0.s3, w1.s3, w2.s3, w3.s3);
 	int skip = (int)(element % 4);
 	if (skip == 0) {
-		vstore16(whole, 0, words);
+		words_of_blocks(words, block, row, key0, key1, step, tag);
 		return;
 	}
-	uint all[CHUNK + 4];
-	vstore16(whole, 0, all);
-	philox((uint4)(block + 4), row, key0, key1, step, tag, &w0, &w1, &w2, &w3);
-	all[CHUNK] = w0.s0;
-	all[CHUNK + 1] = w1.s0;
-	all[CHUNK + 2] = w2.s0;
-	all[CHUNK + 3] = w3.s0;
+	uint all[2 * CHUNK];
+	words_of_blocks(all, block, row, key0, key1, step, tag);
+	words_of_blocks(all + CHUNK, block + VEC, row, key0, key1, step, tag);
 	for (int k = 0; k < CHUNK; k++)
 		words[k] = all[skip + k];
 }

@@ -23,29 +23,6 @@ static long tile_at(long tiles, long tile, long start, long steps)
 	return (tiles * start + tile * steps) * ROWS;
 }
 
-/* A work-item packs a block of steps of one tile; the second dimension is the tile. Rows from m on become 0. */
-SINGLE_KERNEL void ps_gemm_pack(IN(real, a), __global real *packed, long m, long k, long stride, int trans, int depth)
-{
-	long start = (long)get_global_id(0) * depth, tile = (long)get_global_id(1), row = tile * ROWS;
-	long steps = min((long)depth, k - start);
-	int rows = (int)min((long)ROWS, m - row);
-	__global real *to = packed + tile_at((long)get_global_size(1), tile, start, steps);
-	__global const real *a = a_buffer + a_at + (trans ? start * stride + row : row * stride + start);
-	if (rows < ROWS) {
-		for (long p = 0; p < steps; p++)
-			for (int i = 0; i < ROWS; i++)
-				to[p * ROWS + i] = i < rows ? a[trans ? p * stride + i : i * stride + p] : (real)0;
-	} else if (trans) {
-		for (long p = 0; p < steps; p++)
-			for (int i = 0; i < ROWS; i++)
-				to[p * ROWS + i] = a[p * stride + i];
-	} else {
-		for (int i = 0; i < ROWS; i++)
-			for (long p = 0; p < steps; p++)
-				to[p * ROWS + i] = a[i * stride + p];
-	}
-}
-
 /* The matrix of VEC vectors transposed: perfect shuffles of all its elements, as many as VEC has bits. */
 static void transpose(realv x[VEC])
 {
@@ -65,6 +42,46 @@ static void transpose(realv x[VEC])
 			x[i] = y[i];
 	}
 #endif
+}
+
+/* A tile that is full, from step p on by whole vectors; returns the step before which it stopped. */
+static long pack_vectors(__global const real *a, __global real *to, long room, long steps, long stride, int trans)
+{
+	long p = 0;
+#if ROWS <= VEC
+	/* A vector holds more than a step's rows: what is too much the next step overwrites, so that the last is left.
+	 */
+	if (trans)
+		for (; p + 1 < steps && room >= VEC; p++)
+			STORE(LOAD(a, p * stride), to, p * ROWS);
+	else
+		for (; p + VEC < steps; p += VEC) {
+			realv x[VEC];
+#pragma unroll
+			for (int i = 0; i < VEC; i++)
+				x[i] = i < ROWS ? LOAD(a + i * stride, p) : (realv)(0);
+			transpose(x);
+#pragma unroll
+			for (int i = 0; i < VEC; i++)
+				STORE(x[i], to, (p + i) * ROWS);
+		}
+#endif
+	return p;
+}
+
+/* A work-item packs a block of steps of one tile; the second dimension is the tile. Rows from m on become 0. */
+SINGLE_KERNEL void ps_gemm_pack(IN(real, a), __global real *packed, long m, long k, long stride, int trans, int depth)
+{
+	long start = (long)get_global_id(0) * depth, tile = (long)get_global_id(1), row = tile * ROWS;
+	long steps = min((long)depth, k - start), p = 0;
+	int rows = (int)min((long)ROWS, m - row);
+	__global real *to = packed + tile_at((long)get_global_size(1), tile, start, steps);
+	__global const real *a = a_buffer + a_at + (trans ? start * stride + row : row * stride + start);
+	if (rows == ROWS)
+		p = pack_vectors(a, to, m - row, steps, stride, trans);
+	for (; p < steps; p++)
+		for (int i = 0; i < ROWS; i++)
+			to[p * ROWS + i] = i < rows ? a[trans ? p * stride + i : i * stride + p] : (real)0;
 }
 
 /* to[p * WIDTH + j] = op(b)[start + p][column + j] for j < VEC, p < steps; columns from n on become 0. */

@@ -132,42 +132,47 @@ ROW_KERNEL void ps_dropout_add_layernorm_bwd_input(IN(real, dy), IN(real, x), IN
 	}
 }
 
-/* A work-item takes one vector of columns down all rows, in ascending order. */
-ELEMENT_KERNEL void ps_layernorm_bwd_weight(IN(real, dy), IN(real, x), IN(real, mean), IN(real, rstd),
-                                            OUT(real, dgamma), OUT(real, dbeta), long rows, long columns,
-                                            int accumulate)
+/*
+ * Sums down all rows, in ascending order. A work-item takes SPAN vectors of columns, those of a group side by side, so
+ * that a CPU reads some cache lines of each row and other devices read neighbours by neighbours.
+ */
+#define SPAN_COLUMN(i) (((long)get_group_id(0) * SPAN * GROUP + (i)*GROUP + (long)get_local_id(0)) * VEC)
+
+ROW_KERNEL void ps_layernorm_bwd_weight(IN(real, dy), IN(real, x), IN(real, mean), IN(real, rstd), OUT(real, dgamma),
+                                        OUT(real, dbeta), long rows, long columns, int accumulate)
 {
-	long j = (long)get_global_id(0) * VEC;
-	if (j >= columns)
-		return;
 	USE_IN(real, mean);
 	USE_IN(real, rstd);
 	USE_OUT(real, dgamma);
 	USE_OUT(real, dbeta);
-	realv gamma = (realv)(0), beta = (realv)(0);
-	if (accumulate) {
-		gamma = load_some(dgamma, j, columns, 0);
-		beta = load_some(dbeta, j, columns, 0);
+	realv gamma[SPAN], beta[SPAN];
+	for (int i = 0; i < SPAN; i++) {
+		gamma[i] = accumulate ? load_some(dgamma, SPAN_COLUMN(i), columns, 0) : (realv)(0);
+		beta[i] = accumulate ? load_some(dbeta, SPAN_COLUMN(i), columns, 0) : (realv)(0);
 	}
 	__global const real *dy = dy_buffer + dy_at, *x = x_buffer + x_at;
-	for (long r = 0; r < rows; r++, dy += columns, x += columns) {
-		realv g = load_some(dy, j, columns, 0);
-		gamma = MAD(g, (load_some(x, j, columns, 0) - mean[r]) * rstd[r], gamma);
-		beta += g;
+	for (long r = 0; r < rows; r++, dy += columns, x += columns)
+		for (int i = 0; i < SPAN; i++) {
+			realv g = load_some(dy, SPAN_COLUMN(i), columns, 0);
+			gamma[i] = MAD(g, (load_some(x, SPAN_COLUMN(i), columns, 0) - mean[r]) * rstd[r], gamma[i]);
+			beta[i] += g;
+		}
+	for (int i = 0; i < SPAN; i++) {
+		store_some(gamma[i], dgamma, SPAN_COLUMN(i), columns);
+		store_some(beta[i], dbeta, SPAN_COLUMN(i), columns);
 	}
-	store_some(gamma, dgamma, j, columns);
-	store_some(beta, dbeta, j, columns);
 }
 
-ELEMENT_KERNEL void ps_column_sum(IN(real, x), OUT(real, y), long rows, long columns, int accumulate)
+ROW_KERNEL void ps_column_sum(IN(real, x), OUT(real, y), long rows, long columns, int accumulate)
 {
-	long j = (long)get_global_id(0) * VEC;
-	if (j >= columns)
-		return;
-	__global const real *x = x_buffer + x_at;
 	USE_OUT(real, y);
-	realv sum = accumulate ? load_some(y, j, columns, 0) : (realv)(0);
+	realv sum[SPAN];
+	for (int i = 0; i < SPAN; i++)
+		sum[i] = accumulate ? load_some(y, SPAN_COLUMN(i), columns, 0) : (realv)(0);
+	__global const real *x = x_buffer + x_at;
 	for (long r = 0; r < rows; r++, x += columns)
-		sum += load_some(x, j, columns, 0);
-	store_some(sum, y, j, columns);
+		for (int i = 0; i < SPAN; i++)
+			sum[i] += load_some(x, SPAN_COLUMN(i), columns, 0);
+	for (int i = 0; i < SPAN; i++)
+		store_some(sum[i], y, SPAN_COLUMN(i), columns);
 }

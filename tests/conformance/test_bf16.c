@@ -1,4 +1,5 @@
-/* Rounding to bf16: copies of weights, and updates that are rounded at random. */
+/* How bf16 is rounded: copies of weights to the nearest, updates at random. */
+#include "support/check.h"
 #include "support/conform.h"
 #include "support/rig.h"
 
@@ -136,12 +137,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("rounding");
+	Suite *suite = suite_create("bf16");
 	TCase *tests = tcase_create("rounding");
 	tcase_add_test(tests, copy_is_the_rounded_weight);
 	tcase_add_test(tests, rounding_is_unbiased);
 	tcase_add_test(tests, documented_bits);
 	tcase_add_test(tests, small_steps_add_up);
 	suite_add_tcase(suite, tests);
-	return conform_suite_run(suite);
+	return check_run(suite);
 }
