@@ -18,12 +18,13 @@ typedef struct tune_options {
 	const char *device;
 	double minutes;
 	int preset; /* of TUNE_PRESETS */
-	int dtype;  /* of DTYPE_WORDS */
+	int dtype;  /* of TUNE_DTYPES */
 	bool json;
 } tune_options;
 
 /* The first three as in PRESET_WORDS. */
 #define TUNE_PRESETS "default|small|tutorial|all"
+#define TUNE_DTYPES "fp32|fp64"
 enum { PRESET_ALL = 3 };
 
 static const option_row device_row = {
@@ -45,7 +46,7 @@ static const option_row rows[] = {
          .help = "Whose products to tune for"},
         {.name = "dtype",
          .kind = OPTION_CHOICE,
-         .argument = DTYPE_WORDS,
+         .argument = TUNE_DTYPES,
          .offset = offsetof(tune_options, dtype),
          .help = "Type of the matrices"},
         {.name = "json",
