@@ -173,7 +173,7 @@ START_TEST(gemm_rows_bf16)
 			check_product(&rig, p, PS_F32, PS_F32);
 		if (p->size == SMALL || !small)
 			check_product(&rig, p, PS_BF16, PS_F32);
-		if (p->size == SMALL || (p->size == LARGE && !small))
+		if (p->size == SMALL || (p->size == MANY && !small))
 			check_product(&rig, p, PS_BF16, PS_BF16);
 	}
 	rig_close(&rig);

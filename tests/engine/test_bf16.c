@@ -187,8 +187,8 @@ START_TEST(test_shadow)
 	trial.devices[0] = trial.devices[1] = "cpu:0";
 	trial.config.rank_count = 2;
 	trial.config.measure = true;
-	trial.config.shadow = (ps_shadow_config){
-	        .stages = stages, .stage_count = 2, .compared = count_difference, .payload = counts};
+	trial.config.shadow =
+	        (ps_shadow_config){.stages = stages, .stage_count = 2, .compared = count_difference, .payload = counts};
 	trial_open(&trial);
 	check_ok(ps_pipeline_initialize(trial.pipeline));
 	check_ok(ps_sgd_create(&sgd, trial.pipeline));
