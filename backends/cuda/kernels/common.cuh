@@ -80,6 +80,14 @@ struct alignas(8) bf16_quad {
 	bf16 at[4];
 };
 
+/* What elements are computed with. */
+template <typename T> struct computed {
+	using type = T;
+};
+template <> struct computed<bf16> {
+	using type = float;
+};
+
 __device__ inline float widen(bf16 value)
 {
 	return __uint_as_float(uint32_t(value.bits) << 16);

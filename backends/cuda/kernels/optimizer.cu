@@ -13,16 +13,6 @@ namespace
 
 constexpr int per_thread = 16; /* elements, until there are PS_CUDA_PARTIALS blocks */
 
-/* What an element is computed with. */
-__device__ inline float wide(bf16)
-{
-	return 0;
-}
-template <typename T> __device__ inline T wide(T)
-{
-	return 0;
-}
-
 template <typename T> struct squares_arguments {
 	const T *x;
 	double *partials;
@@ -39,7 +29,7 @@ template <typename T, bool VECTOR> __global__ void squares_kernel(squares_argume
 	double sum = 0;
 	int64_t step = int64_t(gridDim.x) * blockDim.x * 4;
 	for (int64_t at = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 4; at < x.count; at += step) {
-		alignas(16) decltype(wide(T())) value[4];
+		PS_QUAD(typename computed<T>::type, value);
 		load4<VECTOR>(value, x.x + at, x.count - at);
 #pragma unroll
 		for (int i = 0; i < 4; i++)
