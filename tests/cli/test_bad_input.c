@@ -173,6 +173,7 @@ static const struct bad {
         {"bench step --compare no-such-file", "no-such-file: cannot be read"},
         {"bench step --compare text", "text:1: is no JSON"},
         {"bench executor --stages ref,ref,ref,ref", "has 4 stages; the bench has up to 3"},
+        {"bench link --devices ref", "give at least two"},
         {"bench simulate --schedule wave", "--schedule wave: is no rule"},
         {"bench tokenizer", "--data DIR is missing"},
         {"bench tokenizer --data empty", "empty"},
