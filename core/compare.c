@@ -1,11 +1,16 @@
 /* Comparing tensors element by element, in double. */
 #include "core/compare.h"
 
+#include <penstock/bf16.h>
+
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+/* The distance from 1 to the next BF16 number. */
+#define BF16_EPSILON (1.0 / 128)
 
 ps__tolerance ps__tolerance_of_sum(int64_t count)
 {
@@ -44,6 +49,9 @@ double ps__element(const void *from, ps_dtype dtype, int64_t place)
 	double number;
 	float single;
 	int32_t whole;
+	uint16_t half;
+	if (dtype == PS_BF16)
+		return memcpy(&half, at, sizeof half), (double)ps_bf16_widen(half);
 	if (dtype == PS_F64)
 		return memcpy(&number, at, sizeof number), number;
 	if (dtype == PS_F32)
@@ -76,11 +84,14 @@ static struct measure measure_of(ps_tensor as, const void *want, const ps__toler
 {
 	if (as.dtype == PS_I32)
 		return (struct measure){0};
-	bool wide = as.dtype == PS_F64;
-	return (struct measure){.tolerance = wide ? tolerance->f64 : tolerance->f32,
+	bool wide = as.dtype == PS_F64, half = as.dtype == PS_BF16;
+	double allowed = wide ? tolerance->f64 : tolerance->f32;
+	return (struct measure){.tolerance = half && allowed > 0 ? allowed + BF16_EPSILON : allowed,
 	                        .scale = fmax(root_mean_square(as, want), tolerance->terms),
 	                        .least = wide ? DBL_MIN : (double)FLT_MIN,
-	                        .epsilon = wide ? DBL_EPSILON : (double)FLT_EPSILON,
+	                        .epsilon = wide   ? DBL_EPSILON
+	                                   : half ? BF16_EPSILON
+	                                          : (double)FLT_EPSILON,
 	                        .zeros = tolerance->zeros};
 }
 

@@ -4,7 +4,8 @@
  * An element may be off by the tolerance times the largest of the wanted value, the root mean square of all wanted
  * values, and `terms`, the size of the terms whose sum it is: small values whose terms cancel need that. What is below
  * the smallest normal number counts as zero, since devices may flush it. A NaN is right where a NaN is wanted, an
- * infinity where the same is wanted. Integers must be the same.
+ * infinity where the same is wanted. Integers must be the same. A BF16 element may be off by what an F32 one may and,
+ * unless that is zero, by a rounding to a neighbour (2^-7) besides.
  */
 #ifndef PS_CORE_COMPARE_H
 #define PS_CORE_COMPARE_H

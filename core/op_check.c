@@ -52,6 +52,20 @@ static ps_status floating(const struct check *check, const char *name, ps_tensor
 	return PS_OK;
 }
 
+/* A tensor that may be BF16, on a device that has it; `other` is its dtype otherwise. */
+static ps_status maybe_bf16(const struct check *check, ps_tensor t, ps_dtype other, ps_dtype *dtype)
+{
+	*dtype = other;
+	if (t.dtype != PS_BF16 || other == PS_F64)
+		return PS_OK;
+	char text[128];
+	if (!check->device->backend->has_math(check->device, PS_MATH_BF16))
+		return ps_fail(PS_ENOTSUP, "%s cannot run %s on %s: it has no bf16; cpu and ref do",
+		               check->device->info.name, ps_op_name(check->op), ps_tensor_text(t, text, sizeof text));
+	*dtype = PS_BF16;
+	return PS_OK;
+}
+
 /* Contiguous with `count` elements of a dtype. */
 static ps_status vector(const struct check *check, const char *name, ps_tensor t, ps_dtype dtype, int64_t count)
 {
@@ -108,16 +122,16 @@ static ps_status matrix(const struct check *check, const char *name, ps_tensor t
 
 static ps_status check_gemm(const struct check *check, const ps_args_gemm *x)
 {
-	PS_TRY(floating(check, "c", x->c));
-	PS_TRY(matrix(check, "c", x->c, x->c.dtype, ANY, ANY));
+	ps_dtype a, b, c, other = x->c.dtype == PS_F64 ? PS_F64 : PS_F32;
+	PS_TRY(maybe_bf16(check, x->a, other, &a));
+	PS_TRY(maybe_bf16(check, x->b, other, &b));
+	PS_TRY(maybe_bf16(check, x->c, other, &c));
+	PS_TRY(matrix(check, "c", x->c, c, ANY, ANY));
 	int64_t m = x->c.dims[0], n = x->c.dims[1];
-	PS_TRY(x->trans_a ? matrix(check, "a", x->a, x->c.dtype, ANY, m)
-	                  : matrix(check, "a", x->a, x->c.dtype, m, ANY));
+	PS_TRY(x->trans_a ? matrix(check, "a", x->a, a, ANY, m) : matrix(check, "a", x->a, a, m, ANY));
 	int64_t k = x->trans_a ? x->a.dims[0] : x->a.dims[1];
-	PS_TRY(x->trans_b ? matrix(check, "b", x->b, x->c.dtype, n, k) : matrix(check, "b", x->b, x->c.dtype, k, n));
-	if (ps_tensor_present(x->bias))
-		PS_TRY(vector(check, "bias", x->bias, x->c.dtype, n));
-	return PS_OK;
+	PS_TRY(x->trans_b ? matrix(check, "b", x->b, b, n, k) : matrix(check, "b", x->b, b, k, n));
+	return ps_tensor_present(x->bias) ? vector(check, "bias", x->bias, other, n) : PS_OK;
 }
 
 static ps_status check_column_sum(const struct check *check, const ps_args_column_sum *x)
@@ -186,8 +200,10 @@ static ps_status check_tokens(const struct check *check, ps_tensor tokens, const
 
 static ps_status check_embedding_fwd(const struct check *check, const ps_args_embedding_fwd *x)
 {
+	ps_dtype weight;
 	PS_TRY(check_tokens(check, x->tokens, "y", x->y));
-	PS_TRY(matrix(check, "weight", x->weight, x->y.dtype, ANY, x->y.dims[2]));
+	PS_TRY(maybe_bf16(check, x->weight, x->y.dtype, &weight));
+	PS_TRY(matrix(check, "weight", x->weight, weight, ANY, x->y.dims[2]));
 	PS_TRY(matrix(check, "positions", x->positions, x->y.dtype, ANY, x->y.dims[2]));
 	if (x->positions.dims[0] < x->y.dims[1])
 		return bad(check, "positions", x->positions, "at least as long as time");
@@ -196,9 +212,11 @@ static ps_status check_embedding_fwd(const struct check *check, const ps_args_em
 
 static ps_status check_embedding_bwd_weight(const struct check *check, const ps_args_embedding_bwd_weight *x)
 {
+	ps_dtype dweight;
 	PS_TRY(check_tokens(check, x->tokens, "dy", x->dy));
-	PS_TRY(dense(check, "dweight", x->dweight, x->dy.dtype));
-	PS_TRY(matrix(check, "dweight", x->dweight, x->dy.dtype, ANY, x->dy.dims[2]));
+	PS_TRY(maybe_bf16(check, x->dweight, x->dy.dtype, &dweight));
+	PS_TRY(dense(check, "dweight", x->dweight, dweight));
+	PS_TRY(matrix(check, "dweight", x->dweight, dweight, ANY, x->dy.dims[2]));
 	return probability(check, x->drop.p);
 }
 
@@ -312,8 +330,11 @@ static ps_status check_cross_entropy(const struct check *check, const ps_args_cr
 
 static ps_status check_sum_squares(const struct check *check, const ps_args_sum_squares *x)
 {
-	PS_TRY(floating(check, "x", x->x));
-	PS_TRY(dense(check, "x", x->x, x->x.dtype));
+	ps_dtype dtype = x->x.dtype;
+	PS_TRY(maybe_bf16(check, x->x, dtype, &dtype));
+	if (dtype != PS_BF16)
+		PS_TRY(floating(check, "x", x->x));
+	PS_TRY(dense(check, "x", x->x, dtype));
 	return vector(check, "out", x->out, PS_F64, 1);
 }
 
@@ -326,10 +347,21 @@ static ps_status check_clip_scale(const struct check *check, const ps_args_clip_
 
 static ps_status check_sgd(const struct check *check, const ps_args_sgd *x)
 {
-	PS_TRY(floating(check, "w", x->w));
-	PS_TRY(dense(check, "w", x->w, x->w.dtype));
+	ps_dtype dtype = x->w.dtype;
+	PS_TRY(maybe_bf16(check, x->w, dtype, &dtype));
+	if (dtype != PS_BF16)
+		PS_TRY(floating(check, "w", x->w));
+	PS_TRY(dense(check, "w", x->w, dtype));
 	PS_TRY(same(check, "g", x->g, x->w));
-	return vector(check, "scale", x->scale, PS_F64, 1);
+	PS_TRY(vector(check, "scale", x->scale, PS_F64, 1));
+	if (!ps_tensor_present(x->copy))
+		return PS_OK;
+	PS_TRY(maybe_bf16(check, x->copy, PS_F32, &dtype));
+	if (x->w.dtype != PS_F32)
+		return bad(check, "w", x->w, "fp32 beside a copy");
+	ps_tensor like = x->w;
+	like.dtype = PS_BF16;
+	return same(check, "copy", x->copy, like);
 }
 
 static ps_status check_one(const struct check *check, ps_op op, const void *arguments)

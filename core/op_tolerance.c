@@ -264,7 +264,10 @@ static ps__tolerance of_cross_entropy(const ps_args_cross_entropy *x, int output
 
 static ps__tolerance of_sgd(const ps_args_sgd *x, const void *const *values)
 {
-	return relative(3e-7, 1e-15, fabs(x->lr) * largest(VALUES(scale, 2)) * largest(VALUES(g, 1)));
+	/* Of bf16 weights every bit is defined. */
+	if (x->w.dtype == PS_BF16)
+		return (ps__tolerance){0};
+	return relative(3e-7, 1e-15, fabs(x->lr) * largest(VALUES(scale, 3)) * largest(VALUES(g, 2)));
 }
 
 ps__tolerance ps__op_tolerance(ps_op op, const void *arguments, int output, const void *const *values)

@@ -62,7 +62,7 @@ const ps__operands *ps__op_operands(ps_op op)
 		OPERANDS(cross_entropy, 2, OUT(losses, APART), OUT(dlogits, AS(2)), IN(logits), IN(targets))
 		OPERANDS(sum_squares, 1, OUT(out, APART), IN(x))
 		OPERANDS(clip_scale, 2, OUT(norm, APART), OUT(scale, APART), IN(sums))
-		OPERANDS(sgd, 1, UPDATE(w), IN(g), IN(scale))
+		OPERANDS(sgd, 2, UPDATE(w), OUT(copy, APART), IN(g), IN(scale))
 	case PS_OP_COUNT:
 		break;
 	}

@@ -57,6 +57,28 @@ const char *ps_queue_label(const ps_queue *queue)
 	return queue->label;
 }
 
+ps_status ps_queue_set_math(ps_queue *queue, ps_math math)
+{
+	static const char *const names[PS_MATH_COUNT] = {
+#define PS_MATH_TEXT(name, text) [PS_MATH_##name] = (text),
+	        PS_MATH_MAP(PS_MATH_TEXT)
+#undef PS_MATH_TEXT
+	};
+	const ps_device *device = queue->device;
+	if ((unsigned)math >= PS_MATH_COUNT)
+		return ps_fail(PS_EINVAL, "%d is no way to multiply", (int)math);
+	if (!device->backend->has_math(device, math))
+		return ps_fail(PS_ENOTSUP, "%s cannot multiply in %s; %s can", device->info.name, names[math],
+		               math == PS_MATH_TF32 ? "GPUs by cuda" : "cpu and ref");
+	queue->math = math;
+	return PS_OK;
+}
+
+ps_math ps_queue_math(const ps_queue *queue)
+{
+	return queue->math;
+}
+
 ps_event ps_queue_record(ps_queue *queue)
 {
 	return (ps_event){&queue->timeline, queue->timeline.submitted};

@@ -33,6 +33,12 @@ static ps_status nothing_to_tune(ps_queue *queue, ps_tuning *tuning)
 	return ps_fail(PS_ENOTSUP, "%s has nothing to tune", queue->device->info.name);
 }
 
+static bool has_fp32_math(const ps_device *device, ps_math math)
+{
+	(void)device;
+	return math == PS_MATH_F32;
+}
+
 /* lacks_NAME stands in for an op that the backend does not have. */
 #define PS_OP(op, text)                                                                               \
 	static ps_status lacks_##op(ps_queue *queue, const void *arguments)                           \
@@ -105,6 +111,8 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 	}
 	if (!full->table.tune)
 		full->table.tune = nothing_to_tune;
+	if (!full->table.has_math)
+		full->table.has_math = has_fp32_math;
 	return PS_OK;
 }
 

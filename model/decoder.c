@@ -83,8 +83,8 @@ ps_status ps_decoder_create(ps_layer **out, uint32_t index, int64_t vocabulary, 
 		return ps_fail(PS_ENOMEM, "out of memory for a layer");
 	self->vocabulary = vocabulary;
 	self->emsize = emsize;
-	self->parameters[WEIGHT] = (ps_parameter){"weight", 2, {vocabulary, emsize}, PS_INIT_UNIFORM, -0.1, 0.1};
-	self->parameters[BIAS] = (ps_parameter){"bias", 1, {vocabulary}, PS_INIT_CONSTANT, 0, 0};
+	self->parameters[WEIGHT] = (ps_parameter){"weight", 2, {vocabulary, emsize}, PS_INIT_UNIFORM, -0.1, 0.1, true};
+	self->parameters[BIAS] = (ps_parameter){"bias", 1, {vocabulary}, PS_INIT_CONSTANT, 0, 0, false};
 	self->base = (ps_layer){.impl = &impl,
 	                        .name = "decoder",
 	                        .index = index,

@@ -108,7 +108,7 @@ ps_status ps_embedding_create(ps_layer **out, uint32_t index, int64_t vocabulary
 	self->emsize = emsize;
 	self->max_time = max_time;
 	self->dropout = dropout;
-	self->parameters[WEIGHT] = (ps_parameter){"weight", 2, {vocabulary, emsize}, PS_INIT_UNIFORM, -0.1, 0.1};
+	self->parameters[WEIGHT] = (ps_parameter){"weight", 2, {vocabulary, emsize}, PS_INIT_UNIFORM, -0.1, 0.1, false};
 	self->base = (ps_layer){.impl = &impl,
 	                        .name = "encoder",
 	                        .index = index,

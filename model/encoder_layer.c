@@ -217,18 +217,18 @@ static void list_parameters(struct encoder_layer *self)
 	int64_t e = self->emsize, f = self->nhid;
 	double in = sqrt(6.0 / (double)(e + 3 * e)), from_e = 1.0 / sqrt((double)e), from_f = 1.0 / sqrt((double)f);
 	const ps_parameter parameters[PARAMETERS] = {
-	        [IN_WEIGHT] = {"self_attn.in_proj_weight", 2, {3 * e, e}, PS_INIT_UNIFORM, -in, in},
-	        [IN_BIAS] = {"self_attn.in_proj_bias", 1, {3 * e}, PS_INIT_CONSTANT, 0, 0},
-	        [OUT_WEIGHT] = {"self_attn.out_proj.weight", 2, {e, e}, PS_INIT_UNIFORM, -from_e, from_e},
-	        [OUT_BIAS] = {"self_attn.out_proj.bias", 1, {e}, PS_INIT_CONSTANT, 0, 0},
-	        [LINEAR1_WEIGHT] = {"linear1.weight", 2, {f, e}, PS_INIT_UNIFORM, -from_e, from_e},
-	        [LINEAR1_BIAS] = {"linear1.bias", 1, {f}, PS_INIT_UNIFORM, -from_e, from_e},
-	        [LINEAR2_WEIGHT] = {"linear2.weight", 2, {e, f}, PS_INIT_UNIFORM, -from_f, from_f},
-	        [LINEAR2_BIAS] = {"linear2.bias", 1, {e}, PS_INIT_UNIFORM, -from_f, from_f},
-	        [NORM1_WEIGHT] = {"norm1.weight", 1, {e}, PS_INIT_CONSTANT, 1, 1},
-	        [NORM1_BIAS] = {"norm1.bias", 1, {e}, PS_INIT_CONSTANT, 0, 0},
-	        [NORM2_WEIGHT] = {"norm2.weight", 1, {e}, PS_INIT_CONSTANT, 1, 1},
-	        [NORM2_BIAS] = {"norm2.bias", 1, {e}, PS_INIT_CONSTANT, 0, 0},
+	        [IN_WEIGHT] = {"self_attn.in_proj_weight", 2, {3 * e, e}, PS_INIT_UNIFORM, -in, in, true},
+	        [IN_BIAS] = {"self_attn.in_proj_bias", 1, {3 * e}, PS_INIT_CONSTANT, 0, 0, false},
+	        [OUT_WEIGHT] = {"self_attn.out_proj.weight", 2, {e, e}, PS_INIT_UNIFORM, -from_e, from_e, true},
+	        [OUT_BIAS] = {"self_attn.out_proj.bias", 1, {e}, PS_INIT_CONSTANT, 0, 0, false},
+	        [LINEAR1_WEIGHT] = {"linear1.weight", 2, {f, e}, PS_INIT_UNIFORM, -from_e, from_e, true},
+	        [LINEAR1_BIAS] = {"linear1.bias", 1, {f}, PS_INIT_UNIFORM, -from_e, from_e, false},
+	        [LINEAR2_WEIGHT] = {"linear2.weight", 2, {e, f}, PS_INIT_UNIFORM, -from_f, from_f, true},
+	        [LINEAR2_BIAS] = {"linear2.bias", 1, {e}, PS_INIT_UNIFORM, -from_f, from_f, false},
+	        [NORM1_WEIGHT] = {"norm1.weight", 1, {e}, PS_INIT_CONSTANT, 1, 1, false},
+	        [NORM1_BIAS] = {"norm1.bias", 1, {e}, PS_INIT_CONSTANT, 0, 0, false},
+	        [NORM2_WEIGHT] = {"norm2.weight", 1, {e}, PS_INIT_CONSTANT, 1, 1, false},
+	        [NORM2_BIAS] = {"norm2.bias", 1, {e}, PS_INIT_CONSTANT, 0, 0, false},
 	};
 	memcpy(self->parameters, parameters, sizeof parameters);
 }

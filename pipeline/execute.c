@@ -278,6 +278,8 @@ static ps_status run_batch(ps_pipeline *pipeline, bool training, const ps_batch 
 	PS_TRY(check_batch(pipeline, batch, training ? pipeline->config.rows : pipeline->config.eval_rows));
 	PS_TRY(ps__program_get(&program, pipeline, training, batch->rows, batch->time));
 	PS_TRY(ps__program_run(pipeline, program, batch));
+	if (training)
+		pipeline->step = batch->step;
 	*sum = sum_losses(pipeline, batch->rows * batch->time);
 	if (isfinite(*sum))
 		return PS_OK;

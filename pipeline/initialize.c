@@ -3,6 +3,8 @@
 
 #include "core/platform.h"
 
+#include <penstock/bf16.h>
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +30,6 @@ struct initialization {
 struct piece {
 	ps_parameter_view view;
 	int64_t first, count;
-	ps_random_place place;
 };
 
 /* Takes the next piece; false when there is none, or something has failed. */
@@ -42,11 +43,6 @@ static bool take(struct initialization *all, struct piece *piece)
 		int64_t left = ps_tensor_count(piece->view.value) - all->first;
 		piece->first = all->first;
 		piece->count = left < PIECE ? left : PIECE;
-		piece->place = (ps_random_place){.seed = pipeline->config.seed,
-		                                 .step = PS_RANDOM_STEP_INIT,
-		                                 .layer = pipeline->config.layers[piece->view.layer]->index,
-		                                 .site = PS_RANDOM_SITE_PARAMETER +
-		                                         (uint32_t)pipeline->parameter_index[all->index]};
 		all->first += piece->count;
 		if (piece->count == left) {
 			all->index++;
@@ -62,27 +58,25 @@ static void make_values(const struct piece *piece, float *room, void *values)
 {
 	const ps_parameter *parameter = piece->view.declaration;
 	if (parameter->init == PS_INIT_UNIFORM)
-		ps_random_uniform(&piece->place, parameter->low, parameter->high, (uint64_t)piece->first,
+		ps_random_uniform(&piece->view.place, parameter->low, parameter->high, (uint64_t)piece->first,
 		                  (size_t)piece->count, room);
 	else
 		for (int64_t i = 0; i < piece->count; i++)
 			room[i] = (float)parameter->low;
-	if (piece->view.value.dtype == PS_F64)
+	if (piece->view.value.dtype == PS_BF16)
+		for (int64_t i = 0; i < piece->count; i++)
+			((uint16_t *)values)[i] = ps_bf16_round(room[i]);
+	else if (piece->view.value.dtype == PS_F64)
 		for (int64_t i = 0; i < piece->count; i++)
 			((double *)values)[i] = (double)room[i];
 	else
 		memcpy(values, room, (size_t)piece->count * sizeof *room);
 }
 
-static ps_status write_values(struct initialization *all, const struct piece *piece, const void *values)
+static ps_status write_values(struct initialization *all, const struct piece *piece, const void *values, uint16_t *copy)
 {
-	ps_tensor whole = piece->view.value;
-	uint64_t offset = whole.offset + (uint64_t)piece->first * ps_dtype_bytes(whole.dtype);
-	ps_tensor part = ps_tensor_make(whole.buffer, offset, whole.dtype, 1, &piece->count);
 	pthread_mutex_lock(&all->queues[piece->view.rank]);
-	ps_status status = ps_queue_write(piece->view.queue, part, values);
-	if (status == PS_OK)
-		status = ps_queue_finish(piece->view.queue);
+	ps_status status = ps__parameter_write(&piece->view, piece->first, piece->count, values, copy);
 	pthread_mutex_unlock(&all->queues[piece->view.rank]);
 	return status;
 }
@@ -93,11 +87,13 @@ static void *work(void *argument)
 	struct piece piece;
 	float *room = malloc(PIECE * sizeof *room);
 	void *values = malloc(PIECE * ps_dtype_bytes(all->pipeline->config.dtype));
-	ps_status status = room && values ? PS_OK : ps_fail(PS_ENOMEM, "out of memory for initial values");
+	uint16_t *copy = malloc(PIECE * sizeof *copy);
+	ps_status status = room && values && copy ? PS_OK : ps_fail(PS_ENOMEM, "out of memory for initial values");
 	while (status == PS_OK && take(all, &piece)) {
 		make_values(&piece, room, values);
-		status = write_values(all, &piece, values);
+		status = write_values(all, &piece, values, copy);
 	}
+	free(copy);
 	free(values);
 	free(room);
 	pthread_mutex_lock(&all->mutex);

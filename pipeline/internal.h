@@ -20,12 +20,15 @@ struct arena {
 	int segment_count;
 };
 
+enum memory_kind { MEMORY_VALUES, MEMORY_GRADIENTS, MEMORY_COPIES, MEMORY_CONSTANTS, MEMORY_COUNT };
+
 /* The permanent tensors of one layer. */
 struct layer_memory {
-	ps_tensor *parameters, *gradients; /* as the layer lists its parameters */
-	ps_tensor constants[PS_MAX_SLOTS]; /* by slot; absent for slots of other lifetimes */
-	ps_buffer *buffers[3];             /* parameters, gradients, constants */
-	uint64_t bytes[3];
+	ps_tensor *values, *gradients, *copies; /* as the layer lists its parameters; some copies, or all, are absent */
+	ps_tensor *parameters;                  /* what the layer is handed: the copy, or else the value */
+	ps_tensor constants[PS_MAX_SLOTS];      /* by slot; absent for slots of other lifetimes */
+	ps_buffer *buffers[MEMORY_COUNT];
+	uint64_t bytes[MEMORY_COUNT];
 };
 
 struct rank {
@@ -176,6 +179,7 @@ struct ps_pipeline {
 	int program_count, program_capacity;
 	struct measured *measured;    /* NULL: nothing was */
 	struct program *train, *last; /* last: the one that ran last */
+	uint32_t step;                /* of the last batch that was trained on */
 	bool placed;                  /* the stages know their ranks */
 	bool allocated;               /* the arenas exist, and all programs are bound */
 	bool stalled;
@@ -327,11 +331,23 @@ ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_statu
  */
 ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct program *program, const ps_batch *batch, double loss);
 
-/* parameters.c: makes a layer's constant on the host in double, converts it to its dtype, uploads it and waits. */
+/* parameters.c: what a parameter's values and gradients are, and whether there is a BF16 copy of the values besides. */
+ps_dtype ps__parameter_dtype(const ps_pipeline *pipeline, const ps_parameter *parameter);
+bool ps__parameter_has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter);
+/* Makes a layer's constant on the host in double, converts it to its dtype, uploads it and waits. */
 ps_status ps__constant_fill(const ps_layer *layer, int slot, const ps_shape *shape, ps_tensor to, ps_queue *queue);
 /* plan sets the bytes of each layer's buffers; all are freed with ps__parameters_free. */
 ps_status ps__parameters_plan(ps_pipeline *pipeline);
 ps_status ps__parameters_allocate(ps_pipeline *pipeline);
 void ps__parameters_free(ps_pipeline *pipeline);
+/* What a parameter and its gradient are kept in, and whether it has a BF16 copy. */
+ps_dtype ps__parameter_dtype(const ps_pipeline *pipeline, const ps_parameter *parameter);
+bool ps__parameter_has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter);
+/*
+ * Writes elements [first, first + count) of a parameter and of its copy, and waits. `room` is for as many uint16_t, and
+ * may be NULL where there is no copy.
+ */
+ps_status ps__parameter_write(const ps_parameter_view *view, int64_t first, int64_t count, const void *values,
+                              uint16_t *room);
 
 #endif

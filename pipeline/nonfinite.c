@@ -1,6 +1,8 @@
 /* Where losses that are not finite come from: the forward once more, one layer at a time. */
 #include "pipeline/internal.h"
 
+#include <penstock/bf16.h>
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +18,17 @@ struct search {
 	bool found;
 };
 
+static double value_at(const void *values, ps_dtype dtype, int64_t i)
+{
+	if (dtype == PS_BF16)
+		return (double)ps_bf16_widen(((const uint16_t *)values)[i]);
+	return dtype == PS_F64 ? ((const double *)values)[i] : (double)((const float *)values)[i];
+}
+
 static bool finite_values(const void *values, ps_dtype dtype, int64_t count)
 {
 	for (int64_t i = 0; i < count; i++)
-		if (!isfinite(dtype == PS_F64 ? ((const double *)values)[i] : (double)((const float *)values)[i]))
+		if (!isfinite(value_at(values, dtype, i)))
 			return false;
 	return true;
 }
@@ -59,8 +68,8 @@ static ps_status look_at_parameters(struct search *search, int stage, int l)
 	const ps_layer *layer = pipeline->config.layers[l];
 	for (int i = 0; i < layer->parameter_count; i++) {
 		bool finite;
-		PS_TRY(all_finite(pipeline->ranks[pipeline->stages[stage].rank].queue,
-		                  pipeline->memory[l].parameters[i], &finite));
+		PS_TRY(all_finite(pipeline->ranks[pipeline->stages[stage].rank].queue, pipeline->memory[l].values[i],
+		                  &finite));
 		if (finite)
 			continue;
 		search->found = true;

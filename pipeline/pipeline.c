@@ -62,6 +62,10 @@ static ps_status check_config(const ps_pipeline_config *config)
 	if (config->dtype != PS_F32 && config->dtype != PS_F64)
 		return ps_fail(PS_EINVAL, "a pipeline computes in fp32 or fp64, not in %s",
 		               ps_dtype_name(config->dtype));
+	if (config->math != PS_MATH_F32 && config->dtype != PS_F32)
+		return ps_fail(PS_EINVAL, "a pipeline in %s multiplies in it", ps_dtype_name(config->dtype));
+	if (config->bf16_weights && config->math != PS_MATH_BF16)
+		return ps_fail(PS_EINVAL, "bf16 weights need bf16 products");
 	PS_TRY(check_batch_sizes(config));
 	return config->balance ? check_balance(config) : PS_OK;
 }
@@ -181,6 +185,16 @@ uint64_t ps__edge_bytes(const ps_pipeline *pipeline, int stage)
 	return bytes;
 }
 
+static int64_t count_elements(const ps_layer *layer)
+{
+	int64_t sum = 0;
+	for (int i = 0; i < layer->parameter_count; i++) {
+		const ps_parameter *p = &layer->parameters[i];
+		sum += p->rank == 2 ? p->dims[0] * p->dims[1] : p->dims[0];
+	}
+	return sum;
+}
+
 void ps_pipeline_get_rank(const ps_pipeline *pipeline, int r, ps_rank_info *out)
 {
 	const struct rank *rank = &pipeline->ranks[r];
@@ -195,9 +209,11 @@ void ps_pipeline_get_rank(const ps_pipeline *pipeline, int r, ps_rank_info *out)
 		out->activation_bytes += ps__edge_bytes(pipeline, rank->stages[k]);
 		for (int l = stage->first; l < stage->first + stage->count; l++) {
 			const ps_layer_plan *plan = &pipeline->train->plans[l];
-			out->parameter_bytes += pipeline->memory[l].bytes[0];
-			out->gradient_bytes += pipeline->memory[l].bytes[1];
-			out->constant_bytes += pipeline->memory[l].bytes[2];
+			const struct layer_memory *memory = &pipeline->memory[l];
+			out->parameter_bytes += memory->bytes[MEMORY_VALUES] + memory->bytes[MEMORY_COPIES];
+			out->gradient_bytes += memory->bytes[MEMORY_GRADIENTS];
+			out->constant_bytes += memory->bytes[MEMORY_CONSTANTS];
+			out->parameters += count_elements(pipeline->config.layers[l]);
 			out->flops += (double)pipeline->config.rows *
 			              (plan->forward_flops + plan->backward_input_flops + plan->backward_weight_flops);
 		}
@@ -266,7 +282,7 @@ static ps_status check_buffers(const ps_pipeline *pipeline)
 		const struct stage *stage = &pipeline->stages[s];
 		const ps_device_info *info = ps_device_get_info(pipeline->ranks[stage->rank].device);
 		for (int l = stage->first; l < stage->first + stage->count; l++) {
-			uint64_t bytes = pipeline->memory[l].bytes[0];
+			uint64_t bytes = pipeline->memory[l].bytes[MEMORY_VALUES];
 			if (info->max_buffer_bytes && bytes > info->max_buffer_bytes)
 				return ps_fail(PS_ETOOBIG,
 				               "the parameters of layer %s take %.2f GiB, and a buffer on %s can have "
@@ -345,6 +361,7 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 		char label[48];
 		snprintf(label, sizeof label, "rank %d", r);
 		PS_TRY(ps_queue_create(&pipeline->ranks[r].queue, pipeline->ranks[r].device, label));
+		PS_TRY(ps_queue_set_math(pipeline->ranks[r].queue, pipeline->config.math));
 		PS_TRY(allocate_arena(&pipeline->ranks[r]));
 	}
 	PS_TRY(ps__parameters_allocate(pipeline));

@@ -66,7 +66,8 @@ static ps_status open_against(struct ps__shadow *shadow)
 	                           : ps_device_open(&shadow->against, name);
 	if (status != PS_OK)
 		return ps_fail_context(status, "the device that checks");
-	return ps_queue_create(&shadow->queue, shadow->against, "shadow");
+	PS_TRY(ps_queue_create(&shadow->queue, shadow->against, "shadow"));
+	return ps_queue_set_math(shadow->queue, config->math);
 }
 
 static ps_status set_up(struct ps__shadow *shadow)

@@ -38,8 +38,7 @@ static ps_status allocate(ps_trainer *trainer)
 {
 	ps_pipeline *pipeline = trainer->config.pipeline;
 	int count = ps_pipeline_parameter_count(pipeline);
-	uint64_t bytes =
-	        (uint64_t)ps_pipeline_parameter_elements(pipeline) * ps_dtype_bytes(ps_pipeline_dtype(pipeline));
+	uint64_t bytes = ps__weights_bytes(pipeline);
 	PS_TRY(check_memory(trainer, bytes));
 	trainer->copies = calloc((size_t)count, sizeof *trainer->copies);
 	for (int i = 0; trainer->copies != NULL && i < count; i++) {

@@ -90,7 +90,7 @@ static ps_status read_dtype(const ps_safetensors *file, const char *name, const 
 	static const struct {
 		const char *code;
 		ps_dtype dtype;
-	} codes[] = {{"F32", PS_F32}, {"F64", PS_F64}, {"I32", PS_I32}};
+	} codes[] = {{"F32", PS_F32}, {"F64", PS_F64}, {"I32", PS_I32}, {"BF16", PS_BF16}};
 	const char *code = json_string_value(json_object_get(entry, "dtype"));
 	if (code == NULL)
 		return ps_fail(PS_EFORMAT, "%s: %s has no dtype", file->path, name);
@@ -100,7 +100,8 @@ static ps_status read_dtype(const ps_safetensors *file, const char *name, const 
 			return PS_OK;
 		}
 	}
-	return ps_fail(PS_EFORMAT, "%s: %s has dtype %s, which is not read; save it as F32", file->path, name, code);
+	return ps_fail(PS_EFORMAT, "%s: %s has dtype %s, which is not read; save it as F32 or BF16", file->path, name,
+	               code);
 }
 
 /* Fills dims and bytes, the size that the shape asks for. */

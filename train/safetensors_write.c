@@ -23,6 +23,8 @@ static const char *dtype_code(ps_dtype dtype)
 		return "F64";
 	case PS_I32:
 		return "I32";
+	case PS_BF16:
+		return "BF16";
 	default:
 		return NULL;
 	}

@@ -142,8 +142,11 @@ static ps_status enqueue_update(ps_sgd *sgd, double lr, double max_norm)
 	}
 	for (int i = 0; i < sgd->count; i++) {
 		rank_state *rank = &sgd->ranks[sgd->rank_of[i]];
-		PS_TRY(ps_update(sgd->pipeline, i, sgd, .w = sgd->parameters[i].value, .g = sgd->parameters[i].gradient,
-		                 .scale = rank->scale, .lr = lr));
+		const ps_parameter_view *p = &sgd->parameters[i];
+		ps_random_place place = p->place;
+		place.step = ps_pipeline_step(sgd->pipeline);
+		PS_TRY(ps_update(sgd->pipeline, i, sgd, .w = p->value, .g = p->gradient, .copy = p->copy,
+		                 .scale = rank->scale, .lr = lr, .place = place));
 	}
 	return PS_OK;
 }

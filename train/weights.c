@@ -1,21 +1,36 @@
 /* Parameters of a pipeline to and from a file, by name, one at a time. */
 #include "train/weights.h"
 
+#include <penstock/bf16.h>
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-uint64_t ps__weights_largest(ps_pipeline *pipeline)
+static uint64_t bytes_of(const ps_pipeline *pipeline, int index)
+{
+	ps_parameter_view view;
+	ps_pipeline_get_parameter(pipeline, index, &view);
+	return (uint64_t)ps_tensor_count(view.value) * ps_dtype_bytes(view.value.dtype);
+}
+
+uint64_t ps__weights_largest(const ps_pipeline *pipeline)
 {
 	uint64_t largest = 0;
 	for (int i = 0; i < ps_pipeline_parameter_count(pipeline); i++) {
-		ps_parameter_view view;
-		ps_pipeline_get_parameter(pipeline, i, &view);
-		uint64_t elements = (uint64_t)ps_tensor_count(view.value);
-		largest = elements > largest ? elements : largest;
+		uint64_t bytes = bytes_of(pipeline, i);
+		largest = bytes > largest ? bytes : largest;
 	}
-	return largest * ps_dtype_bytes(ps_pipeline_dtype(pipeline));
+	return largest;
+}
+
+uint64_t ps__weights_bytes(const ps_pipeline *pipeline)
+{
+	uint64_t sum = 0;
+	for (int i = 0; i < ps_pipeline_parameter_count(pipeline); i++)
+		sum += bytes_of(pipeline, i);
+	return sum;
 }
 
 void ps__weights_describe(ps_pipeline *pipeline, int index, const char *prefix, ps_saved_tensor *out,
@@ -102,8 +117,8 @@ static ps_status check_tensor(const ps_safetensors *file, const ps_saved_tensor 
 	if (!same)
 		return ps_fail(PS_EFORMAT, "%s: %s has shape %s, the model's is %s", path, wanted->name,
 		               shape_text(found, a), shape_text(wanted, b));
-	if (found->dtype != PS_F32 && found->dtype != PS_F64)
-		return ps_fail(PS_EFORMAT, "%s: %s is %s; weights must be F32", path, wanted->name,
+	if (found->dtype != PS_F32 && found->dtype != PS_F64 && found->dtype != PS_BF16)
+		return ps_fail(PS_EFORMAT, "%s: %s is %s; weights must be F32 or BF16", path, wanted->name,
 		               ps_dtype_name(found->dtype));
 	return PS_OK;
 }
@@ -144,12 +159,20 @@ static const void *convert(const ps_saved_tensor *tensor, ps_dtype dtype, void *
 	if (tensor->dtype == dtype)
 		return tensor->data;
 	uint64_t elements = tensor->bytes / ps_dtype_bytes(tensor->dtype);
-	if (dtype == PS_F64) {
-		for (uint64_t i = 0; i < elements; i++)
-			((double *)scratch)[i] = (double)((const float *)tensor->data)[i];
-	} else {
-		for (uint64_t i = 0; i < elements; i++)
-			((float *)scratch)[i] = (float)((const double *)tensor->data)[i];
+	for (uint64_t i = 0; i < elements; i++) {
+		double value;
+		if (tensor->dtype == PS_BF16)
+			value = (double)ps_bf16_widen(((const uint16_t *)tensor->data)[i]);
+		else if (tensor->dtype == PS_F64)
+			value = ((const double *)tensor->data)[i];
+		else
+			value = (double)((const float *)tensor->data)[i];
+		if (dtype == PS_BF16)
+			((uint16_t *)scratch)[i] = ps_bf16_round((float)value);
+		else if (dtype == PS_F64)
+			((double *)scratch)[i] = value;
+		else
+			((float *)scratch)[i] = (float)value;
 	}
 	return scratch;
 }

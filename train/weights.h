@@ -6,8 +6,9 @@
 
 enum { PS__WEIGHT_NAME_BYTES = 112 };
 
-/* Bytes of the largest parameter in the pipeline's dtype. */
-uint64_t ps__weights_largest(ps_pipeline *pipeline);
+/* Bytes of the largest parameter, and of all. */
+uint64_t ps__weights_largest(const ps_pipeline *pipeline);
+uint64_t ps__weights_bytes(const ps_pipeline *pipeline);
 /* Parameter `index` as a file has it, its name with `prefix` in front; `name` must live as long as *out. */
 void ps__weights_describe(ps_pipeline *pipeline, int index, const char *prefix, ps_saved_tensor *out,
                           char name[PS__WEIGHT_NAME_BYTES]);

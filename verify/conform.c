@@ -61,7 +61,8 @@ ps_tensor ps__conform_tensor(struct conform *c, const struct conform_spec *spec)
 		                        state->outcome.result.subject, (int)CONFORM_SLOTS);
 		return (ps_tensor){0};
 	}
-	ps_dtype dtype = spec->bound ? PS_I32 : spec->wide ? PS_F64 : c->dtype;
+	ps_dtype plain = c->dtype == PS_BF16 ? PS_F32 : c->dtype;
+	ps_dtype dtype = spec->bound ? PS_I32 : spec->wide ? PS_F64 : spec->narrow ? PS_BF16 : plain;
 	slot->spec = *spec;
 	/* One element past the guard: aligned to the element and to nothing else. */
 	slot->tensor = ps_tensor_make(NULL, CONFORM_GUARD + ps_dtype_bytes(dtype), dtype, spec->rank, spec->dims);
@@ -99,6 +100,16 @@ static ps_status read_and_compare(struct conform_state *state, struct conform_sl
 	else
 		free(got);
 	return status;
+}
+
+bool ps__conform_math(struct conform *c, ps_math math)
+{
+	struct conform_state *state = c->state;
+	ps_status status = ps_queue_set_math(state->queue, math);
+	state->done = true;
+	if (status != PS_OK)
+		ps__outcome_skip(&state->outcome, status);
+	return status == PS_OK;
 }
 
 /* Would the device take the op? Recording asks it. */
@@ -167,6 +178,8 @@ static void pass(struct conform *c, const void *row, ps_queue *queue, const char
 	state->queue = queue;
 	state->done = false;
 	state->set->body(c, row);
+	if (state->status == PS_OK)
+		state->status = ps_queue_set_math(queue, PS_MATH_F32);
 	list_shapes(state);
 	for (size_t i = 0; i < state->slots; i++) {
 		ps_buffer_destroy(state->slot[i].tensor.buffer);
@@ -217,11 +230,12 @@ static ps_status run_sets(const ps_verify_config *config, const struct conform_s
 {
 	struct conform_state state = {.config = config, .ask = ask};
 	for (size_t s = 0; s < count; s++)
-		state.outcome.result.total += sets[s].count * 2 * (size_t)config->device_count;
+		state.outcome.result.total += sets[s].count * (sets[s].bf16 ? 1 : 2) * (size_t)config->device_count;
 	for (size_t s = 0; s < count; s++) {
 		state.set = &sets[s];
 		for (size_t i = 0; i < sets[s].count; i++)
-			for (int dtype = PS_F32; dtype <= PS_F64 && state.status == PS_OK; dtype++) {
+			for (int dtype = sets[s].bf16 ? PS_BF16 : PS_F32;
+			     dtype <= (sets[s].bf16 ? PS_BF16 : PS_F64) && state.status == PS_OK; dtype++) {
 				struct conform c = {(ps_dtype)dtype, config->seed, &state};
 				state.outcome.result.row = i;
 				run_row(&c, (const char *)sets[s].rows + i * sets[s].row_bytes, queues);

@@ -49,6 +49,7 @@ struct conform_spec {
 	int64_t dims[PS_MAX_RANK];
 	int64_t pitch; /* row stride of a matrix; 0: contiguous */
 	bool wide;     /* F64 whatever the row's dtype */
+	bool narrow;   /* BF16 in a set of bf16, whose other tensors are F32 */
 	int64_t bound; /* > 0: an I32 tensor of values in [0, bound) */
 	bool zero;     /* all zeros */
 	bool identity; /* ones on the diagonal of the last two dimensions, zeros elsewhere */
@@ -79,6 +80,9 @@ ps_tensor ps__conform_tensor(struct conform *c, const struct conform_spec *spec)
 #define conform_inout(c, text, ...) \
 	ps__conform_tensor((c), &(const struct conform_spec){.role = CONFORM_INOUT, .name = (text), __VA_ARGS__})
 
+/* Sets how this call's queue multiplies; false, and the body returns, where the device cannot. */
+bool ps__conform_math(struct conform *c, ps_math math);
+
 /* Runs the op with the tensors declared before and checks all that can be checked. Once for each call of the body. */
 void ps__conform_call(struct conform *c, ps_op op, const void *arguments, size_t bytes);
 #define conform_run(c, op, ...) \
@@ -101,10 +105,15 @@ struct conform_set {
 	const void *rows;
 	size_t row_bytes, count;
 	conform_body body;
+	bool bf16; /* its rows are run once, as BF16, in place of F32 and F64 */
 };
-#define CONFORM_SET(op, part, rows, body)                                                         \
-	{                                                                                         \
-		PS_OP_##op, (part), (rows), sizeof *(rows), sizeof(rows) / sizeof *(rows), (body) \
+#define CONFORM_SET(op, part, rows, body)                                                                \
+	{                                                                                                \
+		PS_OP_##op, (part), (rows), sizeof *(rows), sizeof(rows) / sizeof *(rows), (body), false \
+	}
+#define CONFORM_BF16_SET(op, part, rows, body)                                                          \
+	{                                                                                               \
+		PS_OP_##op, (part), (rows), sizeof *(rows), sizeof(rows) / sizeof *(rows), (body), true \
 	}
 
 /* The sets of a file. */

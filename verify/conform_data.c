@@ -1,6 +1,8 @@
 /* What conformance rows are filled with, and how results are compared. */
 #include "verify/conform_state.h"
 
+#include <penstock/bf16.h>
+
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -86,6 +88,8 @@ static void put(unsigned char *at, ps_dtype dtype, double number)
 		memcpy(at, &number, sizeof number);
 	else if (dtype == PS_F32)
 		memcpy(at, &single, sizeof single);
+	else if (dtype == PS_BF16)
+		memcpy(at, &(uint16_t){ps_bf16_round(single)}, sizeof(uint16_t));
 	else
 		memcpy(at, &whole, sizeof whole);
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FAMILIES(X) X(gemm) X(attention) X(norm) X(elementwise) X(embedding) X(loss) X(optimizer)
+#define FAMILIES(X) X(gemm) X(attention) X(norm) X(elementwise) X(embedding) X(loss) X(optimizer) X(bf16)
 
 #define DECLARE(family) extern const struct conform_family ps__conform_##family;
 FAMILIES(DECLARE)

@@ -96,7 +96,8 @@ struct ps_queue {
 	ps_device *device;
 	void *impl; /* the backend's */
 	ps_timeline timeline;
-	bool dry; /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
+	ps_math math; /* what the device has, by has_math */
+	bool dry;     /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
 	char label[64];
 };
 
@@ -157,6 +158,12 @@ struct ps_backend {
 	/* Optional; the default refuses. Searches, on a queue of its own, and waits for the end. Arguments are checked.
 	 */
 	ps_status (*tune)(ps_queue *queue, ps_tuning *tuning);
+
+	/*
+	 * Optional; the default is PS_MATH_F32 alone. Can queues of the device multiply fp32 matrices like this? A
+	 * device with PS_MATH_BF16 also takes BF16 tensors wherever ops.h allows them; others are not given any.
+	 */
+	bool (*has_math)(const ps_device *device, ps_math math);
 
 	/* PS_OP_COUNT functions by op id; NULL for an op that the backend lacks. */
 	const ps_op_fn *ops;

@@ -78,6 +78,29 @@ void ps_queue_destroy(ps_queue *queue);
 ps_device *ps_queue_device(const ps_queue *queue);
 const char *ps_queue_label(const ps_queue *queue);
 
+/*
+ * How a queue multiplies fp32 matrices (gemm; nothing else looks at it): in fp32; in bf16, which rounds the factors and
+ * adds up in fp32; or in tf32, likewise with 10 bits of mantissa in place of 7. X(name, text)
+ */
+#define PS_MATH_MAP(X)  \
+	X(F32, "fp32")  \
+	X(BF16, "bf16") \
+	X(TF32, "tf32")
+
+typedef enum ps_math {
+#define PS_MATH_ENUM(name, text) PS_MATH_##name,
+	PS_MATH_MAP(PS_MATH_ENUM)
+#undef PS_MATH_ENUM
+	        PS_MATH_COUNT
+} ps_math;
+
+/*
+ * Decides for what is enqueued and recorded from now on; a list is submitted under what it was recorded under. A new
+ * queue multiplies in fp32. PS_ENOTSUP where the device cannot.
+ */
+ps_status ps_queue_set_math(ps_queue *queue, ps_math math) PS_WARN_UNUSED;
+ps_math ps_queue_math(const ps_queue *queue);
+
 /* The point that is reached when all that has been enqueued so far is done. */
 ps_event ps_queue_record(ps_queue *queue);
 /* What is enqueued from now on starts after `event`, which may belong to any queue of any device. */

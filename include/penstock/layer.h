@@ -69,6 +69,8 @@ typedef struct ps_parameter {
 	int64_t dims[2];
 	ps_init_rule init;
 	double low, high;
+	bool gemm; /* a matrix that nothing but gemm takes: the engine may hand out a BF16 copy of it, or keep it as
+	              BF16 */
 } ps_parameter;
 
 typedef struct ps_layer ps_layer;
@@ -80,12 +82,13 @@ typedef struct ps_layer_context {
 	int64_t rows;       /* sample rows in this micro-batch, or in W in this group of them */
 	uint32_t first_row; /* the first of them within the whole batch */
 	uint64_t seed;
-	const ps_tensor *parameters, *gradients; /* as the layer lists its parameters */
-	const ps_tensor *slots;                  /* as its plan lists them */
-	ps_tensor x;                             /* F and R; B and W as far as the plan's `input` reaches */
-	ps_tensor y;                             /* F and R */
-	ps_tensor dy;                            /* B; W if the plan's `gradient` is CARRY */
-	ps_tensor dx;                            /* B; absent where nobody needs it */
+	/* As the layer lists its parameters; BF16 where the pipeline multiplies in bf16 and gemm takes BF16. */
+	const ps_tensor *parameters, *gradients;
+	const ps_tensor *slots;    /* as its plan lists them */
+	ps_tensor x;               /* F and R; B and W as far as the plan's `input` reaches */
+	ps_tensor y;               /* F and R */
+	ps_tensor dy;              /* B; W if the plan's `gradient` is CARRY */
+	ps_tensor dx;              /* B; absent where nobody needs it */
 	ps_tensor targets, losses; /* F and R of the last layer: int32 (rows, time), and one loss a token */
 	double loss_scale;         /* of the gradient of the sum of losses: 1 / tokens of the whole batch */
 	bool accumulate;           /* W: add to the gradients, which otherwise are overwritten */

@@ -8,7 +8,8 @@
  * falls back to another device.
  *
  * Unless said otherwise: tensors are contiguous and on the queue's device; floating-point tensors of one call have one
- * dtype (F32, or F64 where the device can); outputs overlap no input; "may alias" means exactly the same view;
+ * dtype (F32, or F64 where the device can); BF16 tensors are taken only where it says so; outputs overlap no input;
+ * "may alias" means exactly the same view;
  * "(+)" means that `accumulate` chooses between overwriting and adding; sums over rows run in ascending row order, so
  * that results do not depend on how rows were split; reductions over features are accumulated at least in the
  * tensors' dtype, by `ref` in double. Every op is deterministic. rows, time, E, heads, V are as in docs/random.md and
@@ -46,11 +47,23 @@ typedef struct ps_dropout {
  * c (m, n) = op(a) (m, k) op(b) (k, n) + bias (n) (+). a is stored (k, m) when trans_a is set, b (n, k) when trans_b
  * is. a, b and c may be views with any row stride >= columns and unit column stride. bias is optional. For given n
  * and k, a row of c has the same bits whatever m is. Cost: 2 m n k operations.
+ *
+ * Beside F64 throughout, each of a, b and c is F32 or BF16, and bias is F32. Where one of them is BF16, or the queue's
+ * math is PS_MATH_BF16, it is a bf16 product: elements of a and b that are F32 are rounded to bf16 first, products are
+ * exact and added up in fp32 (by `ref` in double), denormal numbers may count as zero, and a BF16 c is rounded once,
+ * at the end.
  */
 typedef struct ps_args_gemm {
 	ps_tensor a, b, c, bias;
 	bool trans_a, trans_b, accumulate;
 } ps_args_gemm;
+
+/* Is it a bf16 product, on this queue? For backends. */
+static inline bool ps_gemm_is_bf16(const ps_args_gemm *x, ps_math math)
+{
+	return x->c.dtype != PS_F64 &&
+	       (math == PS_MATH_BF16 || x->a.dtype == PS_BF16 || x->b.dtype == PS_BF16 || x->c.dtype == PS_BF16);
+}
 
 /* x (n, columns), y (columns): y = the sum over the n rows, in ascending order (+). The gradient of a bias. */
 typedef struct ps_args_column_sum {
@@ -93,7 +106,8 @@ typedef struct ps_args_relu_dropout_bwd {
 
 /*
  * tokens (rows, time) I32 in [0, V), weight (V, E), positions (>= time, E), y (rows, time, E):
- * y = dropout(weight[token] * scale + positions[t]). A token out of range fails the queue.
+ * y = dropout(weight[token] * scale + positions[t]). weight may be BF16 where y is F32. A token out of range fails the
+ * queue.
  */
 typedef struct ps_args_embedding_fwd {
 	ps_tensor tokens, weight, positions, y;
@@ -101,7 +115,10 @@ typedef struct ps_args_embedding_fwd {
 	ps_dropout drop;
 } ps_args_embedding_fwd;
 
-/* dy (rows, time, E), dweight (V, E): dweight[token] (+)= dropout(dy) * scale, added in ascending row and time. */
+/*
+ * dy (rows, time, E), dweight (V, E): dweight[token] (+)= dropout(dy) * scale, added in ascending row and time. dweight
+ * may be BF16 where dy is F32; then each sum is formed in fp32 and rounded once.
+ */
 typedef struct ps_args_embedding_bwd_weight {
 	ps_tensor tokens, dy, dweight;
 	double scale;
@@ -175,7 +192,8 @@ typedef struct ps_args_cross_entropy {
 	double scale;
 } ps_args_cross_entropy;
 
-/* out (1) F64 = the sum of x^2, accumulated in double in an order that depends on the number of elements only. */
+/* x may be BF16. out (1) F64 = the sum of x^2, accumulated in double in an order that depends on the number of elements
+ * only. */
 typedef struct ps_args_sum_squares {
 	ps_tensor x, out;
 } ps_args_sum_squares;
@@ -189,10 +207,18 @@ typedef struct ps_args_clip_scale {
 	double max_norm;
 } ps_args_clip_scale;
 
-/* w -= lr * scale * g, with lr * scale formed in double. scale (1) F64. One pass over both. */
+/*
+ * w -= lr * scale * g, with lr * scale formed in double. scale (1) F64. One pass over both. copy, if present, is BF16
+ * and becomes w, which is F32 then, rounded to the nearest.
+ *
+ * w and g may be BF16. Then lr * scale is rounded to float, w - (lr * scale) * g is formed in fp32 with one rounding (a
+ * fused multiply-add), and that is rounded to bf16 at random by `place` (docs/random.md): the same bits on every
+ * device.
+ */
 typedef struct ps_args_sgd {
-	ps_tensor w, g, scale;
+	ps_tensor w, g, scale, copy;
 	double lr;
+	ps_random_place place; /* of a BF16 w; not read otherwise */
 } ps_args_sgd;
 
 /* "gelu_fwd", and one line on what it computes. */

@@ -6,10 +6,12 @@
  *
  *   status.h       Every function that can fail returns a ps_status and sets a one-line message, ps_error_message().
  *   tensor.h       Plain values that describe a view into a buffer. Nothing to create or destroy.
+ *   bf16.h         bfloat16 numbers in host memory.
  *   device.h       Devices by name ("cpu:0-3", "cuda:0", "ref"), their buffers, and queues on which all work runs in
  *                  order and asynchronously; events are points on a queue's timeline.
  *   ops.h          The ops: one argument struct each. ps_run enqueues one, a ps_list records many.
  *   random.h       Counter-based random numbers: a value depends on what it is for, never on where it is computed.
+ *   tune.h         Searching for what makes a device's products fast.
  *   link.h         Moves tensors from one device to another.
  *   schedule.h     Who does what in which order, as data: generate, validate, simulate.
  *   layer.h        The contract of a layer: forward, input gradient, weight gradient, and the memory they need.
@@ -43,6 +45,7 @@
 #ifndef PENSTOCK_PENSTOCK_H
 #define PENSTOCK_PENSTOCK_H
 
+#include <penstock/bf16.h>
 #include <penstock/data.h>
 #include <penstock/device.h>
 #include <penstock/layer.h>
@@ -56,6 +59,7 @@
 #include <penstock/status.h>
 #include <penstock/tensor.h>
 #include <penstock/train.h>
+#include <penstock/tune.h>
 #include <penstock/verify.h>
 
 #endif

@@ -95,7 +95,15 @@ typedef struct ps_pipeline_config {
 	/* Micro-batches in one weight gradient; 0: the whole batch; below 0: as the schedule itself has them. */
 	int weight_group;
 
-	ps_dtype dtype; /* PS_F32, or PS_F64 where all devices can */
+	ps_dtype dtype; /* of activations and, unless the next two say otherwise, weights: PS_F32, or PS_F64 where all
+	                   can */
+	/*
+	 * PS_MATH_BF16, with PS_F32: products are bf16's. Weights and gradients are fp32; those weights that gemm takes
+	 * have a BF16 copy besides, for it. PS_MATH_TF32, with PS_F32: products are tf32's, and nothing else differs.
+	 */
+	ps_math math;
+	/* With PS_MATH_BF16: weights that are matrices, and their gradients, are BF16, and there are no copies. */
+	bool bf16_weights;
 	uint64_t seed;
 	/* The largest batch: `rows` samples of int32 (time) in training, `eval_rows` in evaluation (0: none). */
 	int64_t rows, eval_rows, time;
@@ -125,9 +133,10 @@ typedef struct ps_rank_info {
 	const ps_device *device;
 	const char *device_name;
 	int stage_count;
-	const int *stages; /* their numbers */
-	int units;         /* layers of all its stages */
-	uint64_t parameter_bytes, gradient_bytes, constant_bytes;
+	const int *stages;                                        /* their numbers */
+	int units;                                                /* layers of all its stages */
+	int64_t parameters;                                       /* their elements */
+	uint64_t parameter_bytes, gradient_bytes, constant_bytes; /* parameters with their BF16 copies */
 	uint64_t activation_bytes; /* saved, carried, boundary and scratch tensors of the largest program */
 	uint64_t peak_bytes;       /* the sum: all that is ever allocated for it */
 	double flops;              /* of one training step */
@@ -185,8 +194,10 @@ typedef struct ps_parameter_view {
 	char name[96]; /* "layers.0.linear1.weight" */
 	const ps_parameter *declaration;
 	ps_tensor value, gradient;
+	ps_tensor copy; /* value in BF16, to be kept so by whoever changes it (sgd's `copy`); mostly absent */
 	ps_queue *queue;
 	int rank, layer;
+	ps_random_place place; /* of its start values; of what a step's update draws, with that step in it */
 } ps_parameter_view;
 
 /* In the order of the layers, and within a layer in its own order. */
@@ -205,11 +216,15 @@ ps_status ps_pipeline_update(ps_pipeline *pipeline, int parameter, ps_op op, con
 #define ps_update(pipeline, parameter, op, ...)                                                     \
 	ps_pipeline_update((pipeline), (parameter), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, \
 	                   sizeof(ps_args_##op))
-/* Copies a whole parameter between host memory (in the pipeline's dtype) and its device, and waits. */
+/* Copies a whole parameter, or its gradient, between host memory (in the tensor's dtype) and its device, and waits. */
 ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from) PS_WARN_UNUSED;
 ps_status ps_pipeline_read_gradient(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_dtype ps_pipeline_dtype(const ps_pipeline *pipeline);
+/* "fp32", "fp64", "bf16" (products), "bf16-pure" (products and weights), "tf32" (products). */
+const char *ps_pipeline_precision(const ps_pipeline *pipeline);
+/* The step of the last batch that was trained on, which places what its update draws at random. */
+uint32_t ps_pipeline_step(const ps_pipeline *pipeline);
 
 /* One action or transfer of the last step, when tracing. Those that a failed step did not come to are left out. */
 typedef struct ps_trace_span {

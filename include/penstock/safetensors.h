@@ -3,7 +3,7 @@
  *
  * Reading maps the file and checks all of the header before anything is handed out, so that a truncated or foreign
  * file is one clear message. Writing streams tensor by tensor into a temporary file of the same folder, which takes
- * the final name only when it is whole. Dtypes are F32, F64 and I32.
+ * the final name only when it is whole. Dtypes are F32, F64, BF16 and I32.
  */
 #ifndef PENSTOCK_SAFETENSORS_H
 #define PENSTOCK_SAFETENSORS_H

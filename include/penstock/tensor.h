@@ -18,10 +18,11 @@ extern "C" {
 #define PS_MAX_RANK 5
 
 /* X(name, bytes, text) */
-#define PS_DTYPE_MAP(X)   \
-	X(F32, 4, "fp32") \
-	X(F64, 8, "fp64") \
-	X(I32, 4, "int32")
+#define PS_DTYPE_MAP(X)    \
+	X(F32, 4, "fp32")  \
+	X(F64, 8, "fp64")  \
+	X(I32, 4, "int32") \
+	X(BF16, 2, "bf16")
 
 typedef enum ps_dtype {
 #define PS_DTYPE_ENUM(name, bytes, text) PS_##name,
@@ -43,7 +44,7 @@ typedef struct ps_tensor {
 
 /* Bytes of one element; 0 for a value that is no dtype. */
 size_t ps_dtype_bytes(ps_dtype dtype);
-/* "fp32", "fp64", "int32". */
+/* "fp32", "fp64", "int32", "bf16". */
 const char *ps_dtype_name(ps_dtype dtype);
 
 /* A contiguous row-major tensor at `offset` bytes into `buffer`. rank is 0 to PS_MAX_RANK. */

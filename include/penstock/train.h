@@ -38,14 +38,14 @@ double ps_step_lr(double lr, double decay, int epoch);
 /* ---- Saved weights ---- */
 
 /*
- * Writes all parameters by name, one after the other, in the pipeline's dtype. The metadata gets "format": "pt" first.
+ * Writes all parameters by name, one after the other, each in its own dtype. The metadata gets "format": "pt" first.
  */
 ps_status ps_weights_save(ps_pipeline *pipeline, const char *path, const ps_metadata *metadata,
                           int metadata_count) PS_WARN_UNUSED;
 /*
- * Fills all parameters from a file that has exactly their names and shapes, in F32 or F64; otherwise PS_EFORMAT names
- * the first that is missing, wrong or foreign, and no parameter is touched. Tensors under PS_BEST_PREFIX are passed
- * over.
+ * Fills all parameters from a file that has exactly their names and shapes, in F32, F64 or BF16; otherwise PS_EFORMAT
+ * names the first that is missing, wrong or foreign, and no parameter is touched. Tensors under PS_BEST_PREFIX are
+ * passed over.
  */
 ps_status ps_weights_load(ps_pipeline *pipeline, const ps_safetensors *file) PS_WARN_UNUSED;
 

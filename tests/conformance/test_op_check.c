@@ -30,7 +30,7 @@ struct field {
 	int64_t dims[4];
 	ps_op op;
 	int rank;
-	enum { FLOATING, DOUBLE, WORD } kind;
+	enum { FLOATING, DOUBLE, WORD, HALF } kind; /* HALF: BF16, and only beside F32 */
 	int freedom;
 };
 
@@ -123,6 +123,7 @@ static const struct field fields[] = {
         FIELD(sgd, w, FLOATING, 0, CUBE),
         FIELD(sgd, g, FLOATING, 0, CUBE),
         FIELD(sgd, scale, DOUBLE, 0, 1),
+        FIELD(sgd, copy, HALF, OPTIONAL, CUBE),
 };
 
 enum { FIELDS = sizeof fields / sizeof *fields, SLOT_BYTES = 4096, BUFFER_BYTES = 16 * SLOT_BYTES };
@@ -152,7 +153,8 @@ static ps_tensor valid(const struct field *field, ps_dtype floating)
 	uint64_t slot = 0;
 	for (const struct field *before = fields; before < field; before++)
 		slot += before->op == field->op;
-	ps_dtype dtype = field->kind == FLOATING ? floating : field->kind == DOUBLE ? PS_F64 : PS_I32;
+	const ps_dtype dtypes[] = {[FLOATING] = floating, [DOUBLE] = PS_F64, [WORD] = PS_I32, [HALF] = PS_BF16};
+	ps_dtype dtype = dtypes[field->kind];
 	return ps_tensor_make(buffer, slot * SLOT_BYTES + 64, dtype, field->rank, field->dims);
 }
 
@@ -167,7 +169,7 @@ static union arguments arguments_of(ps_op op, ps_dtype floating)
 	union arguments arguments;
 	memset(&arguments, 0, sizeof arguments);
 	for (int i = 0; i < FIELDS; i++)
-		if (fields[i].op == op)
+		if (fields[i].op == op && (fields[i].kind != HALF || floating == PS_F32))
 			*tensor_in(&arguments, &fields[i]) = valid(&fields[i], floating);
 	if (op == PS_OP_attention_fwd)
 		arguments.attention_fwd.heads = HEADS;
@@ -250,7 +252,7 @@ START_TEST(wrong_tensors)
 	REFUSED("of another rank", true, tensor->rank = PS_MAX_RANK + 1);
 	REFUSED("past its buffer", true, tensor->offset = one_too_far(*tensor));
 	REFUSED("far past its buffer", true, tensor->offset = UINT64_MAX - 7);
-	REFUSED("not aligned", true, tensor->offset += 2);
+	REFUSED("not aligned", true, tensor->offset += field->kind == HALF ? 1 : 2);
 	REFUSED("empty", true, tensor->dims[last] = 0);
 	REFUSED("of negative size", true, tensor->dims[0] = -1);
 	REFUSED("of I32 or not", field->kind != FLOATING, tensor->dtype = tensor->dtype == PS_I32 ? PS_F32 : PS_I32);
@@ -275,6 +277,63 @@ START_TEST(wrong_tensors)
 			REFUSED("with rows that overlap", true, tensor->strides[0] = tensor->dims[1] - 1);
 		else
 			REFUSED("with gaps between rows", true, tensor->strides[0] += 1);
+	}
+}
+END_TEST
+
+/* Where ops.h lets a tensor be BF16, alone or with others (each a mask over the op's tensors in the table's order). */
+static const struct {
+	ps_op op;
+	unsigned bf16[8];
+} bf16_rows[] = {
+        {PS_OP_gemm, {1, 2, 3, 4, 5, 6, 7}},
+        {PS_OP_embedding_fwd, {2}},
+        {PS_OP_embedding_bwd_weight, {4}},
+        {PS_OP_sum_squares, {1}},
+        {PS_OP_sgd, {3}},
+};
+
+static bool may_be_bf16(ps_op op, unsigned mask)
+{
+	for (size_t r = 0; r < sizeof bf16_rows / sizeof *bf16_rows; r++)
+		for (int i = 0; i < 8 && bf16_rows[r].op == op; i++)
+			if (bf16_rows[r].bf16[i] == mask && mask)
+				return true;
+	return false;
+}
+
+/* All combinations of BF16 and F32 over an op's floating-point tensors, and BF16 beside F64. */
+START_TEST(bf16_tensors)
+{
+	for (int op = 0; op < PS_OP_COUNT; op++) {
+		const struct field *of[8];
+		int count = 0;
+		for (int i = 0; i < FIELDS; i++)
+			if (fields[i].op == (ps_op)op && count < 8)
+				of[count++] = &fields[i];
+		for (unsigned mask = 1; mask < 1U << count; mask++) {
+			union arguments arguments = arguments_of((ps_op)op, PS_F32);
+			union arguments wide = arguments_of((ps_op)op, PS_F64);
+			bool floating = true;
+			for (int i = 0; i < count; i++) {
+				if (!(mask >> i & 1))
+					continue;
+				floating = floating && of[i]->kind == FLOATING;
+				tensor_in(&arguments, of[i])->dtype = PS_BF16;
+				tensor_in(&wide, of[i])->dtype = PS_BF16;
+			}
+			if (!floating)
+				continue;
+			if (op == PS_OP_sgd && mask == 3)
+				arguments.sgd.copy.buffer = NULL;
+			ps_status status = check((ps_op)op, &arguments);
+			ck_assert_msg((status == PS_OK) == may_be_bf16((ps_op)op, mask), "%s with BF16 %x: %s",
+			              ps_op_name((ps_op)op), mask, ps_status_name(status));
+			/* Nothing is BF16 beside a tensor that is F64. */
+			if (may_be_bf16((ps_op)op, mask) && op != PS_OP_sum_squares &&
+			    !(op == PS_OP_sgd && mask == 3) && !(op == PS_OP_gemm && mask == 7))
+				ck_assert_int_eq(check((ps_op)op, &wide), PS_EINVAL);
+		}
 	}
 }
 END_TEST
@@ -355,6 +414,7 @@ int main(void)
 	tcase_add_test(tests, every_tensor_is_listed);
 	tcase_add_test(tests, valid_arguments);
 	tcase_add_loop_test(tests, wrong_tensors, 0, FIELDS);
+	tcase_add_test(tests, bf16_tensors);
 	tcase_add_test(tests, views_are_taken);
 	tcase_add_test(tests, wrong_scalars);
 	tcase_add_test(tests, positions_too_few);

@@ -3,6 +3,8 @@
 
 #include "core/registry.h"
 
+#include <penstock/bf16.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -193,7 +195,11 @@ static void update(ps_pipeline *pipeline, int index)
 	check_ok(ps_pipeline_read_parameter(pipeline, index, value));
 	check_ok(ps_pipeline_read_gradient(pipeline, index, gradient));
 	for (size_t i = 0; i < count; i++) {
-		if (view.value.dtype == PS_F64)
+		uint16_t *halves = value;
+		if (view.value.dtype == PS_BF16)
+			halves[i] = ps_bf16_round(ps_bf16_widen(halves[i]) -
+			                          0.1F * ps_bf16_widen(((uint16_t *)gradient)[i]));
+		else if (view.value.dtype == PS_F64)
 			((double *)value)[i] -= 0.1 * ((double *)gradient)[i];
 		else
 			((float *)value)[i] -= 0.1F * ((float *)gradient)[i];

@@ -75,8 +75,8 @@ ps_status norm_layer_create(ps_layer **out, uint32_t index, int64_t width)
 	if (!self)
 		return ps_fail(PS_ENOMEM, "out of memory for a layer");
 	self->width = width;
-	self->parameters[WEIGHT] = (ps_parameter){"weight", 1, {width}, PS_INIT_CONSTANT, 1, 1};
-	self->parameters[BIAS] = (ps_parameter){"bias", 1, {width}, PS_INIT_CONSTANT, 0, 0};
+	self->parameters[WEIGHT] = (ps_parameter){"weight", 1, {width}, PS_INIT_CONSTANT, 1, 1, false};
+	self->parameters[BIAS] = (ps_parameter){"bias", 1, {width}, PS_INIT_CONSTANT, 0, 0, false};
 	self->base = (ps_layer){.impl = &impl,
 	                        .name = "norm",
 	                        .index = index,

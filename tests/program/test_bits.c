@@ -50,25 +50,28 @@ static const char *names(char text[128], int stages, const char *device, const c
 }
 
 /* Every `stride`-th point of the grid; a stride without a factor in common with it still meets every value. */
-static void check_grid(const char *device, const char *other, int stride)
+static void check_grid_of(struct tiny_run kind, const char *device, const char *other, int stride)
 {
 	static const char *const schedules[] = {"gpipe", "1f1b"};
 	static const int chunks[] = {1, 2, 3, 5};
-	struct tiny_run reference = {
-	        .devices = device, .chunks = 1, .dropout = 0.2, .steps_per_epoch = 3, .save_last = wanted};
+	struct tiny_run reference = kind;
+	reference.devices = device;
+	reference.chunks = 1;
+	reference.dropout = 0.2;
+	reference.steps_per_epoch = 3;
+	reference.save_last = wanted;
 	check_ok(tiny_run(&reference));
 	for (int i = 0; i < CUTS * 2 * 3 * 4 * 2; i += stride) {
 		char devices[128];
 		const int *cut = cuts[i % CUTS];
-		struct tiny_run run = {.devices = names(devices, stages_of(cut), device, other),
-		                       .balance = cut,
-		                       .schedule = schedules[i / CUTS % 2],
-		                       .checkpoint = (ps_checkpoint)(i / CUTS / 2 % 3),
-		                       .chunks = chunks[i / CUTS / 6 % 4],
-		                       .split = (ps_split_rule)(i / CUTS / 24),
-		                       .dropout = 0.2,
-		                       .steps_per_epoch = 3,
-		                       .save_last = got};
+		struct tiny_run run = reference;
+		run.devices = names(devices, stages_of(cut), device, other);
+		run.balance = cut;
+		run.schedule = schedules[i / CUTS % 2];
+		run.checkpoint = (ps_checkpoint)(i / CUTS / 2 % 3);
+		run.chunks = chunks[i / CUTS / 6 % 4];
+		run.split = (ps_split_rule)(i / CUTS / 24);
+		run.save_last = got;
 		check_ok(tiny_run(&run));
 		ck_assert_msg(tiny_same_files(wanted, got),
 		              "%s: cut %d, %s, checkpoint %d, %d chunks, split %d: other bits", devices, i % CUTS,
@@ -76,6 +79,19 @@ static void check_grid(const char *device, const char *other, int stride)
 		ck_assert_double_eq(run.result.test_loss, reference.result.test_loss);
 	}
 }
+
+static void check_grid(const char *device, const char *other, int stride)
+{
+	check_grid_of((struct tiny_run){0}, device, other, stride);
+}
+
+/* Products in bf16, and weights too, with their updates rounded at random. */
+START_TEST(bf16)
+{
+	const struct tiny_run kind = {.math = PS_MATH_BF16, .bf16_weights = _i % 2};
+	check_grid_of(kind, _i / 2 ? "cpu" : "ref", _i / 2 ? "cpu:0" : "ref", 11);
+}
+END_TEST
 
 START_TEST(ref)
 {
@@ -139,6 +155,7 @@ int main(void)
 	tcase_add_test(cases, cpu);
 	tcase_add_test(cases, cores);
 	tcase_add_test(cases, opencl);
+	tcase_add_loop_test(cases, bf16, 0, 4);
 	tcase_add_test(cases, sensitive);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

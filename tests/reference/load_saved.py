@@ -50,9 +50,10 @@ def load(path, nhead=None):
     nhead = nhead or int(metadata.get("nhead", 0))
     if not nhead:
         sys.exit(f"load_saved.py: {path} does not say how many heads the model has; give --nhead N")
-    wrong = [f"{name} is {tensor.dtype}" for name, tensor in weights.items() if tensor.dtype != torch.float32]
+    wrong = [f"{name} is {tensor.dtype}" for name, tensor in weights.items()
+             if tensor.dtype not in (torch.float32, torch.bfloat16)]
     if wrong or "encoder.weight" not in weights:
-        sys.exit(f"load_saved.py: {path}: {', '.join(wrong) or 'no encoder.weight'}; expected float32 weights by name")
+        sys.exit(f"load_saved.py: {path}: {', '.join(wrong) or 'no encoder.weight'}; expected float32 or bfloat16 weights by name")
     ntokens, emsize = weights["encoder.weight"].shape
     layers = {name.split(".")[1] for name in weights if name.startswith("layers.")}
     nhid = weights["layers.0.linear1.weight"].shape[0]

@@ -57,6 +57,16 @@ def keep(seed, step, layer, site, rows, shape, p):
     return (words(seed, step, layer, site, rows, count) >= np.uint32(threshold(p))).reshape(-1, *shape)
 
 
+def updated(seed, step, layer, index, w, g, lr, clip_scale):
+    """bf16 weights (as float32) after an update, rounded at random; exact where the fused product is exact in double."""
+    halves = words(seed, step, layer, SITE_PARAMETER + index, [0], (w.size + 1) // 2)[0]
+    r = np.stack((halves & np.uint32(0xFFFF), halves >> np.uint32(16)), axis=-1).ravel()[: w.size]
+    rate = float(np.float32(lr * clip_scale))
+    v = (w.ravel().astype(np.float64) - rate * g.ravel().astype(np.float64)).astype(np.float32)
+    bits = (v.view(np.uint32) + r) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32).reshape(w.shape)
+
+
 def uniform(seed, layer, index, shape, bound):
     """Start values of the layer's parameter number index, from U(-bound, bound), as float32."""
     count = math.prod(shape)
@@ -118,6 +128,9 @@ def _check_vectors():
     mask = keep(7, 3, 2, 1, [0, 1], (4, 6), 0.2).astype(int)
     rows = [" ".join("".join(map(str, time)) for time in row) for row in mask]
     assert rows == ["110111 111111 111111 111110", "111111 011111 111111 111111"], rows
+    w = updated(7, 5, 1, 0, np.ones(32, np.float32), -np.ones(32, np.float32), 2.0**-10, 1.0)
+    up = "".join(str(int(value > 1)) for value in w)
+    assert " ".join(up[i : i + 8] for i in range(0, 32, 8)) == "00000000 11001010 00010100 10010000", up
     start = uniform(42, 0, 0, (8,), 0.1)
     expected = "-0.0128997434 -0.0943624228 -0.0559006669 -0.0537625998 0.0599581487 -0.0686209425 0.048518125 0.077481091"
     assert start.tolist() == [float(np.float32(text)) for text in expected.split()], start

@@ -88,6 +88,17 @@ ps_verify_config conform_config(const char *const *devices, size_t count,
 	                          .payload = payload};
 }
 
+/* Does the device multiply in bf16? Those that do not may lack all of bf16. */
+static bool has_bf16(const char *name)
+{
+	ps_device *device;
+	if (ps_device_open(&device, name) != PS_OK)
+		return true;
+	bool has = device->backend->has_math(device, PS_MATH_BF16);
+	ps_device_close(device);
+	return has;
+}
+
 /* May a device leave out ops in this dtype, or lack the op altogether? */
 static bool may_skip(const ps_verify_result *result, ps_op op)
 {
@@ -96,7 +107,7 @@ static bool may_skip(const ps_verify_result *result, ps_op op)
 	if (result->status == PS_ETOOBIG)
 		return getenv("PS_TEST_ELEMENTS") != NULL;
 	return result->status == PS_ENOTSUP &&
-	       (result->dtype == PS_F64 ||
+	       (result->dtype == PS_F64 || (result->dtype == PS_BF16 && !has_bf16(result->device)) ||
 	        (ps__backend_find(&backend, result->device, length) == PS_OK && !ps__backend_has(backend, op)));
 }
 

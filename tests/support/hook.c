@@ -456,6 +456,12 @@ static void hooked_pinned_destroy(ps_pinned *pinned)
 	free(pinned->address);
 }
 
+static bool hooked_has_math(const ps_device *device, ps_math math)
+{
+	const struct hook_state *s = state_of(device);
+	return math == PS_MATH_F32 || (!s->hook->deny_math && s->inner->has_math(device, math));
+}
+
 static ps_status run_op(ps_queue *queue, ps_op op, const void *arguments)
 {
 	struct hook_state *s = state_of(queue->device);
@@ -507,6 +513,7 @@ static const ps_backend table = {
         .can_copy_to = hooked_can_copy_to,
         .pinned_create = hooked_pinned_create,
         .pinned_destroy = hooked_pinned_destroy,
+        .has_math = hooked_has_math,
         .ops = hooked_ops,
 };
 

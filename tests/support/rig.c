@@ -3,6 +3,8 @@
 
 #include "support/conform.h"
 
+#include <penstock/bf16.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +55,8 @@ void rig_set(struct rig *rig, ps_tensor tensor, const double *values)
 			memcpy(bytes + i * size, &values[i], size);
 		else if (tensor.dtype == PS_F32)
 			memcpy(bytes + i * size, &(float){(float)values[i]}, size);
+		else if (tensor.dtype == PS_BF16)
+			memcpy(bytes + i * size, &(uint16_t){ps_bf16_round((float)values[i])}, size);
 		else
 			memcpy(bytes + i * size, &(int32_t){(int32_t)values[i]}, size);
 	}
@@ -74,13 +78,14 @@ void rig_get(struct rig *rig, ps_tensor tensor, double *values)
 		rig_bytes(rig, tensor, values);
 		return;
 	}
-	ck_assert_int_eq(tensor.dtype, PS_F32);
-	float *singles = malloc(count * sizeof *singles);
-	ck_assert_ptr_nonnull(singles);
-	rig_bytes(rig, tensor, singles);
+	ck_assert(tensor.dtype == PS_F32 || tensor.dtype == PS_BF16);
+	void *bytes = malloc(count * ps_dtype_bytes(tensor.dtype));
+	ck_assert_ptr_nonnull(bytes);
+	rig_bytes(rig, tensor, bytes);
 	for (size_t i = 0; i < count; i++)
-		values[i] = (double)singles[i];
-	free(singles);
+		values[i] = (double)(tensor.dtype == PS_F32 ? ((const float *)bytes)[i]
+		                                            : ps_bf16_widen(((const uint16_t *)bytes)[i]));
+	free(bytes);
 }
 
 bool rig_same_bits(struct rig *rig, ps_tensor a, ps_tensor b)

@@ -114,6 +114,8 @@ ps_status tiny_run(struct tiny_run *run)
 	                                   .split = run->split,
 	                                   .checkpoint = run->checkpoint,
 	                                   .dtype = run->dtype,
+	                                   .math = run->math,
+	                                   .bf16_weights = run->bf16_weights,
 	                                   .seed = run->seed,
 	                                   .rows = TINY_ROWS,
 	                                   .eval_rows = TINY_EVAL_ROWS,

@@ -16,6 +16,8 @@ struct tiny_run {
 	ps_split_rule split;
 	ps_checkpoint checkpoint;
 	ps_dtype dtype;
+	ps_math math;
+	bool bf16_weights;
 	double dropout;
 	bool unmasked;
 	uint64_t seed;

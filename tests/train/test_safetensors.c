@@ -133,7 +133,7 @@ static const struct damage {
         {"{\"w\":" T("F32", "[2]", "0", "8") ",\"w\":" T("F32", "[2]", "8", "16") "}", 0, 16, "duplicate"},
         {"{\"w\":3}", 0, 0, "entry w is no JSON object"},
         {"{\"w\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 0, 4, "w has no dtype"},
-        {"{\"w\":" T("BF16", "[2]", "0", "4") "}", 0, 4, "w has dtype BF16"},
+        {"{\"w\":" T("F16", "[2]", "0", "4") "}", 0, 4, "w has dtype F16"},
         {"{\"w\":" T("F32", "[-1]", "0", "4") "}", 0, 4, "dimension 0 of w is no size"},
         {"{\"w\":" T("F32", "[1.5]", "0", "4") "}", 0, 4, "dimension 0 of w is no size"},
         {"{\"w\":" T("F32", "[1,1,1,1,1,1]", "0", "4") "}", 0, 4, "w has no shape of at most 5"},

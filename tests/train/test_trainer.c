@@ -2,6 +2,8 @@
 #include "support/check.h"
 #include "support/tiny_run.h"
 
+#include <penstock/bf16.h>
+
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>
@@ -170,10 +172,13 @@ START_TEST(best)
 END_TEST
 
 /* Cut off after each number of steps, and gone on with: the saved files equal the uninterrupted run's. */
-static void check_resume(int64_t stop_after, double lr_decay, bool with_save, bool other_shape)
+static void check_resume_of(struct tiny_run whole, int64_t stop_after, bool with_save, bool other_shape)
 {
 	static const int cut[] = {1, 3, 1};
-	struct tiny_run whole = {.dropout = 0.2, .lr_decay = lr_decay, .save_last = names[0]}, first = whole, second;
+	struct tiny_run first, second;
+	whole.dropout = 0.2;
+	whole.save_last = names[0];
+	first = whole;
 	whole.save = with_save ? names[1] : NULL;
 	first.save = with_save ? names[2] : NULL;
 	first.save_last = names[3];
@@ -208,6 +213,23 @@ static void check_resume(int64_t stop_after, double lr_decay, bool with_save, bo
 	ck_assert(tiny_same_files(names[0], names[4]));
 	ck_assert(!with_save || tiny_same_files(names[1], names[2]));
 }
+
+static void check_resume(int64_t stop_after, double lr_decay, bool with_save, bool other_shape)
+{
+	check_resume_of((struct tiny_run){.lr_decay = lr_decay}, stop_after, with_save, other_shape);
+}
+
+/* Masters and copies, or bf16 weights, whose updates are rounded at random by the number of the step. */
+START_TEST(resume_bf16)
+{
+	const struct tiny_run kind = {.math = PS_MATH_BF16,
+	                              .bf16_weights = _i % 2,
+	                              .lr_decay = _i / 2 ? ruinous : 0.5,
+	                              .devices = _i / 2 ? "cpu:0" : NULL};
+	check_resume_of(kind, 3, false, _i / 2 == 0);
+	check_resume_of(kind, 7, _i / 2 == 0, false);
+}
+END_TEST
 
 START_TEST(resume)
 {
@@ -293,7 +315,8 @@ START_TEST(init)
 	ps_safetensors_close(b);
 
 	static const char *const messages[] = {"has no encoder.weight", "shape (12, 37), the model's is (37, 12)",
-	                                       "foreign.weight is no parameter", "is int32; weights must be F32"};
+	                                       "foreign.weight is no parameter",
+	                                       "is int32; weights must be F32 or BF16"};
 	for (int fault = 0; fault < 4; fault++) {
 		ps_saved_tensor tensors[64] = {{0}};
 		ps_safetensors_writer *writer;
@@ -325,6 +348,53 @@ START_TEST(init)
 END_TEST
 
 /* A loss that is no number ends the run, names the step, and saves nothing over what there was. */
+static float value_of(const ps_saved_tensor *tensor, uint64_t i)
+{
+	return tensor->dtype == PS_BF16 ? ps_bf16_widen(((const uint16_t *)tensor->data)[i])
+	                                : ((const float *)tensor->data)[i];
+}
+
+/*
+ * Files of all precisions start runs of all others: bf16 saves fp32, as fp32 does, and bf16-pure saves its matrices as
+ * BF16, which others widen without loss; what it takes itself is rounded to the nearest.
+ */
+START_TEST(files_of_all_precisions)
+{
+	static const struct {
+		ps_math math;
+		bool bf16_weights;
+	} precisions[] = {{PS_MATH_F32, false}, {PS_MATH_BF16, false}, {PS_MATH_BF16, true}};
+	ps_math from_math = precisions[_i / 3].math, to_math = precisions[_i % 3].math;
+	bool from_pure = precisions[_i / 3].bf16_weights, to_pure = precisions[_i % 3].bf16_weights;
+	struct tiny_run first = {
+	        .epochs = 1, .math = from_math, .bf16_weights = from_pure, .save_last = names[0], .stop_after = 3};
+	struct tiny_run second = {.epochs = 1,
+	                          .math = to_math,
+	                          .bf16_weights = to_pure,
+	                          .init = names[0],
+	                          .save_last = names[1],
+	                          .steps_per_epoch = 1,
+	                          .lr = 1e-30};
+	check_ok(tiny_run(&first));
+	check_ok(tiny_run(&second));
+	ps_safetensors *a, *b;
+	check_ok(ps_safetensors_open(&a, names[0]));
+	check_ok(ps_safetensors_open(&b, names[1]));
+	for (int i = 0; i < ps_safetensors_count(a); i++) {
+		const ps_saved_tensor *from = ps_safetensors_get(a, i), *to = ps_safetensors_get(b, i);
+		ck_assert_int_eq(from->dtype, from_pure && from->rank == 2 ? PS_BF16 : PS_F32);
+		ck_assert_int_eq(to->dtype, to_pure && to->rank == 2 ? PS_BF16 : PS_F32);
+		for (uint64_t e = 0; e < from->bytes / ps_dtype_bytes(from->dtype); e++) {
+			float value = value_of(from, e);
+			ck_assert_float_eq(value_of(to, e),
+			                   to->dtype == PS_BF16 ? ps_bf16_widen(ps_bf16_round(value)) : value);
+		}
+	}
+	ps_safetensors_close(a);
+	ps_safetensors_close(b);
+}
+END_TEST
+
 START_TEST(not_a_number)
 {
 	struct tiny_run run = {.lr = 1e30, .save_last = names[0]};
@@ -344,6 +414,8 @@ int main(void)
 	tcase_add_test(cases, short_last_batch);
 	tcase_add_test(cases, mistakes);
 	tcase_add_test(cases, best);
+	tcase_add_loop_test(cases, resume_bf16, 0, 4);
+	tcase_add_loop_test(cases, files_of_all_precisions, 0, 9);
 	tcase_add_loop_test(cases, resume, 0, 10);
 	tcase_add_loop_test(cases, resume_with_save, 0, 10);
 	tcase_add_loop_test(cases, resume_behind_the_best, 0, 5);

@@ -42,6 +42,17 @@ static int64_t count_layers(const ps_safetensors *file)
 	return layers - 1;
 }
 
+/* What the file was trained in: its matrices tell, and the metadata of fp32 ones. */
+static dtype_choice read_precision(const ps_safetensors *file, const ps_saved_tensor *matrix)
+{
+	const char *text = ps_safetensors_metadata(file, "dtype");
+	if (matrix->dtype == PS_F64)
+		return DTYPE_FP64;
+	if (matrix->dtype == PS_BF16)
+		return DTYPE_BF16_PURE;
+	return text != NULL && strcmp(text, "bf16") == 0 ? DTYPE_BF16 : DTYPE_FP32;
+}
+
 /* Sizes from the shapes, what no shape shows from the metadata, unless an option says it. */
 static ps_status read_sizes(run_options *o, const ps_safetensors *file)
 {
@@ -59,7 +70,8 @@ static ps_status read_sizes(run_options *o, const ps_safetensors *file)
 		o->mask = mask != NULL && strcmp(mask, "none") == 0 ? MASK_NONE : MASK_CAUSAL;
 	o->eval_batch_size = o->eval_batch_size > 0 ? o->eval_batch_size : fact(file, "eval-batch-size", 10);
 	o->bptt = o->bptt > 0 ? o->bptt : fact(file, "bptt", 35);
-	o->dtype = encoder->dtype == PS_F64 ? 1 : 0;
+	if (o->dtype < 0)
+		o->dtype = read_precision(file, encoder);
 	o->schedule = "gpipe";
 	o->chunks = 4;
 	return PS_OK;

@@ -140,7 +140,7 @@ static void set_facts(struct run *run)
 	FACT("dropout", "%.9g", o->dropout);
 	FACT("mask", "%s", o->mask == MASK_CAUSAL ? "causal" : "none");
 	FACT("seed", "%" PRIu64, o->seed);
-	FACT("dtype", "%s", ps_dtype_name(ps_pipeline_dtype(run->setup.pipeline)));
+	FACT("dtype", "%s", ps_pipeline_precision(run->setup.pipeline));
 #undef FACT
 }
 

@@ -12,7 +12,8 @@ typedef enum preset { PRESET_DEFAULT, PRESET_SMALL, PRESET_TUTORIAL, PRESET_AS_P
 typedef enum mask_choice { MASK_CAUSAL, MASK_NONE } mask_choice;
 #define MASK_WORDS "causal|none"
 
-#define DTYPE_WORDS "fp32|fp64"
+typedef enum dtype_choice { DTYPE_FP32, DTYPE_FP64, DTYPE_BF16, DTYPE_BF16_PURE, DTYPE_TF32 } dtype_choice;
+#define DTYPE_WORDS "fp32|fp64|bf16|bf16-pure|tf32"
 
 typedef struct run_options {
 	int preset; /* enum preset */
@@ -26,7 +27,7 @@ typedef struct run_options {
 	int64_t batch_size, eval_batch_size, bptt, epochs, steps_per_epoch, eval_steps;
 	double lr, lr_decay, clip;
 	uint64_t seed;
-	int dtype; /* of DTYPE_WORDS */
+	int dtype; /* dtype_choice */
 	const char *init, *save, *save_last, *resume, *log, *trace, *config, *shadow;
 	int64_t log_interval;
 	const char *load; /* eval */

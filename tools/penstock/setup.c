@@ -147,6 +147,13 @@ static void show_measuring(void *payload, int index, int count)
 		fprintf(stderr, "measuring layers on their devices: %d of %d done\n", index, count);
 }
 
+static ps_math math_of(dtype_choice dtype)
+{
+	if (dtype == DTYPE_BF16 || dtype == DTYPE_BF16_PURE)
+		return PS_MATH_BF16;
+	return dtype == DTYPE_TF32 ? PS_MATH_TF32 : PS_MATH_F32;
+}
+
 static ps_status create_pipeline(struct setup *setup, const run_options *options, bool evaluate_only)
 {
 	int64_t measuring_ns = 0;
@@ -160,7 +167,9 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .chunks = (int)options->chunks,
 	        .split = (ps_split_rule)options->split,
 	        .checkpoint = (ps_checkpoint)options->checkpoint,
-	        .dtype = options->dtype == 0 ? PS_F32 : PS_F64,
+	        .dtype = options->dtype == DTYPE_FP64 ? PS_F64 : PS_F32,
+	        .math = math_of((dtype_choice)options->dtype),
+	        .bf16_weights = options->dtype == DTYPE_BF16_PURE,
 	        .seed = options->seed,
 	        .rows = evaluate_only ? options->eval_batch_size : options->batch_size,
 	        .eval_rows = options->eval_batch_size,
@@ -237,12 +246,11 @@ void setup_print_plan(const struct setup *setup, const run_options *options, FIL
 		char peak[32], weights[32], gradients[32], activations[32];
 		ps_pipeline_get_rank(pipeline, r, &info);
 		fprintf(to,
-		        "stage %d on %s: %d units, %" PRIu64
+		        "stage %d on %s: %d units, %" PRId64
 		        " parameters, peak %s (weights %s, gradients %s, activations %s)\n",
-		        r, info.device_name, info.units,
-		        info.parameter_bytes / ps_dtype_bytes(ps_pipeline_dtype(pipeline)),
-		        size_text(info.peak_bytes, peak), size_text(info.parameter_bytes, weights),
-		        size_text(info.gradient_bytes, gradients), size_text(info.activation_bytes, activations));
+		        r, info.device_name, info.units, info.parameters, size_text(info.peak_bytes, peak),
+		        size_text(info.parameter_bytes, weights), size_text(info.gradient_bytes, gradients),
+		        size_text(info.activation_bytes, activations));
 	}
 	const int64_t *sizes;
 	int count = ps_pipeline_micro_batches(pipeline, &sizes);

@@ -1,6 +1,7 @@
 /*
  * Which set of kernels to run: the best for this processor, or the one that PENSTOCK_CPU_KERNELS names (base, v3, v4),
- * which is for tests and for comparing sets. PS_X86_LEVELS is set where the levels of x86-64 are compiled too.
+ * which is for tests and for comparing sets. bf16 products by the processor go with the highest set. PS_X86_LEVELS is
+ * set where the levels of x86-64 are compiled too.
  */
 #include "backends/cpu/fast/fast.h"
 
@@ -24,7 +25,19 @@ static bool has_v4(void)
 }
 #endif
 
-ps_status ps__fast_kernels_choose(const struct fast_kernels **out)
+/* oneDNN multiplies bf16 numbers on any processor; this is about those that are made for it. */
+static bool has_bf16(const struct fast_kernels *kernels)
+{
+#if defined(PS_X86_LEVELS) && defined(PS_ONEDNN)
+	return kernels == &ps__fast_kernels_v4 &&
+	       (__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16"));
+#else
+	(void)kernels;
+	return false;
+#endif
+}
+
+ps_status ps__fast_kernels_choose(const struct fast_kernels **out, bool *bf16)
 {
 	const struct fast_kernels *sets[3];
 	int count = 0;
@@ -39,6 +52,7 @@ ps_status ps__fast_kernels_choose(const struct fast_kernels **out)
 	for (int i = 0; i < count; i++)
 		if (!wanted || !*wanted || !strcmp(sets[i]->name, wanted)) {
 			*out = sets[i];
+			*bf16 = has_bf16(sets[i]);
 			return PS_OK;
 		}
 	return ps_fail(

@@ -24,7 +24,7 @@ ps_status ps__fast_device_open(struct cpu_device *device)
 	}
 	fast->busy = &device->busy;
 	device->fast = fast;
-	ps_status status = ps__fast_kernels_choose(&fast->kernels);
+	ps_status status = ps__fast_kernels_choose(&fast->kernels, &fast->bf16);
 #if defined(PS_ONEDNN)
 	if (status == PS_OK)
 		status = ps__onednn_create(&fast->onednn);
@@ -41,7 +41,8 @@ void ps__fast_device_close(struct cpu_device *device)
 	ps__onednn_destroy(fast->onednn);
 #endif
 	pthread_mutex_destroy(&fast->mutex);
-	free(fast->scratch);
+	free(fast->factors.memory);
+	free(fast->scratch.memory);
 	free(fast);
 }
 
@@ -71,35 +72,40 @@ void ps__fast_thread_start(const struct cpu_device *device)
 }
 #endif
 
-ps_status ps__fast_reserve(const struct cpu_device *device, size_t shared, size_t floats)
+ps_status ps__fast_grow(const struct cpu_device *device, struct fast_room *room, size_t bytes)
 {
 	struct fast *fast = device->fast;
-	size_t need = padded(shared) + padded(floats) * (size_t)device->threads;
 	ps_status status = PS_OK;
 	pthread_mutex_lock(&fast->mutex);
-	if (fast->floats < need) {
-		void *scratch;
-		if (posix_memalign(&scratch, 4096, need * sizeof *fast->scratch)) {
-			status = ps_fail(PS_ENOMEM, "out of memory for %zu bytes of scratch",
-			                 need * sizeof *fast->scratch);
+	if (room->bytes < bytes) {
+		void *memory;
+		if (posix_memalign(&memory, 4096, bytes)) {
+			status = ps_fail(PS_ENOMEM, "out of memory for %zu bytes of scratch", bytes);
 		} else {
 			/* A kernel that runs now may be using the old one. */
 			pthread_mutex_lock(fast->busy);
-			free(fast->scratch);
-			fast->scratch = scratch;
+			free(room->memory);
+			room->memory = memory;
 			pthread_mutex_unlock(fast->busy);
-			fast->floats = need;
+			room->bytes = bytes;
 		}
 	}
 	pthread_mutex_unlock(&fast->mutex);
 	return status;
 }
 
+ps_status ps__fast_reserve(const struct cpu_device *device, size_t shared, size_t floats)
+{
+	struct fast *fast = device->fast;
+	size_t need = padded(shared) + padded(floats) * (size_t)device->threads;
+	return ps__fast_grow(device, &fast->scratch, need * sizeof(float));
+}
+
 void ps__fast_run(const struct cpu_device *device, fast_kernel kernel, const void *arguments, int64_t units,
                   int64_t grain, size_t shared, size_t floats)
 {
 	const struct fast *fast = device->fast;
-	float *own = fast->scratch + padded(shared);
+	float *all = fast->scratch.memory, *own = all + padded(shared);
 #if defined(_OPENMP)
 	int64_t grains = (units + grain - 1) / grain;
 	if (device->threads > 1 && grains >= device->threads) {
@@ -112,7 +118,7 @@ void ps__fast_run(const struct cpu_device *device, fast_kernel kernel, const voi
 			                                 .begin = begin,
 			                                 .end = end < units ? end : units,
 			                                 .scratch = own + (size_t)thread * padded(floats),
-			                                 .shared = fast->scratch};
+			                                 .shared = all};
 			kernel(&range);
 		}
 		return;
@@ -122,6 +128,6 @@ void ps__fast_run(const struct cpu_device *device, fast_kernel kernel, const voi
 	(void)floats;
 #endif
 	const struct fast_range range = {
-	        .arguments = arguments, .begin = 0, .end = units, .scratch = own, .shared = fast->scratch};
+	        .arguments = arguments, .begin = 0, .end = units, .scratch = own, .shared = all};
 	kernel(&range);
 }

@@ -29,23 +29,33 @@ struct fast_kernels {
 	const char *name; /* of the instruction set */
 	struct fast_tile tile;
 	fast_kernel op[PS_OP_COUNT];
-	fast_kernel gemm_pack;
+	fast_kernel gemm_pack, convert;
 };
 
-/* The best set of kernels for this processor, or the one that the environment asks for (choose.c). */
-ps_status ps__fast_kernels_choose(const struct fast_kernels **out);
+/*
+ * The best set of kernels for this processor, or the one that the environment asks for (choose.c). *bf16: the processor
+ * multiplies bf16 numbers itself, and the set is the one for such processors.
+ */
+ps_status ps__fast_kernels_choose(const struct fast_kernels **out, bool *bf16);
 
 /* onednn.c, present in builds with oneDNN. */
 struct ps__onednn;
 ps_status ps__onednn_create(struct ps__onednn **out);
 void ps__onednn_destroy(struct ps__onednn *self);
 
+/* Memory that kernels use, under the device's `busy`, for as long as they run. */
+struct fast_room {
+	void *memory;
+	size_t bytes;
+};
+
 /* What the device has of this backend: cpu_device's `fast`. */
 struct fast {
 	const struct fast_kernels *kernels;
-	pthread_mutex_t mutex; /* guards growth */
-	float *scratch;        /* used under the device's `busy` */
-	size_t floats;
+	bool bf16;                 /* bf16 factors are multiplied as they are, else as rounded floats */
+	pthread_mutex_t mutex;     /* guards growth */
+	struct fast_room scratch;  /* of range kernels, in floats */
+	struct fast_room factors;  /* converted for bf16 products (product.c) */
 	pthread_mutex_t *busy;     /* the device's */
 	struct ps__onednn *onednn; /* GEMM's primitives; NULL when built without oneDNN */
 };
@@ -63,10 +73,12 @@ void ps__fast_run(const struct cpu_device *device, fast_kernel kernel, const voi
 /* Elements that sum_squares adds up at a time; the partial sums are added in order. */
 #define FAST_SUM_CHUNK ((int64_t)65536)
 
-/* Called when an op is enqueued or recorded: makes the scratch at least that large. */
+/* Called when an op is enqueued or recorded: makes a room of the device's at least that large. */
+ps_status ps__fast_grow(const struct cpu_device *device, struct fast_room *room, size_t bytes);
+/* The same for the scratch that ps__fast_run hands out. */
 ps_status ps__fast_reserve(const struct cpu_device *device, size_t shared, size_t floats);
 
-/* gemm.c */
+/* product.c */
 ps_status ps__fast_gemm(ps_queue *queue, const void *arguments);
 
 #endif

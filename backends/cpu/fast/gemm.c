@@ -22,16 +22,16 @@ static int64_t round_up(int64_t value, int64_t multiple)
 	return (value + multiple - 1) / multiple * multiple;
 }
 
-static struct fast_gemm describe(const ps_args_gemm *x)
+static struct fast_gemm describe(const struct fast_product *x)
 {
 	return (struct fast_gemm){
-	        .rows = x->c.dims[0],
-	        .columns = x->c.dims[1],
-	        .k = x->trans_a ? x->a.dims[0] : x->a.dims[1],
-	        .a_row = x->trans_a ? 1 : x->a.strides[0],
-	        .a_step = x->trans_a ? x->a.strides[0] : 1,
-	        .b_row = x->b.strides[0],
-	        .c_row = x->c.strides[0],
+	        .rows = x->m,
+	        .columns = x->n,
+	        .k = x->k,
+	        .a_row = x->trans_a ? 1 : x->a_stride,
+	        .a_step = x->trans_a ? x->a_stride : 1,
+	        .b_row = x->b_stride,
+	        .c_row = x->c_stride,
 	        .transposed = x->trans_b,
 	        .add = x->accumulate,
 	};
@@ -51,21 +51,30 @@ static struct plan plan_for(const struct fast_kernels *kernels, const struct fas
 	return plan;
 }
 
-static ps_status gemm_kernel(const struct cpu_device *device, const void *arguments)
+ps_status ps__fast_product_prepare(const struct cpu_device *device, const struct fast_product *product, void **handle)
 {
-	const ps_args_gemm *x = arguments;
+	*handle = NULL;
+	const struct fast_gemm whole = describe(product);
+	struct plan plan = plan_for(((const struct fast *)device->fast)->kernels, &whole);
+	return ps__fast_reserve(device, plan.shared, plan.scratch);
+}
+
+ps_status ps__fast_product_run(const struct cpu_device *device, const struct fast_product *product, void *handle,
+                               const struct fast_operands *operands)
+{
+	(void)handle;
 	const struct fast_kernels *kernels = ((const struct fast *)device->fast)->kernels;
-	const struct fast_gemm whole = describe(x);
+	const struct fast_gemm whole = describe(product);
 	struct plan plan = plan_for(kernels, &whole);
-	const float *a = ps__cpu_data(x->a), *b = ps__cpu_data(x->b);
-	float *c = ps__cpu_data(x->c);
+	const float *a = operands->a, *b = operands->b;
+	float *c = operands->c;
 	for (int64_t k = 0; k < whole.k; k += plan.k)
 		for (int64_t row = 0; row < whole.rows; row += plan.rows) {
 			struct fast_gemm block = whole;
 			block.a = a + row * whole.a_row + k * whole.a_step;
 			block.b = b + k * (whole.transposed ? 1 : whole.b_row);
 			block.c = c + row * whole.c_row;
-			block.bias = k == 0 && ps_tensor_present(x->bias) ? ps__cpu_data(x->bias) : NULL;
+			block.bias = k == 0 ? operands->bias : NULL;
 			block.rows = least(plan.rows, whole.rows - row);
 			block.k = least(plan.k, whole.k - k);
 			block.add = whole.add || k > 0;
@@ -74,16 +83,4 @@ static ps_status gemm_kernel(const struct cpu_device *device, const void *argume
 			             plan.shared, plan.scratch);
 		}
 	return PS_OK;
-}
-
-ps_status ps__fast_gemm(ps_queue *queue, const void *arguments)
-{
-	const ps_args_gemm *x = arguments;
-	const struct cpu_device *device = queue->device->impl;
-	if (x->c.dtype != PS_F32)
-		return ps__op_refuse(queue, PS_OP_gemm, x->c, "it computes in fp32 only; ref takes fp64");
-	const struct fast_gemm whole = describe(x);
-	struct plan plan = plan_for(((const struct fast *)device->fast)->kernels, &whole);
-	PS_TRY(ps__fast_reserve(device, plan.shared, plan.scratch));
-	return ps__cpu_launch(queue, gemm_kernel, arguments, sizeof *x);
 }

@@ -1,8 +1,41 @@
-/* What the GEMM driver tells its kernels: one block of a product, without dtypes and tensors. */
+/*
+ * Products of plain matrices in memory: what product.c asks of onednn.c or of gemm.c, whichever is built, and what the
+ * driver in gemm.c tells its kernels.
+ */
 #ifndef PS_BACKENDS_CPU_FAST_GEMM_H
 #define PS_BACKENDS_CPU_FAST_GEMM_H
 
 #include "backends/cpu/fast/fast.h"
+
+/* c (m, n) = or += op(a) op(b) + bias, as in ps_args_gemm, with the row strides of the matrices as stored. */
+struct fast_product {
+	int64_t m, n, k, a_stride, b_stride, c_stride;
+	bool trans_a, trans_b, accumulate, bias;
+	bool bf16;   /* a and b are BF16, else F32; only where the device's `bf16` is set */
+	bool bf16_c; /* c is BF16, else F32; only with bf16 */
+};
+
+struct fast_operands {
+	const void *a, *b;
+	void *c;
+	const float *bias;
+};
+
+/*
+ * When an op is enqueued or recorded: prepares for products of this shape. *handle stays with the device and may be
+ * NULL. When a kernel runs: multiplies.
+ */
+ps_status ps__fast_product_prepare(const struct cpu_device *device, const struct fast_product *product, void **handle);
+ps_status ps__fast_product_run(const struct cpu_device *device, const struct fast_product *product, void *handle,
+                               const struct fast_operands *operands);
+
+/* A unit is a row: copies a matrix, changing its dtype and rounding. */
+struct fast_convert {
+	const void *from;
+	void *to;
+	int64_t columns, from_stride, to_stride; /* elements */
+	bool from_bf16, to_bf16;                 /* else F32; F32 to F32 is rounded to bf16 numbers too */
+};
 
 enum {
 	GEMM_K = 1024,        /* products summed in registers before they are added to c */

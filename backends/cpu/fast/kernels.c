@@ -15,6 +15,7 @@ const struct fast_kernels FAST_KERNELS = {
         .name = FAST_NAME,
         .tile = {TILE_ROWS, TILE_COLUMNS},
         .gemm_pack = gemm_pack_range,
+        .convert = convert_range,
         .op =
                 {
                         [PS_OP_gemm] = gemm_range,

@@ -5,7 +5,7 @@
  * descriptor, its memory objects, and a share in one scratchpad. A step makes nothing. oneDNN gives a row of c the same
  * bits whatever the number of rows and of threads, which tests/conformance checks for the model's shapes.
  */
-#include "backends/cpu/fast/fast.h"
+#include "backends/cpu/fast/gemm.h"
 
 #include <dnnl.h>
 #if defined(_OPENMP)
@@ -17,14 +17,8 @@
 
 enum { A, B, C, BIAS, MEMORIES };
 
-/* What a primitive depends on. */
-struct shape {
-	int64_t m, n, k, a_stride, b_stride, c_stride;
-	bool trans_a, trans_b, accumulate, bias;
-};
-
 struct product {
-	struct shape shape;
+	struct fast_product shape; /* compared as bytes, so that padding counts */
 	dnnl_primitive_t primitive;
 	dnnl_memory_t memory[MEMORIES], scratchpad;
 	size_t scratchpad_bytes;
@@ -36,8 +30,7 @@ struct ps__onednn {
 	dnnl_stream_t stream;     /* used under the device's `busy` */
 	struct product *products; /* under `mutex` */
 	pthread_mutex_t mutex;
-	void *scratch;
-	size_t scratch_bytes;
+	struct fast_room scratch;
 };
 
 static ps_status check(dnnl_status_t status, const char *what)
@@ -95,32 +88,16 @@ void ps__onednn_destroy(struct ps__onednn *self)
 	if (self->engine)
 		dnnl_engine_destroy(self->engine);
 	pthread_mutex_destroy(&self->mutex);
-	free(self->scratch);
+	free(self->scratch.memory);
 	free(self);
 }
 
-static struct shape shape_of(const ps_args_gemm *x)
-{
-	struct shape shape;
-	/* Compared as bytes, so that padding counts. */
-	memset(&shape, 0, sizeof shape);
-	shape.m = x->c.dims[0];
-	shape.n = x->c.dims[1];
-	shape.k = x->trans_a ? x->a.dims[0] : x->a.dims[1];
-	shape.a_stride = x->a.strides[0];
-	shape.b_stride = x->b.strides[0];
-	shape.c_stride = x->c.strides[0];
-	shape.trans_a = x->trans_a;
-	shape.trans_b = x->trans_b;
-	shape.accumulate = x->accumulate;
-	shape.bias = ps_tensor_present(x->bias);
-	return shape;
-}
-
-static ps_status matrix(dnnl_memory_desc_t *out, int64_t rows, int64_t columns, int64_t stride, bool transposed)
+static ps_status matrix(dnnl_memory_desc_t *out, bool bf16, int64_t rows, int64_t columns, int64_t stride,
+                        bool transposed)
 {
 	const dnnl_dims_t dims = {rows, columns}, strides = {transposed ? 1 : stride, transposed ? stride : 1};
-	return check(dnnl_memory_desc_init_by_strides(out, 2, dims, dnnl_f32, strides), "a matrix's descriptor");
+	return check(dnnl_memory_desc_init_by_strides(out, 2, dims, bf16 ? dnnl_bf16 : dnnl_f32, strides),
+	             "a matrix's descriptor");
 }
 
 static ps_status make_attributes(dnnl_primitive_attr_t *out, bool accumulate)
@@ -160,14 +137,14 @@ static ps_status make_primitive(const struct ps__onednn *self, struct product *p
 
 static ps_status make(const struct ps__onednn *self, struct product *product)
 {
-	const struct shape *s = &product->shape;
+	const struct fast_product *s = &product->shape;
 	dnnl_memory_desc_t descriptors[MEMORIES];
 	dnnl_matmul_desc_t operation;
 	dnnl_primitive_attr_t attributes = NULL;
-	PS_TRY(matrix(&descriptors[A], s->m, s->k, s->a_stride, s->trans_a));
-	PS_TRY(matrix(&descriptors[B], s->k, s->n, s->b_stride, s->trans_b));
-	PS_TRY(matrix(&descriptors[C], s->m, s->n, s->c_stride, false));
-	PS_TRY(matrix(&descriptors[BIAS], 1, s->n, s->n, false));
+	PS_TRY(matrix(&descriptors[A], s->bf16, s->m, s->k, s->a_stride, s->trans_a));
+	PS_TRY(matrix(&descriptors[B], s->bf16, s->k, s->n, s->b_stride, s->trans_b));
+	PS_TRY(matrix(&descriptors[C], s->bf16_c, s->m, s->n, s->c_stride, false));
+	PS_TRY(matrix(&descriptors[BIAS], false, 1, s->n, s->n, false));
 	DNNL_TRY(dnnl_matmul_desc_init(&operation, &descriptors[A], &descriptors[B],
 	                               s->bias ? &descriptors[BIAS] : NULL, &descriptors[C]));
 	ps_status status = make_attributes(&attributes, s->accumulate);
@@ -178,32 +155,14 @@ static ps_status make(const struct ps__onednn *self, struct product *product)
 	return status;
 }
 
-/* Makes the scratchpad large enough for a product; no kernel may run meanwhile. */
-static ps_status grow_scratch(const struct cpu_device *device, size_t bytes)
-{
-	struct fast *fast = device->fast;
-	struct ps__onednn *self = fast->onednn;
-	void *scratch;
-	if (bytes <= self->scratch_bytes)
-		return PS_OK;
-	if (posix_memalign(&scratch, 4096, bytes))
-		return ps_fail(PS_ENOMEM, "out of memory for %zu bytes of scratch", bytes);
-	pthread_mutex_lock(fast->busy);
-	free(self->scratch);
-	self->scratch = scratch;
-	self->scratch_bytes = bytes;
-	pthread_mutex_unlock(fast->busy);
-	return PS_OK;
-}
-
 /* Makes a product with the number of threads that it will run with. */
-static ps_status add(const struct cpu_device *device, const struct shape *shape, struct product **out)
+static ps_status add(const struct cpu_device *device, const struct fast_product *shape, struct product **out)
 {
 	struct ps__onednn *self = ((struct fast *)device->fast)->onednn;
 	struct product *product = calloc(1, sizeof *product);
 	if (!product)
 		return ps_fail(PS_ENOMEM, "out of memory for a GEMM");
-	product->shape = *shape;
+	memcpy(&product->shape, shape, sizeof *shape);
 #if defined(_OPENMP)
 	int threads = omp_get_max_threads();
 	omp_set_num_threads(device->threads);
@@ -213,7 +172,7 @@ static ps_status add(const struct cpu_device *device, const struct shape *shape,
 	omp_set_num_threads(threads);
 #endif
 	if (status == PS_OK)
-		status = grow_scratch(device, product->scratchpad_bytes);
+		status = ps__fast_grow(device, &self->scratch, product->scratchpad_bytes);
 	if (status != PS_OK) {
 		product_destroy(product);
 		return ps_fail_context(status, "gemm (%lld, %lld, %lld)", (long long)shape->m, (long long)shape->n,
@@ -225,52 +184,47 @@ static ps_status add(const struct cpu_device *device, const struct shape *shape,
 	return PS_OK;
 }
 
-static ps_status find(const struct cpu_device *device, const struct shape *shape, struct product **out)
+ps_status ps__fast_product_prepare(const struct cpu_device *device, const struct fast_product *product, void **handle)
 {
 	struct ps__onednn *self = ((struct fast *)device->fast)->onednn;
 	ps_status status = PS_OK;
 	pthread_mutex_lock(&self->mutex);
-	*out = self->products;
-	while (*out && memcmp(&(*out)->shape, shape, sizeof *shape))
-		*out = (*out)->next;
-	if (!*out)
-		status = add(device, shape, out);
+	struct product *found = self->products;
+	while (found && memcmp(&found->shape, product, sizeof *product) != 0)
+		found = found->next;
+	if (!found)
+		status = add(device, product, &found);
 	pthread_mutex_unlock(&self->mutex);
+	*handle = found;
 	return status;
 }
 
-struct call {
-	struct product *product;
-	void *data[MEMORIES];
-};
-
-static ps_status gemm_kernel(const struct cpu_device *device, const void *arguments)
+/* oneDNN takes its input as memory that it could write. */
+static void *writable(const void *memory)
 {
-	static const int names[MEMORIES] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
-	const struct call *call = arguments;
-	const struct ps__onednn *self = ((struct fast *)device->fast)->onednn;
-	const struct product *product = call->product;
-	dnnl_exec_arg_t bindings[MEMORIES + 1];
-	int count = 0;
-	for (int i = 0; i < (product->shape.bias ? MEMORIES : BIAS); i++) {
-		DNNL_TRY(dnnl_memory_set_data_handle(product->memory[i], call->data[i]));
-		bindings[count++] = (dnnl_exec_arg_t){names[i], product->memory[i]};
-	}
-	DNNL_TRY(dnnl_memory_set_data_handle(product->scratchpad, self->scratch));
-	bindings[count++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, product->scratchpad};
-	DNNL_TRY(dnnl_primitive_execute(product->primitive, self->stream, count, bindings));
-	return check(dnnl_stream_wait(self->stream), "dnnl_stream_wait");
+	union {
+		const void *from;
+		void *to;
+	} pointer = {memory};
+	return pointer.to;
 }
 
-ps_status ps__fast_gemm(ps_queue *queue, const void *arguments)
+ps_status ps__fast_product_run(const struct cpu_device *device, const struct fast_product *product, void *handle,
+                               const struct fast_operands *operands)
 {
-	const ps_args_gemm *x = arguments;
-	if (x->c.dtype != PS_F32)
-		return ps__op_refuse(queue, PS_OP_gemm, x->c, "it computes in fp32 only; ref takes fp64");
-	struct shape shape = shape_of(x);
-	struct call call = {.data = {ps__cpu_data(x->a), ps__cpu_data(x->b), ps__cpu_data(x->c)}};
-	if (shape.bias)
-		call.data[BIAS] = ps__cpu_data(x->bias);
-	PS_TRY(find(queue->device->impl, &shape, &call.product));
-	return ps__cpu_launch(queue, gemm_kernel, &call, sizeof call);
+	static const int names[MEMORIES] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
+	const struct ps__onednn *self = ((struct fast *)device->fast)->onednn;
+	const struct product *found = handle;
+	void *const data[MEMORIES] = {writable(operands->a), writable(operands->b), operands->c,
+	                              writable(operands->bias)};
+	dnnl_exec_arg_t bindings[MEMORIES + 1];
+	int count = 0;
+	for (int i = 0; i < (product->bias ? MEMORIES : BIAS); i++) {
+		DNNL_TRY(dnnl_memory_set_data_handle(found->memory[i], data[i]));
+		bindings[count++] = (dnnl_exec_arg_t){names[i], found->memory[i]};
+	}
+	DNNL_TRY(dnnl_memory_set_data_handle(found->scratchpad, self->scratch.memory));
+	bindings[count++] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, found->scratchpad};
+	DNNL_TRY(dnnl_primitive_execute(found->primitive, self->stream, count, bindings));
+	return check(dnnl_stream_wait(self->stream), "dnnl_stream_wait");
 }

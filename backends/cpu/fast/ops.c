@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int64_t round_up(int64_t value, int64_t multiple)
@@ -75,27 +76,82 @@ FAST_OP(layernorm_bwd_input, x, ps_tensor_count(x->mean), 1)
 FAST_OP(layernorm_bwd_weight, x, last_dim(x->x), COLUMNS)
 FAST_OP(dropout_add_layernorm_fwd, sum, ps_tensor_count(x->mean), 1)
 FAST_OP(dropout_add_layernorm_bwd_input, sum, ps_tensor_count(x->mean), 1)
-FAST_OP(sgd, w, ps_tensor_count(x->w), ELEMENTS)
+
+static ps_status sgd_kernel(const struct cpu_device *device, const void *arguments)
+{
+	const ps_args_sgd *x = arguments;
+	const struct fast *fast = device->fast;
+	ps__fast_run(device, fast->kernels->op[PS_OP_sgd], x, ps_tensor_count(x->w), ELEMENTS, 0, 0);
+	return PS_OK;
+}
+
+static ps_status sgd(ps_queue *queue, const void *arguments)
+{
+	const ps_args_sgd *x = arguments;
+	if (x->w.dtype != PS_BF16)
+		PS_TRY(take_f32(queue, PS_OP_sgd, x->w));
+	return ps__cpu_launch(queue, sgd_kernel, arguments, sizeof *x);
+}
 
 static ps_status embedding_fwd_kernel(const struct cpu_device *device, const void *arguments)
 {
 	const ps_args_embedding_fwd *x = arguments;
 	const struct fast *fast = device->fast;
 	PS_TRY(check_indices("embedding_fwd", "token", x->tokens, x->weight.dims[0]));
-	ps__fast_run(device, fast->kernels->op[PS_OP_embedding_fwd], x, ps_tensor_count(x->tokens), 1, 0, 0);
+	ps__fast_run(device, fast->kernels->op[PS_OP_embedding_fwd], x, ps_tensor_count(x->tokens), 1, 0,
+	             (size_t)x->y.dims[2]);
 	return PS_OK;
 }
-FAST_LAUNCH(embedding_fwd, y)
+
+static ps_status embedding_fwd(ps_queue *queue, const void *arguments)
+{
+	const ps_args_embedding_fwd *x = arguments;
+	PS_TRY(take_f32(queue, PS_OP_embedding_fwd, x->y));
+	PS_TRY(ps__fast_reserve(queue->device->impl, 0, (size_t)x->y.dims[2]));
+	return ps__cpu_launch(queue, embedding_fwd_kernel, arguments, sizeof *x);
+}
+
+static int ascending(const void *left, const void *right)
+{
+	const uint64_t *a = left, *b = right;
+	return (*a > *b) - (*a < *b);
+}
+
+/* Puts token << 32 | position for each place in `tokens` into ascending order. */
+static void order_tokens(ps_tensor tokens, uint64_t *order)
+{
+	const int32_t *token = ps__cpu_data(tokens);
+	size_t count = (size_t)ps_tensor_count(tokens);
+	for (size_t i = 0; i < count; i++)
+		order[i] = (uint64_t)token[i] << 32 | i;
+	qsort(order, count, sizeof *order, ascending);
+}
+
+/* Floats of shared scratch: the order is of two each. */
+static size_t order_floats(const ps_args_embedding_bwd_weight *x)
+{
+	return x->dweight.dtype == PS_BF16 ? 2 * (size_t)ps_tensor_count(x->tokens) : 0;
+}
 
 static ps_status embedding_bwd_weight_kernel(const struct cpu_device *device, const void *arguments)
 {
 	const ps_args_embedding_bwd_weight *x = arguments;
 	const struct fast *fast = device->fast;
 	PS_TRY(check_indices("embedding_bwd_weight", "token", x->tokens, x->dweight.dims[0]));
-	ps__fast_run(device, fast->kernels->op[PS_OP_embedding_bwd_weight], x, x->dy.dims[2], COLUMNS, 0, 0);
+	size_t shared = order_floats(x);
+	if (shared)
+		order_tokens(x->tokens, fast->scratch.memory);
+	ps__fast_run(device, fast->kernels->op[PS_OP_embedding_bwd_weight], x, x->dy.dims[2], COLUMNS, shared, 0);
 	return PS_OK;
 }
-FAST_LAUNCH(embedding_bwd_weight, dy)
+
+static ps_status embedding_bwd_weight(ps_queue *queue, const void *arguments)
+{
+	const ps_args_embedding_bwd_weight *x = arguments;
+	PS_TRY(take_f32(queue, PS_OP_embedding_bwd_weight, x->dy));
+	PS_TRY(ps__fast_reserve(queue->device->impl, order_floats(x), 0));
+	return ps__cpu_launch(queue, embedding_bwd_weight_kernel, arguments, sizeof *x);
+}
 
 static ps_status cross_entropy_kernel(const struct cpu_device *device, const void *arguments)
 {
@@ -161,7 +217,7 @@ static ps_status sum_squares_kernel(const struct cpu_device *device, const void 
 	const struct fast *fast = device->fast;
 	int64_t chunks = sum_chunks(x);
 	ps__fast_run(device, fast->kernels->op[PS_OP_sum_squares], x, chunks, 1, (size_t)chunks * 2, 0);
-	const double *partial = (const double *)(const void *)fast->scratch;
+	const double *partial = fast->scratch.memory;
 	double sum = 0;
 	for (int64_t i = 0; i < chunks; i++)
 		sum += partial[i];
@@ -172,7 +228,8 @@ static ps_status sum_squares_kernel(const struct cpu_device *device, const void 
 static ps_status sum_squares(ps_queue *queue, const void *arguments)
 {
 	const ps_args_sum_squares *x = arguments;
-	PS_TRY(take_f32(queue, PS_OP_sum_squares, x->x));
+	if (x->x.dtype != PS_BF16)
+		PS_TRY(take_f32(queue, PS_OP_sum_squares, x->x));
 	PS_TRY(ps__fast_reserve(queue->device->impl, (size_t)sum_chunks(x) * 2, 0));
 	return ps__cpu_launch(queue, sum_squares_kernel, arguments, sizeof *x);
 }

@@ -19,6 +19,12 @@ static int64_t least(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/* What gemm_kernel takes: whether it is a bf16 product is the queue's to say. */
+struct call {
+	ps_args_gemm x;
+	bool bf16;
+};
+
 /* Reads (rows, columns) of a stored matrix from (row, column) on, or of its transpose; `to` has rows of `width`. */
 static void load(double *to, int64_t width, ps_tensor from, bool transpose, int64_t row, int64_t column, int64_t rows,
                  int64_t columns)
@@ -53,10 +59,18 @@ static void store(const struct tile *t, const ps_args_gemm *x, int64_t row, int6
 			        t->c[i][j] + (biased ? ref_get(x->bias, column + j) : 0));
 }
 
+/* The factors of a bf16 product, which may be fp32. */
+static void round_factor(double *values, int64_t count)
+{
+	for (int64_t i = 0; i < count; i++)
+		values[i] = (double)ps_bf16_widen(ps_bf16_round((float)values[i]));
+}
+
 static ps_status gemm_kernel(const struct cpu_device *device, const void *arguments)
 {
 	(void)device;
-	const ps_args_gemm *x = arguments;
+	const struct call *call = arguments;
+	const ps_args_gemm *x = &call->x;
 	int64_t m = x->c.dims[0], n = x->c.dims[1], k = x->trans_a ? x->a.dims[0] : x->a.dims[1];
 	struct tile t = {0};
 	for (int64_t column = 0; column < n; column += TILE_N) {
@@ -70,6 +84,10 @@ static ps_status gemm_kernel(const struct cpu_device *device, const void *argume
 				int64_t depth = least(TILE_K, k - p);
 				load(t.a[0], TILE_K, x->a, x->trans_a, row, p, rows, depth);
 				load(t.b[0], TILE_N, x->b, x->trans_b, p, column, depth, columns);
+				if (call->bf16) {
+					round_factor(t.a[0], rows * TILE_K);
+					round_factor(t.b[0], depth * TILE_N);
+				}
 				multiply(&t, rows, depth);
 			}
 			store(&t, x, row, column, rows, columns);
@@ -77,7 +95,13 @@ static ps_status gemm_kernel(const struct cpu_device *device, const void *argume
 	}
 	return PS_OK;
 }
-REF_OP(gemm)
+
+ps_status ps__ref_gemm(ps_queue *queue, const void *arguments)
+{
+	const ps_args_gemm *x = arguments;
+	const struct call call = {*x, ps_gemm_is_bf16(x, queue->math)};
+	return ps__cpu_launch(queue, gemm_kernel, &call, sizeof call);
+}
 
 static ps_status column_sum_kernel(const struct cpu_device *device, const void *arguments)
 {

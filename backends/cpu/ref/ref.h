@@ -8,6 +8,8 @@
 
 #include "backends/cpu/cpu.h"
 
+#include <penstock/bf16.h>
+
 /* ps__ref_NAME for every op; the reference lacks none. */
 #define PS_OP(name, text) ps_status ps__ref_##name(ps_queue *queue, const void *arguments);
 #include <penstock/ops.def>
@@ -23,6 +25,8 @@
 static inline double ref_get(ps_tensor tensor, int64_t i)
 {
 	const void *data = ps__cpu_data(tensor);
+	if (tensor.dtype == PS_BF16)
+		return (double)ps_bf16_widen(((const uint16_t *)data)[i]);
 	return tensor.dtype == PS_F64 ? ((const double *)data)[i] : (double)((const float *)data)[i];
 }
 
@@ -31,6 +35,8 @@ static inline void ref_set(ps_tensor tensor, int64_t i, double value)
 	void *data = ps__cpu_data(tensor);
 	if (tensor.dtype == PS_F64)
 		((double *)data)[i] = value;
+	else if (tensor.dtype == PS_BF16)
+		((uint16_t *)data)[i] = ps_bf16_round((float)value);
 	else
 		((float *)data)[i] = (float)value;
 }

@@ -3,7 +3,10 @@
 #define PS_FAST_KERNELS_ELEMENTS_H
 
 #include "backends/cpu/fast/fast.h"
+#include "backends/cpu/fast/gemm.h"
 #include "backends/cpu/fast/kernels/mask.h"
+
+#include <penstock/bf16.h>
 
 /* Elements in one sample row of a tensor. */
 static inline int64_t per_row(ps_tensor tensor)
@@ -84,6 +87,49 @@ static void relu_dropout_bwd_range(const struct fast_range *range)
 		dx[i] = y[i] > 0 ? dy[i] * keep : 0.0f;
 }
 
+/* A unit is a row. */
+static void convert_range(const struct fast_range *range)
+{
+	const struct fast_convert *x = range->arguments;
+	for (int64_t row = range->begin; row < range->end; row++) {
+		const float *wide = (const float *)x->from + row * x->from_stride;
+		const uint16_t *narrow = (const uint16_t *)x->from + row * x->from_stride;
+		float *to_wide = (float *)x->to + row * x->to_stride;
+		uint16_t *to_narrow = (uint16_t *)x->to + row * x->to_stride;
+		if (x->to_bf16)
+			for (int64_t i = 0; i < x->columns; i++)
+				to_narrow[i] = ps_bf16_round(wide[i]);
+		else if (x->from_bf16)
+			for (int64_t i = 0; i < x->columns; i++)
+				to_wide[i] = ps_bf16_widen(narrow[i]);
+		else
+			for (int64_t i = 0; i < x->columns; i++)
+				to_wide[i] = ps_bf16_widen(ps_bf16_round(wide[i]));
+	}
+}
+
+/* w (BF16), rounded at random by half words: the lower half of word e / 2 for an even e. */
+static void sgd_bf16_range(const struct fast_range *range, float rate)
+{
+	enum { HALVES = 2 * MASK_CHUNK };
+	const ps_args_sgd *x = range->arguments;
+	const uint16_t *g = ps__cpu_data(x->g);
+	uint16_t *w = ps__cpu_data(x->w);
+	for (int64_t at = range->begin / HALVES * HALVES; at < range->end; at += HALVES) {
+		uint32_t words[MASK_CHUNK], halves[HALVES];
+		philox_words(&x->place, 0, (uint32_t)(at / 8), words);
+		for (int i = 0; i < MASK_CHUNK; i++) {
+			halves[2 * i] = words[i];
+			halves[2 * i + 1] = words[i] >> 16;
+		}
+		int64_t begin = at < range->begin ? range->begin : at, end = least(range->end, at + HALVES);
+#pragma omp simd
+		for (int64_t i = begin; i < end; i++)
+			w[i] = ps_bf16_round_randomly(fmaf(-rate, ps_bf16_widen(g[i]), ps_bf16_widen(w[i])),
+			                              halves[i - at]);
+	}
+}
+
 static void sgd_range(const struct fast_range *range)
 {
 	const ps_args_sgd *x = range->arguments;
@@ -91,9 +137,20 @@ static void sgd_range(const struct fast_range *range)
 	float *w = ps__cpu_data(x->w);
 	const double *scale = ps__cpu_data(x->scale);
 	float rate = (float)(x->lr * *scale);
+	if (x->w.dtype == PS_BF16) {
+		sgd_bf16_range(range, rate);
+	} else if (ps_tensor_present(x->copy)) {
+		uint16_t *copy = ps__cpu_data(x->copy);
 #pragma omp simd
-	for (int64_t i = range->begin; i < range->end; i++)
-		w[i] -= rate * g[i];
+		for (int64_t i = range->begin; i < range->end; i++) {
+			w[i] -= rate * g[i];
+			copy[i] = ps_bf16_round(w[i]);
+		}
+	} else {
+#pragma omp simd
+		for (int64_t i = range->begin; i < range->end; i++)
+			w[i] -= rate * g[i];
+	}
 }
 
 #endif

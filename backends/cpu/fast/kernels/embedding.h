@@ -12,12 +12,19 @@ static void embedding_fwd_range(const struct fast_range *range)
 	const ps_args_embedding_fwd *x = range->arguments;
 	int64_t time = x->y.dims[1], width = x->y.dims[2];
 	const int32_t *tokens = ps__cpu_data(x->tokens);
-	const float *weights = ps__cpu_data(x->weight), *positions = ps__cpu_data(x->positions);
+	const float *positions = ps__cpu_data(x->positions);
+	const void *weights = ps__cpu_data(x->weight);
 	float *y = ps__cpu_data(x->y);
 	struct mask mask;
 	mask_init(&mask, &x->drop);
 	for (int64_t n = range->begin; n < range->end; n++) {
-		const float *weight = weights + tokens[n] * x->weight.strides[0];
+		int64_t row = tokens[n] * x->weight.strides[0];
+		const float *weight = (const float *)weights + row;
+		if (x->weight.dtype == PS_BF16) {
+			for (int64_t i = 0; i < width; i++)
+				range->scratch[i] = ps_bf16_widen(((const uint16_t *)weights)[row + i]);
+			weight = range->scratch;
+		}
 		const float *position = positions + n % time * x->positions.strides[0];
 		for (struct walk w = walk_start(n * width, (n + 1) * width, time * width); walk_next(&w, &mask);) {
 			int64_t first = w.at - n * width;
@@ -29,10 +36,55 @@ static void embedding_fwd_range(const struct fast_range *range)
 	}
 }
 
+/*
+ * The gradient in BF16, one token's sum after the other: the shared scratch has token << 32 | position for each place
+ * in `tokens`, in ascending order.
+ */
+static void embedding_bwd_weight_bf16(const struct fast_range *range)
+{
+	const ps_args_embedding_bwd_weight *x = range->arguments;
+	int64_t time = x->dy.dims[1], width = x->dy.dims[2], count = x->dy.dims[0] * time, next;
+	const uint64_t *order = (const uint64_t *)(const void *)range->shared;
+	const float *dy = ps__cpu_data(x->dy);
+	uint16_t *dweight = ps__cpu_data(x->dweight);
+	float sum[MASK_CHUNK];
+	struct mask mask;
+	mask_init(&mask, &x->drop);
+	if (!x->accumulate)
+		for (int64_t v = 0; v < x->dweight.dims[0]; v++)
+			memset(dweight + v * width + range->begin, 0,
+			       (size_t)(range->end - range->begin) * sizeof *dweight);
+	for (int64_t at = 0; at < count; at = next) {
+		uint16_t *to = dweight + (int64_t)(order[at] >> 32) * width;
+		for (next = at + 1; next < count && order[next] >> 32 == order[at] >> 32; next++)
+			;
+		for (int64_t first = range->begin; first < range->end; first += MASK_CHUNK) {
+			int64_t columns = least(MASK_CHUNK, range->end - first);
+			for (int64_t i = 0; i < columns; i++)
+				sum[i] = ps_bf16_widen(to[first + i]);
+			for (int64_t k = at; k < next; k++) {
+				int64_t begin = (int64_t)(order[k] & UINT32_MAX) * width + first;
+				for (struct walk w = walk_start(begin, begin + columns, time * width);
+				     walk_next(&w, &mask);)
+#pragma omp simd
+					for (int64_t i = 0; i < w.count; i++)
+						sum[w.at - begin + i] +=
+						        mask_apply(w.factor[i], dy[w.at + i]) * x->scale;
+			}
+			for (int64_t i = 0; i < columns; i++)
+				to[first + i] = ps_bf16_round(sum[i]);
+		}
+	}
+}
+
 /* A unit is a feature, so that each thread adds up its own columns over all tokens in order. */
 static void embedding_bwd_weight_range(const struct fast_range *range)
 {
 	const ps_args_embedding_bwd_weight *x = range->arguments;
+	if (x->dweight.dtype == PS_BF16) {
+		embedding_bwd_weight_bf16(range);
+		return;
+	}
 	int64_t time = x->dy.dims[1], width = x->dy.dims[2], count = x->dy.dims[0] * time;
 	const int32_t *tokens = ps__cpu_data(x->tokens);
 	const float *dy = ps__cpu_data(x->dy);

@@ -30,23 +30,45 @@ static void cross_entropy_range(const struct fast_range *range)
 }
 
 /* A unit is a chunk; the partial sums go to the shared scratch, as doubles. */
+static double sum_squares_chunk(const float *x, int64_t count)
+{
+	double lanes[LANES] = {0}, sum = 0;
+	int64_t i = 0;
+	for (; i + LANES <= count; i += LANES)
+		for (int l = 0; l < LANES; l++)
+			lanes[l] += (double)x[i + l] * (double)x[i + l];
+	for (int l = 0; i + l < count; l++)
+		lanes[l] += (double)x[i + l] * (double)x[i + l];
+	for (int l = 0; l < LANES; l++)
+		sum += lanes[l];
+	return sum;
+}
+
+/* The same of BF16 numbers. */
+static double sum_squares_chunk_bf16(const uint16_t *x, int64_t count)
+{
+	enum { PIECE = 1024 };
+	float wide[PIECE];
+	double sum = 0;
+	for (int64_t first = 0; first < count; first += PIECE) {
+		int64_t n = least(PIECE, count - first);
+		for (int64_t i = 0; i < n; i++)
+			wide[i] = ps_bf16_widen(x[first + i]);
+		sum += sum_squares_chunk(wide, n);
+	}
+	return sum;
+}
+
 static void sum_squares_range(const struct fast_range *range)
 {
 	const ps_args_sum_squares *a = range->arguments;
-	const float *x = ps__cpu_data(a->x);
+	const void *x = ps__cpu_data(a->x);
 	int64_t count = ps_tensor_count(a->x);
 	double *partial = (double *)(void *)range->shared;
 	for (int64_t chunk = range->begin; chunk < range->end; chunk++) {
-		int64_t i = chunk * FAST_SUM_CHUNK, end = least(count, i + FAST_SUM_CHUNK);
-		double lanes[LANES] = {0};
-		for (; i + LANES <= end; i += LANES)
-			for (int l = 0; l < LANES; l++)
-				lanes[l] += (double)x[i + l] * (double)x[i + l];
-		for (int l = 0; i + l < end; l++)
-			lanes[l] += (double)x[i + l] * (double)x[i + l];
-		partial[chunk] = 0;
-		for (int l = 0; l < LANES; l++)
-			partial[chunk] += lanes[l];
+		int64_t first = chunk * FAST_SUM_CHUNK, n = least(FAST_SUM_CHUNK, count - first);
+		partial[chunk] = a->x.dtype == PS_BF16 ? sum_squares_chunk_bf16((const uint16_t *)x + first, n)
+		                                       : sum_squares_chunk((const float *)x + first, n);
 	}
 }
 
