@@ -175,7 +175,7 @@ static const struct bad {
         {"bench ops --seconds -1", "--seconds: '-1' is wrong"},
         {"bench ops --nhead 5", "--nhead 5 does not divide --emsize 64"},
         {"bench gemm --lr 3", "penstock bench gemm --help lists them"},
-        {"bench step --stages ref,", "the name of stage 1 is empty"},
+        {"bench step --stages ref,", "name 1 is empty"},
         {"bench step --data brief", "too few"},
         {"bench step --json short", "--json: short: is a folder"},
         {"bench step --compare no-such-file", "no-such-file: cannot be read"},
