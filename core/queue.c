@@ -68,7 +68,8 @@ ps_status ps_queue_set_math(ps_queue *queue, ps_math math)
 	if ((unsigned)math >= PS_MATH_COUNT)
 		return ps_fail(PS_EINVAL, "%d is no way to multiply", (int)math);
 	if (!device->backend->has_math(device, math))
-		return ps_fail(PS_ENOTSUP, "%s cannot multiply in %s; cpu and ref can", device->info.name, names[math]);
+		return ps_fail(PS_ENOTSUP, "%s cannot multiply in %s; %s can", device->info.name, names[math],
+		               math == PS_MATH_TF32 ? "GPUs by cuda" : "cpu and ref");
 	queue->math = math;
 	return PS_OK;
 }

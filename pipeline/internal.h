@@ -340,6 +340,9 @@ ps_status ps__constant_fill(const ps_layer *layer, int slot, const ps_shape *sha
 ps_status ps__parameters_plan(ps_pipeline *pipeline);
 ps_status ps__parameters_allocate(ps_pipeline *pipeline);
 void ps__parameters_free(ps_pipeline *pipeline);
+/* What a parameter and its gradient are kept in, and whether it has a BF16 copy. */
+ps_dtype ps__parameter_dtype(const ps_pipeline *pipeline, const ps_parameter *parameter);
+bool ps__parameter_has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter);
 /*
  * Writes elements [first, first + count) of a parameter and of its copy, and waits. `room` is for as many uint16_t, and
  * may be NULL where there is no copy.

@@ -208,7 +208,7 @@ const char *ps_pipeline_precision(const ps_pipeline *pipeline)
 	const ps_pipeline_config *config = &pipeline->config;
 	if (config->math == PS_MATH_BF16)
 		return config->bf16_weights ? "bf16-pure" : "bf16";
-	return ps_dtype_name(config->dtype);
+	return config->math == PS_MATH_TF32 ? "tf32" : ps_dtype_name(config->dtype);
 }
 
 uint32_t ps_pipeline_step(const ps_pipeline *pipeline)

@@ -87,6 +87,8 @@ struct cuda_queue {
 	int *stop;        /* device memory */
 	double *partials; /* device memory, PS_CUDA_PARTIALS */
 	void *workspace;  /* device memory, made when the first product is asked for */
+	void *copies;     /* device memory for matrices in another dtype; this and the next by the device's mutex */
+	size_t copies_bytes;
 	unsigned char *pinned;
 
 	pthread_t submitter, completer;
@@ -127,6 +129,7 @@ void ps__cuda_device_close(ps_device *out);
 ps_status ps__cuda_buffer_create(ps_buffer *buffer);
 void ps__cuda_buffer_destroy(ps_buffer *buffer);
 bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from);
+bool ps__cuda_has_math(const ps_device *device, ps_math math);
 ps_status ps__cuda_pinned_create(ps_pinned *pinned);
 void ps__cuda_pinned_destroy(ps_pinned *pinned);
 

@@ -229,3 +229,8 @@ bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from)
 	pthread_mutex_unlock(&here->mutex);
 	return can;
 }
+
+bool ps__cuda_has_math(const ps_device *device, ps_math math)
+{
+	return math == PS_MATH_F32 || ((const struct cuda_device *)device->impl)->major >= 8;
+}

@@ -7,6 +7,9 @@
  * A row of c must have the same bits whatever m is. Therefore the algorithm is chosen once for everything but m, for
  * PINNED_ROWS rows, among those that do not split k; every m then uses it. Where it cannot take an m, that shape gets
  * one of its own. The conformance test of rows says on a device whether that is enough.
+ *
+ * A bf16 product takes its fp32 factors from copies that are rounded first, in memory of the queue. So does a bf16 c
+ * with a bias, for cuBLASLt would want that in bf16 too: it is formed in fp32 and rounded at the end.
  */
 #include "backends/cuda/cuda.h"
 
@@ -17,7 +20,8 @@
 enum { PINNED_ROWS = 128, CANDIDATES = 8 };
 
 struct key {
-	ps_dtype dtype;
+	ps_dtype dtype; /* of c */
+	ps_math math;   /* unless c is fp64 */
 	int trans_a, trans_b, accumulate, bias;
 	int64_t n, k, lda, ldb, ldc;
 	uint64_t align_a, align_b, align_c;
@@ -35,7 +39,20 @@ struct cuda_plan {
 
 static cudaDataType_t data_type(ps_dtype dtype)
 {
-	return dtype == PS_F64 ? CUDA_R_64F : CUDA_R_32F;
+	return dtype == PS_F64 ? CUDA_R_64F : dtype == PS_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+/* What a and b are multiplied as. */
+static cudaDataType_t factor_type(const struct key *key)
+{
+	return key->dtype == PS_F64 ? CUDA_R_64F : key->math == PS_MATH_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static cublasComputeType_t compute_type(const struct key *key)
+{
+	if (key->dtype == PS_F64)
+		return CUBLAS_COMPUTE_64F;
+	return key->math == PS_MATH_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 }
 
 static ps_status check(const ps_queue *queue, const char *what, cublasStatus_t status)
@@ -70,59 +87,108 @@ void ps__cuda_plans_free(struct cuda_device *device)
 	}
 }
 
-/* The elements from one row to the next; of a single row, those of the matrix that it is a view of. */
-static int64_t pitch(ps_tensor matrix)
+/* A matrix as it is multiplied: where it lies, or a copy in another dtype in the queue's memory for copies. */
+struct operand {
+	void *data;
+	int64_t stride; /* elements from one row to the next */
+	int64_t rows, columns;
+	ps_dtype dtype; /* as it is multiplied */
+	bool copied;
+	size_t at; /* of the copy, in bytes */
+	int64_t copy_stride;
+};
+
+/* `copies` counts the bytes of the copies. */
+static struct operand operand_of(ps_tensor matrix, ps_dtype dtype, size_t *copies)
 {
-	return matrix.strides[0] > matrix.dims[1] ? matrix.strides[0] : matrix.dims[1];
+	/* Of a single row the stride is that of the matrix that it is a view of. */
+	int64_t stride = matrix.strides[0] > matrix.dims[1] ? matrix.strides[0] : matrix.dims[1];
+	struct operand x = {.data = ps__cuda_data(matrix),
+	                    .stride = stride,
+	                    .rows = matrix.dims[0],
+	                    .columns = matrix.dims[1],
+	                    .dtype = dtype,
+	                    .copied = matrix.dtype != dtype,
+	                    .at = *copies,
+	                    .copy_stride = stride};
+	if (x.copied) {
+		x.copy_stride = (x.columns + 7) / 8 * 8;
+		*copies += ((size_t)(x.rows * x.copy_stride) * ps_dtype_bytes(dtype) + 255) / 256 * 256;
+	}
+	return x;
 }
 
 /*
  * What the start of every row is aligned to, at most 16 bytes: it does not change with the row that a view starts at,
  * as long as the whole is aligned no worse.
  */
-static uint64_t alignment(ps_tensor matrix)
+static uint64_t alignment(const struct operand *x)
 {
-	uint64_t bits = (uint64_t)(uintptr_t)ps__cuda_data(matrix) |
-	                (uint64_t)pitch(matrix) * ps_dtype_bytes(matrix.dtype) | 16;
+	uint64_t start = x->copied ? 0 : (uint64_t)(uintptr_t)x->data;
+	uint64_t bits = start | (uint64_t)x->copy_stride * ps_dtype_bytes(x->dtype) | 16;
 	return bits & (~bits + 1);
 }
 
-/* Can cuBLASLt add the bias? Not in fp64, and in fp32 not from just any address. */
-static bool fuses_bias(const ps_args_gemm *x)
+struct product {
+	const struct cuda_plan *plan;
+	struct operand a, b, c;
+	size_t copies; /* bytes */
+	const void *bias;
+	bool accumulate;
+};
+
+static ps_math math_of(const ps_queue *queue, const ps_args_gemm *x)
 {
-	return ps_tensor_present(x->bias) && x->c.dtype == PS_F32 && (uintptr_t)ps__cuda_data(x->bias) % 16 == 0;
+	return ps_gemm_is_bf16(x, queue->math) ? PS_MATH_BF16 : queue->math;
 }
 
-static struct key key_of(const ps_args_gemm *x)
+static struct product product_of(const ps_queue *queue, const ps_args_gemm *x)
+{
+	struct product p = {.bias = ps__cuda_data(x->bias), .accumulate = x->accumulate};
+	bool bf16 = x->c.dtype != PS_F64 && math_of(queue, x) == PS_MATH_BF16;
+	ps_dtype factors = bf16 ? PS_BF16 : x->c.dtype;
+	p.a = operand_of(x->a, factors, &p.copies);
+	p.b = operand_of(x->b, factors, &p.copies);
+	p.c = operand_of(x->c, p.bias && bf16 ? PS_F32 : x->c.dtype, &p.copies);
+	return p;
+}
+
+/* Can cuBLASLt add the bias? Not in fp64, and in fp32 not from just any address. */
+static bool fuses_bias(const struct product *p)
+{
+	return p->bias && p->c.dtype == PS_F32 && (uintptr_t)p->bias % 16 == 0;
+}
+
+static struct key key_of(const struct product *p, ps_math math, const ps_args_gemm *x)
 {
 	struct key key;
 	memset(&key, 0, sizeof key); /* padding too: keys are compared as bytes */
-	key.dtype = x->c.dtype;
+	key.dtype = p->c.dtype;
+	key.math = key.dtype == PS_F64 ? PS_MATH_F32 : math;
 	key.trans_a = x->trans_a;
 	key.trans_b = x->trans_b;
-	key.bias = fuses_bias(x);
+	key.bias = fuses_bias(p);
 	/* A bias that is not fused is in c before the product. */
-	key.accumulate = x->accumulate || (ps_tensor_present(x->bias) && !key.bias);
+	key.accumulate = x->accumulate || (p->bias && !key.bias);
 	key.n = x->c.dims[1];
 	key.k = x->trans_a ? x->a.dims[0] : x->a.dims[1];
-	key.lda = pitch(x->a);
-	key.ldb = pitch(x->b);
-	key.ldc = pitch(x->c);
-	key.align_a = alignment(x->a);
-	key.align_b = alignment(x->b);
-	key.align_c = alignment(x->c);
+	key.lda = p->a.copy_stride;
+	key.ldb = p->b.copy_stride;
+	key.ldc = p->c.copy_stride;
+	key.align_a = alignment(&p->a);
+	key.align_b = alignment(&p->b);
+	key.align_c = alignment(&p->c);
 	return key;
 }
 
 static ps_status describe(const ps_queue *queue, struct cuda_plan *plan)
 {
 	const struct key *key = &plan->key;
-	cudaDataType_t type = data_type(key->dtype);
-	cublasComputeType_t compute = key->dtype == PS_F64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
+	cudaDataType_t scale = key->dtype == PS_F64 ? CUDA_R_64F : CUDA_R_32F;
 	cublasOperation_t first = key->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N,
 	                  second = key->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
 	cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-	LT_TRY(queue, "cublasLtMatmulDescCreate", cublasLtMatmulDescCreate(&plan->product, compute, type));
+	LT_TRY(queue, "cublasLtMatmulDescCreate", cublasLtMatmulDescCreate(&plan->product, compute_type(key), scale));
 	LT_TRY(queue, "the first transpose",
 	       cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
 	LT_TRY(queue, "the second transpose",
@@ -138,7 +204,7 @@ static ps_status describe(const ps_queue *queue, struct cuda_plan *plan)
 static ps_status lay_out(const ps_queue *queue, struct cuda_plan *plan, int64_t m)
 {
 	const struct key *key = &plan->key;
-	cudaDataType_t type = data_type(key->dtype);
+	cudaDataType_t type = factor_type(key);
 	uint64_t n = (uint64_t)key->n, k = (uint64_t)key->k, rows = (uint64_t)m;
 	/* A transposed a has m elements in a row, so that its pitch may depend on m. */
 	int64_t lda = key->trans_a && key->lda < m ? m : key->lda;
@@ -146,7 +212,8 @@ static ps_status lay_out(const ps_queue *queue, struct cuda_plan *plan, int64_t 
 	       cublasLtMatrixLayoutCreate(&plan->b, type, key->trans_b ? k : n, key->trans_b ? n : k, key->ldb));
 	LT_TRY(queue, "the layout of a",
 	       cublasLtMatrixLayoutCreate(&plan->a, type, key->trans_a ? rows : k, key->trans_a ? k : rows, lda));
-	return check(queue, "the layout of c", cublasLtMatrixLayoutCreate(&plan->c, type, n, rows, key->ldc));
+	return check(queue, "the layout of c",
+	             cublasLtMatrixLayoutCreate(&plan->c, data_type(key->dtype), n, rows, key->ldc));
 }
 
 static ps_status set_preference(const ps_queue *queue, cublasLtMatmulPreference_t preference, const struct key *key)
@@ -272,91 +339,125 @@ static ps_status plan_create(struct cuda_plan **out, const ps_queue *queue, cons
 	return PS_OK;
 }
 
-static ps_status find_plan(struct cuda_plan **out, ps_queue *queue, const ps_args_gemm *x)
+/* The caller holds the device's mutex. */
+static ps_status find_plan(struct product *p, ps_queue *queue, const ps_args_gemm *x)
 {
 	struct cuda_device *device = queue->device->impl;
-	struct key key = key_of(x);
+	struct key key = key_of(p, math_of(queue, x), x);
 	int64_t m = x->c.dims[0];
 	ps_status status = PS_OK;
-	pthread_mutex_lock(&device->mutex);
 	struct cuda_plan *plan = device->plans;
 	while (plan && !(plan->m == m && !memcmp(&plan->key, &key, sizeof key)))
 		plan = plan->next;
 	if (!plan)
 		status = plan_create(&plan, queue, &key, m);
-	pthread_mutex_unlock(&device->mutex);
-	*out = plan;
+	p->plan = plan;
 	return status;
 }
 
-struct product {
-	const struct cuda_plan *plan;
-	const void *a, *b, *bias;
-	void *c;
-	bool accumulate;
-};
+/* --- running --------------------------------------------------------------------------------------------------------
+ */
 
-/* Writes the bias into c, or adds it there. */
-static ps_status set_rows(struct cuda_queue *q, const struct product *x)
+static void *data_of(const struct cuda_queue *q, const struct operand *x)
 {
-	const struct key *key = &x->plan->key;
-	struct ps_cuda_launch launch = {.stream = q->stream, .dtype = key->dtype, .stop = q->stop};
-	CUDA_TRY(q->queue->device->info.name,
-	         ps__cuda_set_rows(&launch, x->c, key->ldc, x->bias, x->plan->m, key->n, x->accumulate));
+	return x->copied ? (char *)q->copies + x->at : x->data;
+}
+
+static ps_status copy_in(struct cuda_queue *q, const struct ps_cuda_launch *launch, const struct operand *x)
+{
+	if (!x->copied)
+		return PS_OK;
+	cudaError_t error = (x->dtype == PS_BF16 ? ps__cuda_narrow : ps__cuda_widen)(
+	        launch, data_of(q, x), x->copy_stride, x->data, x->stride, x->rows, x->columns);
+	return error == cudaSuccess ? PS_OK : ps__cuda_fail(q->queue->device->info.name, "gemm", error);
+}
+
+/* The factors' copies, and what is in c before the product. */
+static ps_status prepare(struct cuda_queue *q, const struct product *p, const struct ps_cuda_launch *launch)
+{
+	const struct key *key = &p->plan->key;
+	PS_TRY(copy_in(q, launch, &p->a));
+	PS_TRY(copy_in(q, launch, &p->b));
+	if (p->accumulate)
+		PS_TRY(copy_in(q, launch, &p->c));
+	if (p->bias && !key->bias)
+		CUDA_TRY(q->queue->device->info.name, ps__cuda_set_rows(launch, data_of(q, &p->c), key->ldc, p->bias,
+		                                                        p->plan->m, key->n, p->accumulate));
 	return PS_OK;
 }
 
-static ps_status gemm_runner(struct cuda_queue *q, const void *arguments)
+/* The caller holds the device's mutex. */
+static ps_status multiply(struct cuda_queue *q, const struct product *p)
 {
-	const struct product *x = arguments;
-	const struct cuda_plan *plan = x->plan;
+	const struct cuda_plan *plan = p->plan;
 	const float one = 1, zero = 0;
 	const double one64 = 1, zero64 = 0;
 	bool wide = plan->key.dtype == PS_F64, add = plan->key.accumulate;
 	const void *alpha = wide ? (const void *)&one64 : &one;
 	const void *beta = wide ? (const void *)(add ? &one64 : &zero64) : add ? &one : &zero;
-	(void)ps__cuda_flight(q, false);
-	if (x->bias && !plan->key.bias)
-		PS_TRY(set_rows(q, x));
-	/* The pointer of the bias is part of the description; plans are shared by queues, so that it is locked. */
-	pthread_mutex_lock(&q->device->mutex);
-	cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+	const struct ps_cuda_launch launch = {.stream = q->stream, .dtype = plan->key.dtype, .stop = q->stop};
+	void *c = data_of(q, &p->c);
+	PS_TRY(prepare(q, p, &launch));
+	/* The pointer of the bias is part of the description, which queues share. */
 	if (plan->key.bias)
-		status = cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &x->bias,
-		                                        sizeof x->bias);
-	if (status == CUBLAS_STATUS_SUCCESS)
-		status = cublasLtMatmul(q->device->lt, plan->product, alpha, x->b, plan->b, x->a, plan->a, beta, x->c,
-		                        plan->c, x->c, plan->c, &plan->algo, q->workspace, q->device->workspace_bytes,
-		                        q->stream);
-	pthread_mutex_unlock(&q->device->mutex);
-	return check(q->queue, "cublasLtMatmul", status);
+		LT_TRY(q->queue, "the bias",
+		       cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
+		                                      sizeof p->bias));
+	LT_TRY(q->queue, "cublasLtMatmul",
+	       cublasLtMatmul(q->device->lt, plan->product, alpha, data_of(q, &p->b), plan->b, data_of(q, &p->a),
+	                      plan->a, beta, c, plan->c, c, plan->c, &plan->algo, q->workspace,
+	                      q->device->workspace_bytes, q->stream));
+	if (p->c.copied)
+		CUDA_TRY(q->queue->device->info.name, ps__cuda_narrow(&launch, p->c.data, p->c.stride, c,
+		                                                      p->c.copy_stride, p->c.rows, p->c.columns));
+	return PS_OK;
 }
 
-static ps_status make_workspace(ps_queue *queue)
+static ps_status gemm_runner(struct cuda_queue *q, const void *arguments)
 {
-	struct cuda_queue *q = queue->impl;
-	if (q->workspace)
+	(void)ps__cuda_flight(q, false);
+	pthread_mutex_lock(&q->device->mutex);
+	ps_status status = multiply(q, arguments);
+	pthread_mutex_unlock(&q->device->mutex);
+	return status;
+}
+
+/* --- asking for a product -------------------------------------------------------------------------------------------
+ */
+
+/* Memory for cuBLASLt and for copies; the caller holds the device's mutex. Only what is recorded first makes any. */
+static ps_status reserve(struct cuda_queue *q, size_t copies)
+{
+	const char *name = q->queue->device->info.name;
+	void *more;
+	if (!q->workspace)
+		CUDA_TRY(name, cudaMalloc(&q->workspace, q->device->workspace_bytes));
+	if (q->copies_bytes >= copies)
 		return PS_OK;
-	CUDA_TRY(queue->device->info.name, cudaMalloc(&q->workspace, q->device->workspace_bytes));
+	CUDA_TRY(name, cudaMalloc(&more, copies));
+	void *old = q->copies;
+	q->copies = more;
+	q->copies_bytes = copies;
+	if (!old)
+		return PS_OK;
+	CUDA_TRY(name, cudaStreamSynchronize(q->stream));
+	CUDA_TRY(name, cudaFree(old));
 	return PS_OK;
 }
 
 ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments)
 {
 	const ps_args_gemm *x = arguments;
-	struct cuda_plan *plan;
+	struct cuda_queue *q = queue->impl;
 	int before;
-	CUDA_TRY(queue->device->info.name, ps__cuda_enter(&before, queue->device->impl));
-	ps_status status = make_workspace(queue);
+	CUDA_TRY(queue->device->info.name, ps__cuda_enter(&before, q->device));
+	struct product product = product_of(queue, x);
+	pthread_mutex_lock(&q->device->mutex);
+	ps_status status = reserve(q, product.copies);
 	if (status == PS_OK)
-		status = find_plan(&plan, queue, x);
+		status = find_plan(&product, queue, x);
+	pthread_mutex_unlock(&q->device->mutex);
 	ps__cuda_leave(before);
 	PS_TRY(status);
-	struct product product = {.plan = plan,
-	                          .a = ps__cuda_data(x->a),
-	                          .b = ps__cuda_data(x->b),
-	                          .bias = ps__cuda_data(x->bias),
-	                          .c = ps__cuda_data(x->c),
-	                          .accumulate = x->accumulate};
 	return ps__cuda_enqueue(queue, gemm_runner, &product, sizeof product);
 }

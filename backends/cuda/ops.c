@@ -151,6 +151,7 @@ static ps_status embedding_fwd_runner(struct cuda_queue *q, const void *argument
 	                                      .weight_stride = x->weight.strides[0],
 	                                      .position_stride = x->positions.strides[0],
 	                                      .scale = x->scale,
+	                                      .narrow = x->weight.dtype == PS_BF16,
 	                                      .drop = dropout_of(&x->drop, x->y.dtype)};
 	cudaError_t error =
 	        check_range(q, PS_OP_embedding_fwd, "token", x->tokens, embedding.time, embedding.vocabulary);
@@ -173,6 +174,7 @@ static ps_status embedding_bwd_weight_runner(struct cuda_queue *q, const void *a
 	                                      .vocabulary = x->dweight.dims[0],
 	                                      .scale = x->scale,
 	                                      .accumulate = x->accumulate,
+	                                      .narrow = x->dweight.dtype == PS_BF16,
 	                                      .drop = dropout_of(&x->drop, x->dy.dtype)};
 	cudaError_t error =
 	        check_range(q, PS_OP_embedding_bwd_weight, "token", x->tokens, embedding.time, embedding.vocabulary);
@@ -360,9 +362,15 @@ static ps_status sgd_runner(struct cuda_queue *q, const void *arguments)
 {
 	const ps_args_sgd *x = arguments;
 	struct ps_cuda_launch launch = launch_of(q, x->w.dtype);
-	return launched(q, PS_OP_sgd,
-	                ps__cuda_sgd(&launch, ps__cuda_data(x->w), ps__cuda_data(x->g), ps_tensor_count(x->w), x->lr,
-	                             ps__cuda_data(x->scale)));
+	int64_t count = ps_tensor_count(x->w);
+	const double *scale = ps__cuda_data(x->scale);
+	const ps_dropout drop = {.place = x->place};
+	const struct ps_cuda_dropout place = dropout_of(&drop, PS_F32);
+	cudaError_t error = x->w.dtype == PS_BF16 ? ps__cuda_sgd_bf16(&launch, ps__cuda_data(x->w), ps__cuda_data(x->g),
+	                                                              count, x->lr, scale, &place)
+	                                          : ps__cuda_sgd(&launch, ps__cuda_data(x->w), ps__cuda_data(x->g),
+	                                                         ps__cuda_data(x->copy), count, x->lr, scale);
+	return launched(q, PS_OP_sgd, error);
 }
 CUDA_OP(sgd)
 

@@ -396,6 +396,8 @@ static void destroy_parts(struct cuda_queue *q)
 		(void)cudaFreeHost(q->pinned);
 	if (q->workspace)
 		(void)cudaFree(q->workspace);
+	if (q->copies)
+		(void)cudaFree(q->copies);
 	if (q->partials)
 		(void)cudaFree(q->partials);
 	(void)cudaGetLastError();

@@ -20,6 +20,7 @@ static const ps_backend table = {
         .queue_zero = ps__cuda_queue_zero,
         .queue_timestamp = ps__cuda_queue_timestamp,
         .can_copy_from = ps__cuda_can_copy_from,
+        .has_math = ps__cuda_has_math,
         .pinned_create = ps__cuda_pinned_create,
         .pinned_destroy = ps__cuda_pinned_destroy,
         .ops = ps__cuda_ops,

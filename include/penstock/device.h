@@ -79,12 +79,13 @@ ps_device *ps_queue_device(const ps_queue *queue);
 const char *ps_queue_label(const ps_queue *queue);
 
 /*
- * How a queue multiplies fp32 matrices (gemm; nothing else looks at it): in fp32, or in bf16, which rounds the factors
- * and adds up in fp32. X(name, text)
+ * How a queue multiplies fp32 matrices (gemm; nothing else looks at it): in fp32; in bf16, which rounds the factors and
+ * adds up in fp32; or in tf32, likewise with 10 bits of mantissa in place of 7. X(name, text)
  */
-#define PS_MATH_MAP(X) \
-	X(F32, "fp32") \
-	X(BF16, "bf16")
+#define PS_MATH_MAP(X)  \
+	X(F32, "fp32")  \
+	X(BF16, "bf16") \
+	X(TF32, "tf32")
 
 typedef enum ps_math {
 #define PS_MATH_ENUM(name, text) PS_MATH_##name,

@@ -99,7 +99,7 @@ typedef struct ps_pipeline_config {
 	                   can */
 	/*
 	 * PS_MATH_BF16, with PS_F32: products are bf16's. Weights and gradients are fp32; those weights that gemm takes
-	 * have a BF16 copy besides, for it.
+	 * have a BF16 copy besides, for it. PS_MATH_TF32, with PS_F32: products are tf32's, and nothing else differs.
 	 */
 	ps_math math;
 	/* With PS_MATH_BF16: weights that are matrices, and their gradients, are BF16, and there are no copies. */
@@ -221,7 +221,7 @@ ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to)
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from) PS_WARN_UNUSED;
 ps_status ps_pipeline_read_gradient(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_dtype ps_pipeline_dtype(const ps_pipeline *pipeline);
-/* "fp32", "fp64", "bf16" (products), "bf16-pure" (products and weights). */
+/* "fp32", "fp64", "bf16" (products), "bf16-pure" (products and weights), "tf32" (products). */
 const char *ps_pipeline_precision(const ps_pipeline *pipeline);
 /* The step of the last batch that was trained on, which places what its update draws at random. */
 uint32_t ps_pipeline_step(const ps_pipeline *pipeline);

@@ -355,6 +355,43 @@ START_TEST(test_order_by_events)
 }
 END_TEST
 
+/* A queue's math reaches cuBLASLt: tf32 and bf16 lose what is below their mantissas. */
+START_TEST(test_math)
+{
+	static const struct {
+		ps_math math;
+		float kept; /* of 1 + 2^-9 + 2^-12 */
+	} rows[] = {{PS_MATH_F32, 1 + 0x1p-9F + 0x1p-12F}, {PS_MATH_TF32, 1 + 0x1p-9F}, {PS_MATH_BF16, 1}};
+	struct rig r = {.device = {NULL}};
+	ps_queue *cpu_queue;
+	ps_device *cpu;
+	float a[N * N], got[N];
+	find_controls();
+	check_ok(make(&r));
+	for (int i = 0; i < N * N; i++) {
+		r.host[i] = 1;
+		a[i] = rows[0].kept;
+	}
+	check_ok(ps_queue_write(r.first, part(r.buffer, 0), a));
+	check_ok(ps_queue_write(r.first, part(r.buffer, 1), r.host));
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		check_ok(ps_queue_set_math(r.first, rows[i].math));
+		check_ok(ps_run(r.first, gemm, .a = part(r.buffer, 0), .b = part(r.buffer, 1), .c = part(r.buffer, 2)));
+		check_ok(ps_queue_read(r.first, got, row(r.buffer, 2)));
+		check_ok(ps_queue_finish(r.first));
+		ck_assert_float_eq(got[N - 1], N * rows[i].kept);
+	}
+	drop(&r);
+	end_well(0);
+	check_ok(ps_device_open(&cpu, "ref"));
+	check_ok(ps_queue_create(&cpu_queue, cpu, "q"));
+	check_fails(ps_queue_set_math(cpu_queue, PS_MATH_TF32), PS_ENOTSUP);
+	check_message("ref cannot multiply in tf32; GPUs by cuda can");
+	ps_queue_destroy(cpu_queue);
+	ps_device_close(cpu);
+}
+END_TEST
+
 START_TEST(test_names)
 {
 	static const struct {
@@ -389,6 +426,7 @@ int main(void)
 	tcase_add_test(tests, test_reset);
 	tcase_add_test(tests, test_peers);
 	tcase_add_loop_test(tests, test_order_by_events, 0, 8);
+	tcase_add_test(tests, test_math);
 	tcase_add_test(tests, test_names);
 	suite_add_tcase(suite, tests);
 	return check_run(suite);

@@ -1,6 +1,7 @@
 /*
  * Whole training runs against PyTorch's in float64, stored under tests/fixtures by tests/reference/make_fixtures.py:
  * start values, losses, gradient norms, the gradients of the first step, the weights after the last, evaluations.
+ * PS_TEST_STAGES="cuda:0 cuda:0,cpu" tries those placements of stages and no others.
  */
 #include "support/check.h"
 
@@ -48,7 +49,33 @@ static const struct shape {
         {{"ref", "ref"}, "1f1b", 2, 4, PS_SPLIT_EVEN, PS_CHECKPOINT_ALWAYS, BF16, true},
         {{"cpu"}, "gpipe", 1, 8, PS_SPLIT_TORCH, PS_CHECKPOINT_NEVER, BF16, true},
 };
-enum { SHAPES = sizeof shapes / sizeof *shapes };
+enum { SHAPES = sizeof shapes / sizeof *shapes, GIVEN = 8 };
+
+/* The shapes that are tried, and the room for those of PS_TEST_STAGES. */
+static const struct shape *tried = shapes;
+static int tried_count = SHAPES;
+static struct shape given[GIVEN];
+static char given_text[256];
+
+static void take_given(void)
+{
+	const char *list = getenv("PS_TEST_STAGES");
+	char *rest, *inner;
+	if (list == NULL || *list == '\0')
+		return;
+	snprintf(given_text, sizeof given_text, "%s", list);
+	tried = given;
+	tried_count = 0;
+	for (char *at = strtok_r(given_text, " ", &rest); at && tried_count < GIVEN; at = strtok_r(NULL, " ", &rest)) {
+		struct shape *shape = &given[tried_count++];
+		*shape = (struct shape){
+		        .schedule = "1f1b", .checkpoint = PS_CHECKPOINT_EXCEPT_LAST, .loss = 1e-5, .norm = 1e-4};
+		for (char *name = strtok_r(at, ",", &inner); name && shape->stages < 3;
+		     name = strtok_r(NULL, ",", &inner))
+			shape->devices[shape->stages++] = name;
+		shape->chunks = shape->stages > 1 ? 4 : 1;
+	}
+}
 
 struct fixture {
 	const char *name;
@@ -238,9 +265,10 @@ static bool is_here(const struct shape *shape)
 START_TEST(fixture)
 {
 	struct fixture f;
-	if (!is_here(&shapes[_i % SHAPES]))
+	const struct shape *shape = &tried[_i % tried_count];
+	if (!is_here(shape))
 		return;
-	open_fixture(&f, names[_i / SHAPES], &shapes[_i % SHAPES]);
+	open_fixture(&f, names[_i / tried_count], shape);
 	check_start(&f);
 	ps_sgd *sgd;
 	check_ok(ps_sgd_create(&sgd, f.pipeline));
@@ -274,7 +302,8 @@ int main(void)
 	Suite *suite = suite_create("fixtures");
 	TCase *cases = tcase_create("fixtures");
 	tcase_set_timeout(cases, 120);
-	tcase_add_loop_test(cases, fixture, 0, FIXTURES * SHAPES);
+	take_given();
+	tcase_add_loop_test(cases, fixture, 0, FIXTURES * tried_count);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }

@@ -12,8 +12,8 @@ typedef enum preset { PRESET_DEFAULT, PRESET_SMALL, PRESET_TUTORIAL, PRESET_AS_P
 typedef enum mask_choice { MASK_CAUSAL, MASK_NONE } mask_choice;
 #define MASK_WORDS "causal|none"
 
-typedef enum dtype_choice { DTYPE_FP32, DTYPE_FP64, DTYPE_BF16, DTYPE_BF16_PURE } dtype_choice;
-#define DTYPE_WORDS "fp32|fp64|bf16|bf16-pure"
+typedef enum dtype_choice { DTYPE_FP32, DTYPE_FP64, DTYPE_BF16, DTYPE_BF16_PURE, DTYPE_TF32 } dtype_choice;
+#define DTYPE_WORDS "fp32|fp64|bf16|bf16-pure|tf32"
 
 typedef struct run_options {
 	int preset; /* enum preset */

@@ -36,16 +36,6 @@ namespace ps
 constexpr int warp_lanes = 32;
 constexpr int block_threads = 256;
 
-template <typename T> struct quad_of;
-template <> struct quad_of<float> {
-	using type = float4;
-	static constexpr int count = 1;
-};
-template <> struct quad_of<double> {
-	using type = double2;
-	static constexpr int count = 2;
-};
-
 /* Are all the pointers good for 16-byte accesses of quads? A NULL pointer is. */
 inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nullptr, const void *d = nullptr,
                       const void *e = nullptr)
@@ -56,16 +46,12 @@ inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nu
 	return bits % 16 == 0;
 }
 
-/* Four elements from `at` on, of which the first `left` exist; VECTOR: all do, and `at` is aligned to 16 bytes. */
+/* Four elements from `at` on, of which the first `left` exist; VECTOR: all do, they are
+ * floats, and `at` is aligned to 16 bytes. */
 template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], const T *at, int64_t left)
 {
 	if (VECTOR) {
-		using quad = typename quad_of<T>::type;
-		quad *to = reinterpret_cast<quad *>(value);
-		const quad *from = reinterpret_cast<const quad *>(at);
-#pragma unroll
-		for (int i = 0; i < quad_of<T>::count; i++)
-			to[i] = from[i];
+		*reinterpret_cast<float4 *>(value) = *reinterpret_cast<const float4 *>(at);
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
@@ -76,18 +62,65 @@ template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], c
 template <bool VECTOR, typename T> __device__ inline void store4(T *at, const T (&value)[4], int64_t left)
 {
 	if (VECTOR) {
-		using quad = typename quad_of<T>::type;
-		const quad *from = reinterpret_cast<const quad *>(value);
-		quad *to = reinterpret_cast<quad *>(at);
-#pragma unroll
-		for (int i = 0; i < quad_of<T>::count; i++)
-			to[i] = from[i];
+		*reinterpret_cast<float4 *>(at) = *reinterpret_cast<const float4 *>(value);
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			if (i < left)
 				at[i] = value[i];
 	}
+}
+
+/* A bf16 number in memory, as penstock/bf16.h has it; kernels compute with floats. */
+struct bf16 {
+	uint16_t bits;
+};
+
+struct alignas(8) bf16_quad {
+	bf16 at[4];
+};
+
+__device__ inline float widen(bf16 value)
+{
+	return __uint_as_float(uint32_t(value.bits) << 16);
+}
+
+/* Adds `add` below the bits that are kept, which rounds; a NaN stays one. */
+__device__ inline bf16 cut(float value, uint32_t add)
+{
+	uint32_t bits = __float_as_uint(value);
+	bool nan = (bits & 0x7FFFFFFFU) > 0x7F800000U;
+	return bf16{uint16_t(nan ? bits >> 16 | 0x40 : (bits + add) >> 16)};
+}
+
+/* To the nearest, ties to even. */
+__device__ inline bf16 narrow(float value)
+{
+	return cut(value, 0x7FFFU + (__float_as_uint(value) >> 16 & 1));
+}
+
+template <bool VECTOR> __device__ inline void load4(float (&value)[4], const bf16 *at, int64_t left)
+{
+	bf16_quad quad = {};
+	if (VECTOR)
+		quad = *reinterpret_cast<const bf16_quad *>(at);
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		value[i] = VECTOR ? widen(quad.at[i]) : i < left ? widen(at[i]) : 0.0F;
+}
+
+template <bool VECTOR> __device__ inline void store4(bf16 *at, const float (&value)[4], int64_t left)
+{
+	bf16_quad quad;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		quad.at[i] = narrow(value[i]);
+	if (VECTOR)
+		*reinterpret_cast<bf16_quad *>(at) = quad;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if (!VECTOR && i < left)
+			at[i] = quad.at[i];
 }
 
 /* A register array that load4 and store4 may see as vectors. */
@@ -232,11 +265,11 @@ inline unsigned blocks_for(int64_t threads, int per_block = block_threads)
 	return unsigned((threads + per_block - 1) / per_block);
 }
 
-/* Calls body.run<T, VECTOR>() by a dtype and an alignment. */
+/* Calls body.run<T, VECTOR>() by a dtype and an alignment. Doubles, which are there for checks, have no vector form. */
 template <typename BODY> cudaError_t by_dtype(ps_dtype dtype, bool vector, const BODY &body)
 {
 	if (dtype == PS_F64)
-		return vector ? body.template run<double, true>() : body.template run<double, false>();
+		return body.template run<double, false>();
 	return vector ? body.template run<float, true>() : body.template run<float, false>();
 }
 

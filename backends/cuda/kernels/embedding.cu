@@ -35,9 +35,10 @@ __global__ void check_range_kernel(const int32_t *tokens, int64_t count, int64_t
 	*stop = 1;
 }
 
-template <typename T> struct embedding_arguments {
+template <typename T, typename W> struct embedding_arguments {
 	const int32_t *tokens;
-	const T *weight, *positions;
+	const W *weight;
+	const T *positions;
 	T *y;
 	int64_t time, width, quads, count; /* quads of a row of y, and of all */
 	int64_t weight_stride, position_stride;
@@ -46,7 +47,7 @@ template <typename T> struct embedding_arguments {
 	const int *stop;
 };
 
-template <typename T, bool VECTOR> __global__ void embedding_fwd_kernel(embedding_arguments<T> x)
+template <typename T, typename W, bool VECTOR> __global__ void embedding_fwd_kernel(embedding_arguments<T, W> x)
 {
 	if (*x.stop)
 		return;
@@ -72,29 +73,37 @@ struct embedding_body {
 
 	template <typename T, bool VECTOR> cudaError_t run() const
 	{
+		if constexpr (sizeof(T) == sizeof(float))
+			if (e->narrow)
+				return run_with<T, bf16, VECTOR>();
+		return run_with<T, T, VECTOR>();
+	}
+
+	template <typename T, typename W, bool VECTOR> cudaError_t run_with() const
+	{
 		int64_t quads = (e->width + 3) / 4, count = e->rows * e->time * quads;
-		embedding_arguments<T> x = {e->tokens,
-		                            static_cast<const T *>(e->weight),
-		                            static_cast<const T *>(e->positions),
-		                            static_cast<T *>(e->y),
-		                            e->time,
-		                            e->width,
-		                            quads,
-		                            count,
-		                            e->weight_stride,
-		                            e->position_stride,
-		                            e->scale,
-		                            e->drop,
-		                            launch->stop};
-		void (*kernel)(embedding_arguments<T>) = embedding_fwd_kernel<T, VECTOR>;
+		embedding_arguments<T, W> x = {e->tokens,
+		                               static_cast<const W *>(e->weight),
+		                               static_cast<const T *>(e->positions),
+		                               static_cast<T *>(e->y),
+		                               e->time,
+		                               e->width,
+		                               quads,
+		                               count,
+		                               e->weight_stride,
+		                               e->position_stride,
+		                               e->scale,
+		                               e->drop,
+		                               launch->stop};
+		void (*kernel)(embedding_arguments<T, W>) = embedding_fwd_kernel<T, W, VECTOR>;
 		return PS_LAUNCH(kernel, blocks_for(count), block_threads, 0, launch->stream, x);
 	}
 };
 
-template <typename T> struct embedding_bwd_arguments {
+template <typename T, typename W> struct embedding_bwd_arguments {
 	const int32_t *tokens;
 	const T *dy;
-	T *dweight;
+	W *dweight;
 	int64_t count, time, width; /* count: rows * time */
 	double scale;
 	ps_cuda_dropout drop;
@@ -105,7 +114,7 @@ template <typename T> struct embedding_bwd_arguments {
  * Block (n, piece): if occurrence n is its token's first, adds up all of them in ascending order for the columns of the
  * piece, going on from what dweight holds. The others have nothing to do.
  */
-template <typename T, bool VECTOR> __global__ void embedding_bwd_kernel(embedding_bwd_arguments<T> x)
+template <typename T, typename W, bool VECTOR> __global__ void embedding_bwd_kernel(embedding_bwd_arguments<T, W> x)
 {
 	if (*x.stop)
 		return;
@@ -119,7 +128,7 @@ template <typename T, bool VECTOR> __global__ void embedding_bwd_kernel(embeddin
 	int64_t column = (int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * 4, left = x.width - column;
 	if (left <= 0)
 		return;
-	T *to = x.dweight + token * x.width + column;
+	W *to = x.dweight + token * x.width + column;
 	PS_QUAD(T, sum);
 	PS_QUAD(T, value);
 	load4<VECTOR>(sum, to, left);
@@ -142,16 +151,24 @@ struct embedding_bwd_body {
 
 	template <typename T, bool VECTOR> cudaError_t run() const
 	{
-		embedding_bwd_arguments<T> x = {e->tokens,
-		                                static_cast<const T *>(e->y),
-		                                static_cast<T *>(e->dweight),
-		                                e->rows * e->time,
-		                                e->time,
-		                                e->width,
-		                                e->scale,
-		                                e->drop,
-		                                launch->stop};
-		void (*kernel)(embedding_bwd_arguments<T>) = embedding_bwd_kernel<T, VECTOR>;
+		if constexpr (sizeof(T) == sizeof(float))
+			if (e->narrow)
+				return run_with<T, bf16, VECTOR>();
+		return run_with<T, T, VECTOR>();
+	}
+
+	template <typename T, typename W, bool VECTOR> cudaError_t run_with() const
+	{
+		embedding_bwd_arguments<T, W> x = {e->tokens,
+		                                   static_cast<const T *>(e->y),
+		                                   static_cast<W *>(e->dweight),
+		                                   e->rows * e->time,
+		                                   e->time,
+		                                   e->width,
+		                                   e->scale,
+		                                   e->drop,
+		                                   launch->stop};
+		void (*kernel)(embedding_bwd_arguments<T, W>) = embedding_bwd_kernel<T, W, VECTOR>;
 		int64_t quads = (e->width + 3) / 4;
 		int threads =
 		        quads < block_threads ? int((quads + warp_lanes - 1) / warp_lanes) * warp_lanes : block_threads;
@@ -166,7 +183,7 @@ template <typename T> __global__ void clear_kernel(T *to, int64_t count, const i
 		return;
 	int64_t step = int64_t(gridDim.x) * blockDim.x;
 	for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)
-		to[i] = T(0);
+		to[i] = T{};
 }
 
 template <typename T> cudaError_t clear(const ps_cuda_launch *launch, void *to, int64_t count)
@@ -199,6 +216,7 @@ extern "C" cudaError_t ps__cuda_embedding_bwd_weight(const ps_cuda_launch *launc
 	if (!embedding->accumulate) {
 		int64_t count = embedding->vocabulary * embedding->width;
 		cudaError_t error = launch->dtype == PS_F64 ? ps::clear<double>(launch, embedding->dweight, count)
+		                    : embedding->narrow     ? ps::clear<ps::bf16>(launch, embedding->dweight, count)
 		                                            : ps::clear<float>(launch, embedding->dweight, count);
 		if (error != cudaSuccess)
 			return error;

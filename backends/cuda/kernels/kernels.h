@@ -51,6 +51,12 @@ cudaError_t ps__cuda_elementwise(const struct ps_cuda_launch *launch, enum ps_cu
                                  const void *b, void *y, int64_t count, int64_t elements,
                                  const struct ps_cuda_dropout *drop);
 
+/* (rows, columns) of fp32 to bf16 and back, with rows so many elements apart. */
+cudaError_t ps__cuda_narrow(const struct ps_cuda_launch *launch, void *to, int64_t to_stride, const void *from,
+                            int64_t from_stride, int64_t rows, int64_t columns);
+cudaError_t ps__cuda_widen(const struct ps_cuda_launch *launch, void *to, int64_t to_stride, const void *from,
+                           int64_t from_stride, int64_t rows, int64_t columns);
+
 /* c (rows, columns), rows `stride` apart: each row = bias (+ the row). */
 cudaError_t ps__cuda_set_rows(const struct ps_cuda_launch *launch, void *c, int64_t stride, const void *bias,
                               int64_t rows, int64_t columns, bool accumulate);
@@ -91,6 +97,7 @@ struct ps_cuda_embedding {
 	int64_t rows, time, width, vocabulary, weight_stride, position_stride;
 	double scale;
 	bool accumulate;
+	bool narrow; /* weight or dweight is bf16 */
 	struct ps_cuda_dropout drop;
 };
 cudaError_t ps__cuda_embedding_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_embedding *embedding);
@@ -117,12 +124,17 @@ cudaError_t ps__cuda_cross_entropy(const struct ps_cuda_launch *launch, const vo
 
 /* Doubles of device memory that sum_squares needs. */
 enum { PS_CUDA_PARTIALS = 1024 };
+/* x may be bf16. */
 cudaError_t ps__cuda_sum_squares(const struct ps_cuda_launch *launch, const void *x, int64_t count, double *partials,
                                  double *out);
 cudaError_t ps__cuda_clip_scale(const struct ps_cuda_launch *launch, const double *sums, int64_t count, double *norm,
                                 double *scale, double max_norm);
-cudaError_t ps__cuda_sgd(const struct ps_cuda_launch *launch, void *w, const void *g, int64_t count, double lr,
-                         const double *scale);
+/* copy (bf16) may be NULL. */
+cudaError_t ps__cuda_sgd(const struct ps_cuda_launch *launch, void *w, const void *g, void *copy, int64_t count,
+                         double lr, const double *scale);
+/* w and g are bf16; `place` says where to find the random words. */
+cudaError_t ps__cuda_sgd_bf16(const struct ps_cuda_launch *launch, void *w, const void *g, int64_t count, double lr,
+                              const double *scale, const struct ps_cuda_dropout *place);
 
 #ifdef __cplusplus
 }

@@ -2,11 +2,14 @@
 #include "cublasLt.h"
 #include "cuda_runtime.h"
 
+#include <penstock/bf16.h>
+
 #include <algorithm>
 #include <vector>
 
 struct fake_product {
-	cudaDataType_t type;
+	cudaDataType_t type; /* of the sums */
+	bool tf32 = false;
 	int transpose_a = 0, transpose_b = 0;
 	int epilogue = CUBLASLT_EPILOGUE_DEFAULT;
 	const void *bias = nullptr;
@@ -44,37 +47,66 @@ void add_products(T *sums, const T *a, int64_t stride, int64_t n, int64_t k, con
 	}
 }
 
+template <typename T> double element(const void *data, cudaDataType_t type, int64_t index)
+{
+	if (type == CUDA_R_16BF)
+		return double(ps_bf16_widen(static_cast<const uint16_t *>(data)[index]));
+	return double(static_cast<const T *>(data)[index]);
+}
+
+/* (rows, columns) as T without gaps; in tf32, rounded to 10 bits of mantissa. */
+template <typename T> std::vector<T> take(const void *data, const fake_layout &l, bool tf32)
+{
+	std::vector<T> all(size_t(l.rows * l.columns));
+	for (int64_t j = 0; j < l.columns; j++)
+		for (int64_t i = 0; i < l.rows; i++) {
+			T value = T(element<T>(data, l.type, j * l.stride + i));
+			if (tf32) {
+				uint32_t bits = ps_float_bits(float(value)) + 0x1000U;
+				float rounded;
+				bits &= 0xFFFFE000U;
+				std::memcpy(&rounded, &bits, sizeof rounded);
+				value = T(rounded);
+			}
+			all[size_t(j * l.rows + i)] = value;
+		}
+	return all;
+}
+
 /* d = alpha op(a) op(b) + beta c + bias, four columns of d at a time. */
 template <typename T>
-void multiply(const fake_product &p, T alpha, const T *a, const fake_layout &la, const T *b, const fake_layout &lb,
-              T beta, const T *c, const fake_layout &lc, T *d, const fake_layout &ld)
+void multiply(const fake_product &p, T alpha, const void *a_data, const fake_layout &la, const void *b_data,
+              const fake_layout &lb, T beta, const void *c, const fake_layout &lc, void *d, const fake_layout &ld)
 {
-	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns, stride = la.stride;
+	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns;
 	const T *bias = static_cast<const T *>(p.bias);
-	std::vector<T> sums(size_t(together * n)), turned;
+	std::vector<T> a = take<T>(a_data, la, p.tf32), b = take<T>(b_data, lb, p.tf32), sums(size_t(together * n));
 	if (p.transpose_a) {
-		turned.resize(size_t(n * k));
+		std::vector<T> turned(size_t(n * k));
 		for (int64_t i = 0; i < n; i++)
 			for (int64_t q = 0; q < k; q++)
-				turned[size_t(q * n + i)] = a[i * la.stride + q];
-		a = turned.data();
-		stride = n;
+				turned[size_t(q * n + i)] = a[size_t(i * k + q)];
+		a.swap(turned);
 	}
 	for (int64_t j = 0; j < m; j += together) {
 		int64_t count = std::min(together, m - j), column[together];
 		/* What is missing at the end is the last one again. */
 		for (int64_t t = 0; t < together; t++)
-			column[t] = (j + std::min(t, count - 1)) * (p.transpose_b ? 1 : lb.stride);
+			column[t] = (j + std::min(t, count - 1)) * (p.transpose_b ? 1 : lb.rows);
 		std::fill(sums.begin(), sums.end(), T(0));
-		add_products(sums.data(), a, stride, n, k, b, p.transpose_b ? lb.stride : int64_t(1), column);
+		add_products(sums.data(), a.data(), n, n, k, b.data(), p.transpose_b ? lb.rows : int64_t(1), column);
 		for (int64_t t = 0; t < count; t++)
 			for (int64_t i = 0; i < n; i++) {
 				T value = alpha * sums[size_t(t * n + i)];
 				if (beta != T(0))
-					value += beta * c[(j + t) * lc.stride + i];
+					value += beta * T(element<T>(c, lc.type, (j + t) * lc.stride + i));
 				if (p.epilogue == CUBLASLT_EPILOGUE_BIAS)
 					value += bias[i];
-				d[(j + t) * ld.stride + i] = value;
+				int64_t at = (j + t) * ld.stride + i;
+				if (ld.type == CUDA_R_16BF)
+					static_cast<uint16_t *>(d)[at] = ps_bf16_round(float(value));
+				else
+					static_cast<T *>(d)[at] = value;
 			}
 	}
 }
@@ -85,10 +117,15 @@ std::function<void()> product_of(const fake_product &p, const void *alpha, const
                                  const fake_layout &lc, void *d, const fake_layout &ld)
 {
 	T alpha_value = *static_cast<const T *>(alpha), beta_value = *static_cast<const T *>(beta);
-	return [=] {
-		multiply<T>(p, alpha_value, static_cast<const T *>(a), la, static_cast<const T *>(b), lb, beta_value,
-		            static_cast<const T *>(c), lc, static_cast<T *>(d), ld);
-	};
+	return [=] { multiply<T>(p, alpha_value, a, la, b, lb, beta_value, c, lc, d, ld); };
+}
+
+/* The dtypes that cuBLASLt multiplies: all the same, or bf16 factors and sums in fp32. */
+bool types_fit(const fake_product *p, cudaDataType_t a, cudaDataType_t b, cudaDataType_t d)
+{
+	if (p->type == CUDA_R_32F && a == CUDA_R_16BF && b == CUDA_R_16BF)
+		return d == CUDA_R_32F || (d == CUDA_R_16BF && p->epilogue == CUBLASLT_EPILOGUE_DEFAULT);
+	return a == p->type && b == p->type && d == p->type;
 }
 
 /* Do the shapes fit together, and the strides the shapes? */
@@ -97,7 +134,7 @@ bool fits(const fake_product *p, const fake_layout *a, const fake_layout *b, con
 	int64_t n = p->transpose_a ? a->columns : a->rows, k = p->transpose_a ? a->rows : a->columns;
 	int64_t k2 = p->transpose_b ? b->columns : b->rows, m = p->transpose_b ? b->rows : b->columns;
 	return n == d->rows && m == d->columns && k == k2 && a->stride >= a->rows && b->stride >= b->rows &&
-	       d->stride >= d->rows && a->type == p->type && b->type == p->type && d->type == p->type;
+	       d->stride >= d->rows && types_fit(p, a->type, b->type, d->type);
 }
 
 } // namespace
@@ -116,9 +153,10 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t)
 	return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *product, cublasComputeType_t, cudaDataType_t type)
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *product, cublasComputeType_t compute, cudaDataType_t type)
 {
 	*product = new fake_product;
+	(*product)->tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
 	(*product)->type = type;
 	return CUBLAS_STATUS_SUCCESS;
 }

@@ -95,6 +95,20 @@ template <typename T> T __shfl_xor_sync(unsigned, T value, int mask)
 	return other;
 }
 
+inline uint32_t __float_as_uint(float value)
+{
+	uint32_t bits;
+	std::memcpy(&bits, &value, sizeof bits);
+	return bits;
+}
+
+inline float __uint_as_float(uint32_t bits)
+{
+	float value;
+	std::memcpy(&value, &bits, sizeof value);
+	return value;
+}
+
 inline uint32_t __umulhi(uint32_t a, uint32_t b)
 {
 	return uint32_t((uint64_t(a) * b) >> 32);
