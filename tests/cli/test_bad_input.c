@@ -28,7 +28,7 @@ static const struct bad {
         {"devices --jsno", "did you mean --json?"},
         {"eval", "--load FILE is missing"},
         {"verify opz", "mode: there is no 'opz'; did you mean ops?"},
-        {"verify everything", "mode: there is no 'everything'; there are ops, grad, layers, support, all"},
+        {"verify everything", "mode: there is no 'everything'; there are ops, grad, layers, step, support, all"},
         {"verify ops grad", "'grad' is one mode too many"},
         {"verify --elements 0", "--elements: '0' is wrong; give a whole number from 1"},
         {"verify --device ref,,ref", "--device ref,,ref: name 1 is empty"},

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws the losses of training runs as an SVG: one curve a run, and below its distance from the first run's.
 
-    scripts/loss-curves fp32.jsonl bf16.jsonl bf16-pure.jsonl > curves.svg
+    tests/reference/loss_curves.py fp32.jsonl bf16.jsonl bf16-pure.jsonl > curves.svg
 
 Each file is what `penstock train --log` wrote; a curve is called by the dtype in it. Losses are means over ten steps.
 """
@@ -22,7 +22,7 @@ def read(path):
         events = [json.loads(line) for line in lines]
     losses = [event["loss"] for event in events if event["event"] == "step"]
     if len(losses) < MEAN or events[0]["event"] != "start":
-        sys.exit(f"loss-curves: {path} has no run of at least {MEAN} steps; give what penstock train --log wrote")
+        sys.exit(f"loss_curves: {path} has no run of at least {MEAN} steps; give what penstock train --log wrote")
     return events[0]["dtype"], [sum(losses[i - MEAN : i]) / MEAN for i in range(MEAN, len(losses) + 1)]
 
 
