@@ -143,12 +143,16 @@ START_TEST(test_undisturbed)
 }
 END_TEST
 
-/* The n-th call of CUDA finds no memory, for every n: the status says so, nothing hangs, nothing is left. */
+/*
+ * The n-th call of CUDA finds no memory, for every n: the status says so, nothing hangs, nothing is left. Once with a
+ * peer path and once through pinned memory.
+ */
 START_TEST(test_calls_fail)
 {
 	char message[1024];
 	long n = 0, failed, passed_over = 0;
 	find_controls();
+	fake->allow_peers(!_i);
 	do {
 		failed = fake->failed();
 		fake->fail_nth(FAKE_CALL, ++n, OUT_OF_MEMORY);
@@ -421,7 +425,7 @@ int main(void)
 	TCase *tests = tcase_create("faults");
 	tcase_set_timeout(tests, 300);
 	tcase_add_test(tests, test_undisturbed);
-	tcase_add_test(tests, test_calls_fail);
+	tcase_add_loop_test(tests, test_calls_fail, 0, 2);
 	tcase_add_loop_test(tests, test_commands_fail, 0, 2);
 	tcase_add_test(tests, test_reset);
 	tcase_add_test(tests, test_peers);
