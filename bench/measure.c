@@ -88,7 +88,7 @@ ps_status bench_measure(struct bench_case *cases, int count, const struct bench_
 	int64_t begin = ps_clock_ns();
 	double passed = 0;
 	*interrupted = false;
-	for (int round = 0; !enough(round - 1, passed, run->seconds); round++) {
+	for (int round = 0; count > 0 && !enough(round - 1, passed, run->seconds); round++) {
 		if (round == 1)
 			begin = ps_clock_ns();
 		for (int i = 0; i < count; i++) {

@@ -119,9 +119,10 @@ static uint64_t bytes_of(void *payload, int s, int first, int count)
 		return UINT64_MAX;
 	for (int l = first; l < first + count; l++) {
 		const uint64_t *parts = pipeline->memory[l].bytes;
-		if (info->max_buffer_bytes && parts[0] > info->max_buffer_bytes)
+		if (info->max_buffer_bytes && parts[MEMORY_VALUES] > info->max_buffer_bytes)
 			return UINT64_MAX;
-		most += parts[0] + parts[1] + parts[2];
+		for (int k = 0; k < MEMORY_COUNT; k++)
+			most += parts[k];
 	}
 	return most + ps__edge_bytes(pipeline, s);
 }

@@ -10,12 +10,12 @@
 /* How many elements ps_pipeline_write_parameter rounds at a time. */
 #define PIECE ((int64_t)1 << 20)
 
-static ps_dtype dtype_of(const ps_pipeline *pipeline, const ps_parameter *parameter)
+ps_dtype ps__parameter_dtype(const ps_pipeline *pipeline, const ps_parameter *parameter)
 {
 	return pipeline->config.bf16_weights && parameter->rank == 2 ? PS_BF16 : pipeline->config.dtype;
 }
 
-static bool has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter)
+bool ps__parameter_has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter)
 {
 	return pipeline->config.math == PS_MATH_BF16 && !pipeline->config.bf16_weights && parameter->gemm;
 }
@@ -34,8 +34,8 @@ ps_status ps__parameters_plan(ps_pipeline *pipeline)
 		struct layer_memory *memory = &pipeline->memory[l];
 		for (int i = 0; i < layer->parameter_count; i++) {
 			const ps_parameter *p = &layer->parameters[i];
-			memory->bytes[MEMORY_VALUES] += align_up(bytes_of(p, dtype_of(pipeline, p)));
-			if (has_copy(pipeline, p))
+			memory->bytes[MEMORY_VALUES] += align_up(bytes_of(p, ps__parameter_dtype(pipeline, p)));
+			if (ps__parameter_has_copy(pipeline, p))
 				memory->bytes[MEMORY_COPIES] += align_up(bytes_of(p, PS_BF16));
 		}
 		memory->bytes[MEMORY_GRADIENTS] = memory->bytes[MEMORY_VALUES];
@@ -109,12 +109,12 @@ static void place_tensors(const ps_pipeline *pipeline, const ps_layer *layer, st
 	uint64_t at = 0, copy_at = 0;
 	for (int i = 0; i < layer->parameter_count; i++) {
 		const ps_parameter *p = &layer->parameters[i];
-		ps_dtype dtype = dtype_of(pipeline, p);
+		ps_dtype dtype = ps__parameter_dtype(pipeline, p);
 		memory->values[i] = ps_tensor_make(memory->buffers[MEMORY_VALUES], at, dtype, p->rank, p->dims);
 		memory->gradients[i] = ps_tensor_make(memory->buffers[MEMORY_GRADIENTS], at, dtype, p->rank, p->dims);
 		memory->parameters[i] = memory->values[i];
 		at += align_up(bytes_of(p, dtype));
-		if (!has_copy(pipeline, p))
+		if (!ps__parameter_has_copy(pipeline, p))
 			continue;
 		memory->copies[i] = ps_tensor_make(memory->buffers[MEMORY_COPIES], copy_at, PS_BF16, p->rank, p->dims);
 		memory->parameters[i] = memory->copies[i];

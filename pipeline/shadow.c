@@ -64,9 +64,12 @@ static ps_status open_against(struct ps__shadow *shadow)
 	ps_status status = config->open_device
 	                           ? config->open_device(config->open_device_payload, &shadow->against, name)
 	                           : ps_device_open(&shadow->against, name);
-	if (status != PS_OK)
-		return ps_fail_context(status, "the device that checks");
-	return ps_queue_create(&shadow->queue, shadow->against, "shadow");
+	if (status == PS_OK)
+		status = ps_queue_create(&shadow->queue, shadow->against, "shadow");
+	/* Products of another precision would differ by more than any op may. */
+	if (status == PS_OK)
+		status = ps_queue_set_math(shadow->queue, config->math);
+	return status == PS_OK ? PS_OK : ps_fail_context(status, "the device that checks");
 }
 
 static ps_status set_up(struct ps__shadow *shadow)

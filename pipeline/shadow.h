@@ -66,7 +66,7 @@ struct ps__shadow {
 	struct pool pool;
 	bool busy; /* the thread checks, rather than waits for a record's copies */
 	bool stop;
-	bool let_go; /* records are dropped unchecked */
+	bool let_go;       /* records are dropped unchecked */
 	ps_status verdict; /* of the first difference, or of a check that could not be made */
 	char message[1024];
 	double *copy_s; /* by rank */

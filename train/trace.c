@@ -51,8 +51,9 @@ static ps_status name_process(ps_trace *trace, int process, const char *name)
 {
 	const char *comma = trace->started ? ",\n" : "\n";
 	trace->started = true;
-	return print(trace, "%s{\"ph\":\"M\",\"pid\":%d,\"tid\":0,\"name\":\"process_name\",\"args\":{\"name\":\"%s\"}}", comma,
-	             process, name);
+	return print(trace,
+	             "%s{\"ph\":\"M\",\"pid\":%d,\"tid\":0,\"name\":\"process_name\",\"args\":{\"name\":\"%s\"}}",
+	             comma, process, name);
 }
 
 static ps_status name_row(ps_trace *trace, int row, const char *name)

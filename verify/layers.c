@@ -150,7 +150,7 @@ static ps_status recompute(struct check *check, void **saved)
 	PS_TRY(ps__trial_forward(trial));
 	PS_TRY(same_bits(check, "y", trial->y, check->is.y));
 	for (int i = 0; i < plan->slot_count; i++)
-		if (is_saved(&plan->slots[i]))
+		if (saved[i])
 			PS_TRY(same_bits(check, plan->slots[i].name, trial->slots[i], saved[i]));
 	return PS_OK;
 }

@@ -90,8 +90,8 @@ static const struct kernel kernels[CL_CLBLAST_KERNELS] = {
                  {"PADTRA_TILE", 3, {8, 16, 32}},
                  {"PADTRA_WPT", 4, {1, 2, 4, 8}},
          }},
-        /* The side of the cube from which on Xgemm makes a product, XgemmDirect below; 0 and the last mean always. */
-        [CL_GEMM_ROUTINE] = {"GemmRoutine", 1, {{"XGEMM_MIN_INDIRECT_SIZE", 6, {0, 128, 256, 512, 1024, 1 << 16}}}},
+        /* The side of the cube from which on Xgemm makes a product, and below which XgemmDirect does. */
+        [CL_GEMM_ROUTINE] = {"GemmRoutine", 1, {{"XGEMM_MIN_INDIRECT_SIZE", 1, {512}}}},
 };
 
 const struct cl_clblast_values ps__cl_clblast_start = {{

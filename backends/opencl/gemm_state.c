@@ -139,24 +139,21 @@ static void note_tuned(const struct cl_tuned *tuned, char *text, size_t bytes)
 	         date, tuned->rate * 1e-9);
 }
 
-/* What the verdicts say of CLBlast untuned. */
-static void note_verdicts(const struct cl_verdicts *verdicts, char *text, size_t bytes)
+/* What the verdicts say of CLBlast where it makes products. */
+static void note_verdicts(const struct cl_verdicts *verdicts, bool tuned, char *text, size_t bytes)
 {
 	int right = 0, wrong = 0;
 	for (int i = 0; i < CL_GEMM_CLASSES; i++) {
 		right += verdicts->classes[i] == CL_RIGHT;
 		wrong += verdicts->classes[i] == CL_WRONG;
 	}
-	if (ps__cl_own_is_faster(verdicts))
+	if (!tuned && ps__cl_own_is_faster(verdicts))
 		snprintf(text, bytes, "gemm: own kernels, as CLBlast took %.1f times as long", 1 / verdicts->own_share);
-	else if (right + wrong == 0)
-		snprintf(text, bytes, "gemm: CLBlast, not checked yet");
 	else if (wrong > 0)
-		snprintf(text, bytes,
-		         "gemm: CLBlast failed its check in %d of %d classes of products; own kernels there", wrong,
-		         right + wrong);
-	else
-		snprintf(text, bytes, "gemm: CLBlast, which passed its checks");
+		snprintf(text, bytes, "%sCLBlast failed its check in %d of %d classes of products; own kernels there",
+		         tuned ? "; " : "gemm: ", wrong, right + wrong);
+	else if (!tuned)
+		snprintf(text, bytes, "gemm: CLBlast, %s", right > 0 ? "which passed its checks" : "not checked yet");
 }
 
 void ps__cl_gemm_note(struct cl_device *d, char *text, size_t bytes)
@@ -164,12 +161,14 @@ void ps__cl_gemm_note(struct cl_device *d, char *text, size_t bytes)
 	text[0] = '\0';
 	pthread_mutex_lock(&ps__cl_gemm_mutex);
 	const struct cl_gemm_known *known = ps__cl_gemm_known(d, PS_F32);
-	if (known && known->tuning == CL_CACHE_GOOD)
+	if (known && known->tuning == CL_CACHE_GOOD) {
 		note_tuned(&known->tuned, text, bytes);
-	else if (known && d->cpu)
+		note_verdicts(&known->verdicts, true, text + strlen(text), bytes - strlen(text));
+	} else if (known && d->cpu) {
 		snprintf(text, bytes, "gemm: own kernels");
-	else if (known)
-		note_verdicts(&known->verdicts, text, bytes);
+	} else if (known) {
+		note_verdicts(&known->verdicts, false, text, bytes);
+	}
 	pthread_mutex_unlock(&ps__cl_gemm_mutex);
 	size_t used = strlen(text);
 	if (known && known->tuning == CL_CACHE_NONE)

@@ -72,13 +72,6 @@ static ps_status dropout_add_layernorm_bwd_input_runner(struct cl_queue *q, cons
 }
 CL_OP(dropout_add_layernorm_bwd_input, sum, false)
 
-/* SPAN vectors of columns for each work-item: see kernels/norm.cl. */
-static ps_status run_columns(struct cl_launch *l, int64_t columns)
-{
-	const struct cl_device *d = l->q->device;
-	return ps__cl_run_rows(l, cl_ceil(columns, (int64_t)cl_vector(l->q, l->dtype) * d->span * d->group), 1, 1);
-}
-
 static ps_status layernorm_bwd_weight_runner(struct cl_queue *q, const void *arguments)
 {
 	const ps_args_layernorm_bwd_weight *x = arguments;
@@ -93,21 +86,32 @@ static ps_status layernorm_bwd_weight_runner(struct cl_queue *q, const void *arg
 	ps__cl_arg_long(&l, ps_tensor_count(x->mean));
 	ps__cl_arg_long(&l, columns);
 	ps__cl_arg_int(&l, x->accumulate);
-	return run_columns(&l, columns);
+	int64_t group_columns = (int64_t)cl_vector(q, x->x.dtype) * q->device->span * q->device->group;
+	return ps__cl_run_rows(&l, cl_ceil(columns, group_columns), 1, 1);
 }
 CL_OP(layernorm_bwd_weight, x, false)
+
+/* Vectors of a work-item: many, if there are enough work-items for all units. See kernels/norm.cl. */
+static int64_t column_span(const struct cl_device *d, int64_t vectors)
+{
+	enum { MOST_SPAN = 64 };
+	int64_t span = d->cpu ? vectors / (4 * (int64_t)(d->compute_units > 0 ? d->compute_units : 1)) : 1;
+	return span < 1 ? 1 : span < MOST_SPAN ? span : MOST_SPAN;
+}
 
 static ps_status column_sum_runner(struct cl_queue *q, const void *arguments)
 {
 	const ps_args_column_sum *x = arguments;
-	int64_t columns = cl_columns(x->x);
+	int64_t columns = cl_columns(x->x), vectors = cl_ceil(columns, cl_vector(q, x->x.dtype));
+	int64_t span = column_span(q->device, vectors);
 	struct cl_launch l = ps__cl_launch(q, CL_column_sum, x->x.dtype);
 	ps__cl_arg_tensor(&l, x->x);
 	ps__cl_arg_tensor(&l, x->y);
 	ps__cl_arg_long(&l, ps_tensor_count(x->x) / columns);
 	ps__cl_arg_long(&l, columns);
 	ps__cl_arg_int(&l, x->accumulate);
-	return run_columns(&l, columns);
+	ps__cl_arg_int(&l, span);
+	return ps__cl_run_rows(&l, cl_ceil(vectors, span * q->device->group), 1, 1);
 }
 CL_OP(column_sum, x, false)
 

@@ -11,6 +11,7 @@
  *                  order and asynchronously; events are points on a queue's timeline.
  *   ops.h          The ops: one argument struct each. ps_run enqueues one, a ps_list records many.
  *   random.h       Counter-based random numbers: a value depends on what it is for, never on where it is computed.
+ *   tune.h         Searching for what makes a device's products fast.
  *   link.h         Moves tensors from one device to another.
  *   schedule.h     Who does what in which order, as data: generate, validate, simulate.
  *   layer.h        The contract of a layer: forward, input gradient, weight gradient, and the memory they need.
@@ -58,6 +59,7 @@
 #include <penstock/status.h>
 #include <penstock/tensor.h>
 #include <penstock/train.h>
+#include <penstock/tune.h>
 #include <penstock/verify.h>
 
 #endif

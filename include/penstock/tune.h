@@ -32,7 +32,7 @@ typedef struct ps_tuning {
 	/* Filled: candidates that were measured, and those among them that were left out for wrong results or errors.
 	 */
 	int64_t tried, wrong;
-	char file[512]; /* where it is kept; "" when it could not be written, which counts until the process ends */
+	char file[512]; /* where it is kept; "" when nothing was measured, or it could not be written */
 } ps_tuning;
 
 /* PS_ENOTSUP when there is nothing to choose on the device. */

@@ -5,6 +5,7 @@ tab=$(printf '\t')
 sed "s/|/$tab/g; s/!/|/g" <<'TABLE'
 devices|--json||Write one JSON object
 devices|--measure-links||Measure
+devices|--stages|DEV|Only these
 train|--preset|default!small!tutorial|Sizes to start from: others override
 train|--data|DIR!sample|The text
 train|--lr|X|Rate

@@ -45,7 +45,7 @@ chmod +x "$work/bin/penstock"
 base=$PATH
 PATH=$work/bin:$base
 expect 'data devices' penstock d
-expect '--json --measure-links --help' penstock devices --
+expect '--json --measure-links --stages --help' penstock devices --
 expect '--lr --lr-decay' penstock train --l
 expect 'default small tutorial' penstock train --preset ''
 expect 'small' penstock train --save x --preset sm

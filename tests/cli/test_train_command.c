@@ -246,8 +246,8 @@ END_TEST
 /* Help is on standard output, for each, and teaches by example. */
 START_TEST(help)
 {
-	static const char *const commands[] = {"train", "eval", "devices", "data"};
-	for (int i = 0; i < 4; i++) {
+	static const char *const commands[] = {"train", "eval", "devices", "tune", "data"};
+	for (int i = 0; i < 5; i++) {
 		program_run(&run, "%s --help", commands[i]);
 		ck_assert_int_eq(run.status, 0);
 		ck_assert_str_eq(run.error, "");
@@ -279,6 +279,12 @@ START_TEST(devices)
 	ck_assert_uint_eq(json_array_size(links), count * (count - 1));
 	ck_assert_double_gt(number_of(json_array_get(links, 0), "bandwidth_bytes_s"), 0);
 	json_decref(object);
+	program_run(&run, "devices --stages ref,cpu:0,ref --measure-links");
+	ck_assert_int_eq(run.status, 0);
+	check_matches(run.out, "\ncpu:0 +ref +peer ");
+	ck_assert_ptr_null(strstr(run.out, "cpu:1"));
+	program_run(&run, "devices --stages ref,nothing:0");
+	ck_assert_int_eq(run.status, 2);
 }
 END_TEST
 

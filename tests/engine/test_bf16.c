@@ -5,6 +5,7 @@
 #include "tests/engine/trial.h"
 
 #include <penstock/bf16.h>
+#include <penstock/train.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,6 +170,41 @@ static void run_bits(struct trial *trial, struct outcome *out)
 	trial_close(trial);
 }
 
+static void count_difference(void *payload, const ps_shadow_result *result)
+{
+	int *counts = payload;
+	counts[result->bad != 0]++;
+}
+
+/* Every op of two steps, the updates too, as on the reference; and layers that are measured before. */
+START_TEST(test_shadow)
+{
+	static const ps_shadow_stage stages[] = {{0, 0}, {1, 0}};
+	int counts[2] = {0};
+	double loss, norm;
+	ps_sgd *sgd;
+	struct trial trial = trial_of(_i);
+	trial.devices[0] = trial.devices[1] = "cpu:0";
+	trial.config.rank_count = 2;
+	trial.config.measure = true;
+	trial.config.shadow =
+	        (ps_shadow_config){.stages = stages, .stage_count = 2, .compared = count_difference, .payload = counts};
+	trial_open(&trial);
+	check_ok(ps_pipeline_initialize(trial.pipeline));
+	check_ok(ps_sgd_create(&sgd, trial.pipeline));
+	for (uint32_t step = 0; step < STEPS; step++) {
+		check_ok(trial_train(&trial, step, 6, 5, &loss));
+		check_ok(ps_sgd_step(sgd, 0.5, 0.5, &norm));
+		check_copies(trial.pipeline);
+	}
+	check_ok(ps_pipeline_shadow_finish(trial.pipeline));
+	ck_assert_int_eq(counts[1], 0);
+	ck_assert_int_gt(counts[0], 100);
+	ps_sgd_destroy(sgd);
+	trial_close(&trial);
+}
+END_TEST
+
 /* _i: which device, and whether the weights are bf16. */
 START_TEST(test_bits)
 {
@@ -211,6 +247,7 @@ int main(void)
 	tcase_add_test(tests, test_difference);
 	tcase_add_loop_test(tests, test_refusals, 0, 2);
 	tcase_add_test(tests, test_op_refusals);
+	tcase_add_loop_test(tests, test_shadow, 0, 2);
 	tcase_add_loop_test(tests, test_bits, 0, 6);
 	suite_add_tcase(suite, tests);
 	return check_run(suite);

@@ -217,6 +217,24 @@ START_TEST(test_mixed_layers)
 }
 END_TEST
 
+/* Products in bf16, with copies of the weights or with weights that are bf16: the same cut for the same memory. */
+START_TEST(test_bf16)
+{
+	struct trial trial = {.devices = {"cpu:0#0", "cpu:0#1"},
+	                      .config = {.rank_count = 2,
+	                                 .chunks = 2,
+	                                 .math = PS_MATH_BF16,
+	                                 .bf16_weights = _i == 1,
+	                                 .balance_time = true}};
+	double loss;
+	trial_open(&trial);
+	ck_assert(ps_pipeline_predicted_step(trial.pipeline) > 0);
+	check_ok(ps_pipeline_initialize(trial.pipeline));
+	check_ok(trial_train(&trial, 0, 6, 5, &loss));
+	trial_close(&trial);
+}
+END_TEST
+
 /* Whatever fails while layers are measured ends with a message that says so, and nothing is left behind. */
 static const struct {
 	enum hook_effect effect;
@@ -276,6 +294,7 @@ int main(void)
 	tcase_add_test(cases, test_memory);
 	tcase_add_test(cases, test_bits);
 	tcase_add_loop_test(cases, test_mixed_layers, 0, 3);
+	tcase_add_loop_test(cases, test_bf16, 0, 2);
 	tcase_add_loop_test(cases, test_failures, 0, (int)(sizeof failures / sizeof *failures));
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

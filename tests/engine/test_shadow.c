@@ -211,6 +211,31 @@ START_TEST(test_mixed)
 }
 END_TEST
 
+/* A fast stage between two of the reference: its own rounding passes, and one wrong element does not. */
+START_TEST(test_broken_in_the_middle)
+{
+	memset(&trial, 0, sizeof trial);
+	trial.hooked = true;
+	trial.devices[1] = "cpu:0#1";
+	trial.config = (ps_pipeline_config){.rank_count = 3, .chunks = 3, .shadow = shadow_of(3)};
+	trial_open(&trial);
+	check_ok(ps_pipeline_initialize(trial.pipeline));
+	check_ok(step(0));
+	check_ok(ps_pipeline_shadow_finish(trial.pipeline));
+	ck_assert(results.share > 0 && results.share < 0.5);
+	hook_add(&trial.hooks[1], .effect = HOOK_SPOIL, .call = HOOK_OP_OF(layernorm_bwd_weight), .nth = 4, .output = 0,
+	         .element = 6, .value = 0.25);
+	ps_status status = step(1);
+	ck_assert(status == PS_OK || status == PS_EDIVERGED);
+	check_diverged(ps_pipeline_shadow_finish(trial.pipeline),
+	               "step 1, stage 1 on hook:cpu:0, W0-2, layer layers.1, layernorm_bwd_weight: dgamma is not as on "
+	               "hook:ref: 1 of 8 elements differ; worst [6] is 0.25, should be ",
+	               " ULPs, ");
+	ck_assert_str_eq(results.first, "step 1, stage 1, W0-2, layers.1, layernorm_bwd_weight, dgamma");
+	trial_close(&trial);
+}
+END_TEST
+
 /* Ops of one stage in one step. */
 static int64_t ops_of(int stage)
 {
@@ -449,6 +474,7 @@ int main(void)
 	tcase_add_test(cases, test_shapes);
 	tcase_add_loop_test(cases, test_views, 0, 2);
 	tcase_add_test(cases, test_mixed);
+	tcase_add_test(cases, test_broken_in_the_middle);
 	tcase_add_test(cases, test_every);
 	tcase_add_test(cases, test_transfer);
 	tcase_add_loop_test(cases, test_update, 0, 3);

@@ -51,7 +51,7 @@ refused 'core/type.h:1: a typedef ending in _t'
 printf '#include "model/layer.h"\n' >"$tree/pipeline/b.c"
 refused 'pipeline/b.c:1: pipeline/ may not see this: #include "model/layer.h"'
 mkdir "$tree/verify"
-printf '#include "train/log.h"\n' >"$tree/verify/d.c"
+printf '#include "tools/penstock/command.h"\n' >"$tree/verify/d.c"
 refused 'verify/d.c:1: verify/ may not see this'
 mkdir -p "$tree/train" && printf '#include "bench/report.h"\n' >"$tree/train/d.c"
 refused 'train/d.c:1: train/ may not see this'

@@ -1,7 +1,8 @@
 /*
  * OpenCL that fails on demand: a library that stands in front of the ICD loader in every program that is linked with
  * it, passes all calls on and makes the n-th one fail. Calls that only give something up or ask about a platform or a
- * device do not count. What was created and not released is counted too.
+ * device do not count. What was created and not released is counted too. In front of a program that knows nothing of it
+ * (LD_PRELOAD), PS_TEST_FAIL_FROM=N is N calls until the device is gone for good.
  */
 #ifndef PS_TESTS_OPENCL_FAILING_H
 #define PS_TESTS_OPENCL_FAILING_H

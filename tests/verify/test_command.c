@@ -128,14 +128,13 @@ START_TEST(support)
 {
 	program_run(&run, "verify support --device cpu,ref");
 	ck_assert_msg(run.status == 0, "%d: %s", run.status, run.error);
-	CONTAINS(run.out, "cpu fp32  cpu fp64  ref fp32  ref fp64\n");
-	CONTAINS(run.out, "\ngemm                              yes       no        yes       yes\n");
+	CONTAINS(run.out, "cpu fp32  cpu fp64  cpu bf16  ref fp32  ref fp64  ref bf16\n");
+	CONTAINS(run.out, "\nadd                               yes       no        -         yes       yes       -\n");
 	CONTAINS(run.out, "cpu fp64: 20 refused, the first: cpu cannot run gemm on fp64 ");
 	program_run(&run, "verify support --device cpu,ref --markdown");
 	ck_assert_msg(run.status == 0, "%d: %s", run.status, run.error);
-	CONTAINS(run.out, "| support | cpu fp32 | cpu fp64 | ref fp32 | ref fp64 |\n|---|---|---|---|---|\n| gemm | "
-	                  "yes | no | yes | "
-	                  "yes |\n");
+	CONTAINS(run.out, "| support | cpu fp32 | cpu fp64 | cpu bf16 | ref fp32 | ref fp64 | ref bf16 |\n"
+	                  "|---|---|---|---|---|---|---|\n| gemm | yes | no | ");
 }
 END_TEST
 

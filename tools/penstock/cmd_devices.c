@@ -1,14 +1,17 @@
 /* `penstock devices`: what a stage can run on, what did not load and why, and how fast links are. */
 #include "tools/penstock/command.h"
+#include "tools/penstock/setup.h"
 
 #include "bench/bench.h"
 #include "train/log.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct device_options {
 	bool json, measure_links;
+	const char *stages;
 } device_options;
 
 static const option_row rows[] = {
@@ -20,16 +23,22 @@ static const option_row rows[] = {
          .argument = "",
          .offset = offsetof(device_options, measure_links),
          .help = "Copy between each pair of devices, compare bit for bit, show bandwidth and latency"},
+        {.name = "stages",
+         .kind = OPTION_TEXT,
+         .argument = "DEV,DEV,...",
+         .offset = offsetof(device_options, stages),
+         .help = "Only the devices of these stages; default: all"},
 };
 
 static const device_options defaults;
 
 const option_table devices_table = {
         .command = "devices",
-        .usage = "[--json] [--measure-links]",
+        .usage = "[--json] [--measure-links] [--stages DEV,DEV,...]",
         .text = "Lists the devices that a stage can be put on, and the backends that did not load, with the reason.",
         .examples = "  penstock devices\n"
                     "  penstock devices --measure-links     what a transfer between two of them costs\n"
+                    "  penstock devices --measure-links --stages cpu:0-3,opencl:0\n"
                     "  penstock devices --json | python3 -m json.tool\n"
                     "  penstock train --stages cpu:0,cpu:1  names as this list has them\n",
         .rows = rows,
@@ -88,9 +97,9 @@ static void print_table(const ps_device_entry *entries, size_t count, const meas
 	for (size_t i = 0; i < link_count; i++) {
 		const ps_link_info *info = &links[i].info;
 		if (links[i].status == PS_OK)
-			printf("%-14s %-14s %-8s %9.1f us %7.2f GB/s  %s\n", links[i].from, links[i].to,
+			printf("%-14s %-14s %-8s %9.1f us %7.2f GB/s%s%s\n", links[i].from, links[i].to,
 			       ps_link_kind_name(info->kind), info->latency_s * 1e6, info->bandwidth_bytes_s * 1e-9,
-			       info->note);
+			       *info->note ? "  " : "", info->note);
 		else
 			printf("%-14s %-14s %s\n", links[i].from, links[i].to, links[i].reason);
 	}
@@ -137,12 +146,47 @@ static ps_status print_json(const ps_device_entry *entries, size_t count, const 
 	return PS_OK;
 }
 
+static bool has(const ps_device_entry *entries, size_t count, const char *name)
+{
+	size_t i = 0;
+	while (i < count && strcmp(entries[i].info.name, name) != 0)
+		i++;
+	return i < count;
+}
+
+/* The devices that are named, each once. The caller frees *out with ps_device_list_free. */
+static ps_status list_named(const char *text, ps_device_entry **out, size_t *count)
+{
+	char **names;
+	int named;
+	PS_TRY(stages_parse(&names, &named, text));
+	ps_device_entry *entries = calloc((size_t)named, sizeof *entries);
+	ps_status status = entries ? PS_OK : ps_fail(PS_ENOMEM, "no memory for %d devices", named);
+	*count = 0;
+	for (int i = 0; i < named && status == PS_OK; i++) {
+		ps_device *device;
+		status = ps_device_open(&device, names[i]);
+		if (status != PS_OK)
+			break;
+		const ps_device_info *info = ps_device_get_info(device);
+		if (!has(entries, *count, info->name))
+			entries[(*count)++].info = *info;
+		ps_device_close(device);
+	}
+	stages_free(names, named);
+	if (status != PS_OK)
+		free(entries);
+	else
+		*out = entries;
+	return status;
+}
+
 static ps_status run(const device_options *options)
 {
 	ps_device_entry *entries;
 	size_t count, link_count = 0;
 	measured *links = NULL;
-	PS_TRY(ps_device_list(&entries, &count));
+	PS_TRY(options->stages ? list_named(options->stages, &entries, &count) : ps_device_list(&entries, &count));
 	ps_status status = PS_OK;
 	if (options->measure_links)
 		status = measure(entries, count, &links, &link_count);

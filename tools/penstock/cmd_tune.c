@@ -18,12 +18,13 @@ typedef struct tune_options {
 	const char *device;
 	double minutes;
 	int preset; /* of TUNE_PRESETS */
-	int dtype;  /* of DTYPE_WORDS */
+	int dtype;  /* of TUNE_DTYPES */
 	bool json;
 } tune_options;
 
 /* The first three as in PRESET_WORDS. */
 #define TUNE_PRESETS "default|small|tutorial|all"
+#define TUNE_DTYPES "fp32|fp64"
 enum { PRESET_ALL = 3 };
 
 static const option_row device_row = {
@@ -45,7 +46,7 @@ static const option_row rows[] = {
          .help = "Whose products to tune for"},
         {.name = "dtype",
          .kind = OPTION_CHOICE,
-         .argument = DTYPE_WORDS,
+         .argument = TUNE_DTYPES,
          .offset = offsetof(tune_options, dtype),
          .help = "Type of the matrices"},
         {.name = "json",
@@ -163,10 +164,11 @@ static void print_table(const ps_tuning *tuning, const char *device)
 		       (long long)row->k, rate_text(row, row->before_s, before), rate_text(row, row->after_s, after),
 		       rate_text(row, row->library_s, library), row->choice);
 	}
-	printf("%lld candidates, %lld of them unusable; kept in %s\n", (long long)tuning->tried,
-	       (long long)tuning->wrong, tuning->file[0] != '\0' ? tuning->file : "no file, as none could be written");
+	printf("%lld candidates, %lld of them unusable\n", (long long)tuning->tried, (long long)tuning->wrong);
 	if (tuning->file[0] != '\0')
-		printf("%s uses this from now on; delete the file to go back.\n", device);
+		printf("%s uses this from now on, by %s; delete the file to go back\n", device, tuning->file);
+	else
+		printf("nothing was kept: no product was measured, or the cache folder cannot be written\n");
 }
 
 static ps_status print_json(const ps_tuning *tuning, const char *device)

@@ -138,15 +138,14 @@ static ps_status devices_here(char **out)
 	ps_device_entry *entries;
 	size_t count, used = 0;
 	PS_TRY(ps_device_list(&entries, &count));
-	char *text = calloc(count + 1, sizeof entries->info.name + 1);
+	size_t bytes = (count + 1) * (sizeof entries->info.name + 1);
+	char *text = calloc(1, bytes);
 	for (size_t i = 0; i < count && text != NULL; i++) {
 		const char *name = entries[i].info.name;
 		if (entries[i].status != PS_OK || strcmp(name, "ref") == 0 || strncmp(name, "cpu:", 4) == 0)
 			continue;
-		if (used > 0)
-			text[used++] = ',';
-		memcpy(text + used, name, strlen(name));
-		used += strlen(name);
+		int length = snprintf(text + used, bytes - used, "%s%s", used > 0 ? "," : "", name);
+		used += length > 0 ? (size_t)length : 0;
 	}
 	ps_device_list_free(entries);
 	*out = text;

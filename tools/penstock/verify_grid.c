@@ -51,7 +51,9 @@ static const struct verify_line *line_at(const struct grid *grid, const char *su
 
 static const char *cell(const struct verify_line *line, bool support, char text[48])
 {
-	if (line == NULL || line->rows == 0)
+	if (line == NULL) /* there are no such rows */
+		snprintf(text, 48, "-");
+	else if (line->rows == 0)
 		snprintf(text, 48, support ? "no" : "-");
 	else if (line->differing > 0)
 		snprintf(text, 48, support ? "FAILS" : "DIFFERS");

@@ -49,13 +49,14 @@ static long pack_vectors(__global const real *a, __global real *to, long room, l
 {
 	long p = 0;
 #if ROWS <= VEC
-	/* A vector holds more than a step's rows: what is too much the next step overwrites, so that the last is left.
+	/* A vector holds more than a step's rows: what is too much the next steps overwrite. None goes past the tile.
 	 */
+	long last = steps - (VEC + ROWS - 1) / ROWS;
 	if (trans)
-		for (; p + 1 < steps && room >= VEC; p++)
+		for (; p <= last && room >= VEC; p++)
 			STORE(LOAD(a, p * stride), to, p * ROWS);
 	else
-		for (; p + VEC < steps; p += VEC) {
+		for (; p + VEC - 1 <= last; p += VEC) {
 			realv x[VEC];
 #pragma unroll
 			for (int i = 0; i < VEC; i++)

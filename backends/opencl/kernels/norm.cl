@@ -151,28 +151,56 @@ ROW_KERNEL void ps_layernorm_bwd_weight(IN(real, dy), IN(real, x), IN(real, mean
 		beta[i] = accumulate ? load_some(dbeta, SPAN_COLUMN(i), columns, 0) : (realv)(0);
 	}
 	__global const real *dy = dy_buffer + dy_at, *x = x_buffer + x_at;
-	for (long r = 0; r < rows; r++, dy += columns, x += columns)
+	bool whole = SPAN_COLUMN(SPAN - 1) + VEC <= columns;
+	for (long r = 0; r < rows; r++, dy += columns, x += columns) {
+		real average = mean[r], scale = rstd[r];
+#pragma unroll
 		for (int i = 0; i < SPAN; i++) {
-			realv g = load_some(dy, SPAN_COLUMN(i), columns, 0);
-			gamma[i] = MAD(g, (load_some(x, SPAN_COLUMN(i), columns, 0) - mean[r]) * rstd[r], gamma[i]);
+			realv g = whole ? LOAD(dy, SPAN_COLUMN(i)) : load_some(dy, SPAN_COLUMN(i), columns, 0);
+			realv v = whole ? LOAD(x, SPAN_COLUMN(i)) : load_some(x, SPAN_COLUMN(i), columns, 0);
+			gamma[i] = MAD(g, (v - average) * scale, gamma[i]);
 			beta[i] += g;
 		}
+	}
 	for (int i = 0; i < SPAN; i++) {
 		store_some(gamma[i], dgamma, SPAN_COLUMN(i), columns);
 		store_some(beta[i], dbeta, SPAN_COLUMN(i), columns);
 	}
 }
 
-ROW_KERNEL void ps_column_sum(IN(real, x), OUT(real, y), long rows, long columns, int accumulate)
+/* The same for one sum. On a CPU the columns of a work-item are many, and lie in its first cache. */
+#ifdef ON_CPU
+#define MOST_SPAN 64
+#else
+#define MOST_SPAN 1
+#endif
+
+ROW_KERNEL void ps_column_sum(IN(real, x), OUT(real, y), long rows, long columns, int accumulate, int span)
 {
+	enum { AT_ONCE = 4 };
 	USE_OUT(real, y);
-	realv sum[SPAN];
-	for (int i = 0; i < SPAN; i++)
-		sum[i] = accumulate ? load_some(y, SPAN_COLUMN(i), columns, 0) : (realv)(0);
-	__global const real *x = x_buffer + x_at;
-	for (long r = 0; r < rows; r++, x += columns)
-		for (int i = 0; i < SPAN; i++)
-			sum[i] += load_some(x, SPAN_COLUMN(i), columns, 0);
-	for (int i = 0; i < SPAN; i++)
-		store_some(sum[i], y, SPAN_COLUMN(i), columns);
+	realv sums[MOST_SPAN];
+	long first = ((long)get_group_id(0) * span * GROUP + (long)get_local_id(0)) * VEC, r = 0;
+	int vectors = (int)min((long)span, (columns - first + GROUP * VEC - 1) / (GROUP * VEC));
+	int whole = (int)max(0L, min((long)span, (columns - first) / (GROUP * VEC)));
+	for (int i = 0; i < vectors; i++)
+		sums[i] = accumulate ? load_some(y, first + i * GROUP * VEC, columns, 0) : (realv)(0);
+	__global const real *x = x_buffer + x_at + first;
+	for (; r + AT_ONCE <= rows; r += AT_ONCE, x += AT_ONCE * columns)
+		for (int i = 0; i < whole; i++) {
+			realv sum = sums[i];
+#pragma unroll
+			for (int k = 0; k < AT_ONCE; k++)
+				sum += LOAD(x, k * columns + i * GROUP * VEC);
+			sums[i] = sum;
+		}
+	for (; r < rows; r++, x += columns)
+		for (int i = 0; i < whole; i++)
+			sums[i] += LOAD(x, i * GROUP * VEC);
+	x = x_buffer + x_at;
+	for (int i = whole; i < vectors; i++)
+		for (r = 0; r < rows; r++)
+			sums[i] += load_some(x + r * columns, first + i * GROUP * VEC, columns, 0);
+	for (int i = 0; i < vectors; i++)
+		store_some(sums[i], y, first + i * GROUP * VEC, columns);
 }

@@ -87,24 +87,36 @@ static void relu_dropout_bwd_range(const struct fast_range *range)
 		dx[i] = y[i] > 0 ? dy[i] * keep : 0.0f;
 }
 
+static void narrow_row(const float *restrict from, uint16_t *restrict to, int64_t count)
+{
+	for (int64_t i = 0; i < count; i++)
+		to[i] = ps_bf16_round(from[i]);
+}
+
+static void widen_row(const uint16_t *restrict from, float *restrict to, int64_t count)
+{
+	for (int64_t i = 0; i < count; i++)
+		to[i] = ps_bf16_widen(from[i]);
+}
+
+static void round_row(const float *restrict from, float *restrict to, int64_t count)
+{
+	for (int64_t i = 0; i < count; i++)
+		to[i] = ps_bf16_widen(ps_bf16_round(from[i]));
+}
+
 /* A unit is a row. */
 static void convert_range(const struct fast_range *range)
 {
 	const struct fast_convert *x = range->arguments;
 	for (int64_t row = range->begin; row < range->end; row++) {
-		const float *wide = (const float *)x->from + row * x->from_stride;
-		const uint16_t *narrow = (const uint16_t *)x->from + row * x->from_stride;
-		float *to_wide = (float *)x->to + row * x->to_stride;
-		uint16_t *to_narrow = (uint16_t *)x->to + row * x->to_stride;
+		int64_t from = row * x->from_stride, to = row * x->to_stride;
 		if (x->to_bf16)
-			for (int64_t i = 0; i < x->columns; i++)
-				to_narrow[i] = ps_bf16_round(wide[i]);
+			narrow_row((const float *)x->from + from, (uint16_t *)x->to + to, x->columns);
 		else if (x->from_bf16)
-			for (int64_t i = 0; i < x->columns; i++)
-				to_wide[i] = ps_bf16_widen(narrow[i]);
+			widen_row((const uint16_t *)x->from + from, (float *)x->to + to, x->columns);
 		else
-			for (int64_t i = 0; i < x->columns; i++)
-				to_wide[i] = ps_bf16_widen(ps_bf16_round(wide[i]));
+			round_row((const float *)x->from + from, (float *)x->to + to, x->columns);
 	}
 }
 

@@ -19,12 +19,11 @@ static void embedding_fwd_range(const struct fast_range *range)
 	mask_init(&mask, &x->drop);
 	for (int64_t n = range->begin; n < range->end; n++) {
 		int64_t row = tokens[n] * x->weight.strides[0];
-		const float *weight = (const float *)weights + row;
-		if (x->weight.dtype == PS_BF16) {
-			for (int64_t i = 0; i < width; i++)
-				range->scratch[i] = ps_bf16_widen(((const uint16_t *)weights)[row + i]);
-			weight = range->scratch;
-		}
+		const float *weight = range->scratch;
+		if (x->weight.dtype == PS_BF16)
+			widen_row((const uint16_t *)weights + row, range->scratch, width);
+		else
+			weight = (const float *)weights + row;
 		const float *position = positions + n % time * x->positions.strides[0];
 		for (struct walk w = walk_start(n * width, (n + 1) * width, time * width); walk_next(&w, &mask);) {
 			int64_t first = w.at - n * width;
@@ -60,8 +59,7 @@ static void embedding_bwd_weight_bf16(const struct fast_range *range)
 			;
 		for (int64_t first = range->begin; first < range->end; first += MASK_CHUNK) {
 			int64_t columns = least(MASK_CHUNK, range->end - first);
-			for (int64_t i = 0; i < columns; i++)
-				sum[i] = ps_bf16_widen(to[first + i]);
+			widen_row(to + first, sum, columns);
 			for (int64_t k = at; k < next; k++) {
 				int64_t begin = (int64_t)(order[k] & UINT32_MAX) * width + first;
 				for (struct walk w = walk_start(begin, begin + columns, time * width);
@@ -71,8 +69,7 @@ static void embedding_bwd_weight_bf16(const struct fast_range *range)
 						sum[w.at - begin + i] +=
 						        mask_apply(w.factor[i], dy[w.at + i]) * x->scale;
 			}
-			for (int64_t i = 0; i < columns; i++)
-				to[first + i] = ps_bf16_round(sum[i]);
+			narrow_row(sum, to + first, columns);
 		}
 	}
 }

@@ -52,8 +52,7 @@ static double sum_squares_chunk_bf16(const uint16_t *x, int64_t count)
 	double sum = 0;
 	for (int64_t first = 0; first < count; first += PIECE) {
 		int64_t n = least(PIECE, count - first);
-		for (int64_t i = 0; i < n; i++)
-			wide[i] = ps_bf16_widen(x[first + i]);
+		widen_row(x + first, wide, n);
 		sum += sum_squares_chunk(wide, n);
 	}
 	return sum;
