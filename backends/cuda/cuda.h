@@ -157,7 +157,7 @@ ps_status ps__cuda_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from);
 ps_status ps__cuda_queue_zero(ps_queue *queue, ps_tensor tensor);
 ps_status ps__cuda_queue_timestamp(ps_queue *queue, int64_t *ns);
 
-/* gemm.c. */
+/* gemm.c and gemm_plan.c. */
 ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments);
 void ps__cuda_plans_free(struct cuda_device *device);
 

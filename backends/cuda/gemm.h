@@ -1,0 +1,41 @@
+/*
+ * Between gemm.c and gemm_plan.c: what cuBLASLt needs to know for products of a shape.
+ *
+ * cuBLAS is column-major, which a row-major matrix is the transpose of. So c (m, n) = op(a) op(b) is asked for as
+ * c^T (n, m) = op(b)^T op(a)^T: b comes first, and its rows of n elements are cuBLAS's columns.
+ */
+#ifndef PS_BACKENDS_CUDA_GEMM_H
+#define PS_BACKENDS_CUDA_GEMM_H
+
+#include "backends/cuda/cuda.h"
+
+/* All that an algorithm is chosen by. Keys are compared as bytes: zero them first. */
+struct cuda_gemm_key {
+	ps_dtype dtype; /* of c */
+	ps_math math;   /* unless c is fp64 */
+	int trans_a, trans_b, accumulate, bias;
+	int64_t n, k, lda, ldb, ldc;
+	uint64_t align_a, align_b, align_c;
+};
+
+struct cuda_plan {
+	struct cuda_plan *next;
+	struct cuda_gemm_key key;
+	int64_t m;
+	cublasLtMatmulDesc_t product;
+	cublasLtMatrixLayout_t a, b, c;
+	cublasLtMatmulAlgo_t algo;
+	bool pinned;
+};
+
+/*
+ * The plan for m rows, borrowed until ps__cuda_plans_free; made when there is none yet. The caller holds the device's
+ * mutex.
+ */
+ps_status ps__cuda_plan_find(struct cuda_plan **out, const ps_queue *queue, const struct cuda_gemm_key *key, int64_t m);
+
+/* PS_OK, or a failure that says what cuBLAS refused. */
+ps_status ps__cuda_gemm_check(const ps_queue *queue, const char *what, cublasStatus_t status);
+#define LT_TRY(queue, what, call) PS_TRY(ps__cuda_gemm_check((queue), (what), (call)))
+
+#endif
