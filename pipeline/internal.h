@@ -331,9 +331,6 @@ ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_statu
  */
 ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct program *program, const ps_batch *batch, double loss);
 
-/* parameters.c: what a parameter's values and gradients are, and whether there is a BF16 copy of the values besides. */
-ps_dtype ps__parameter_dtype(const ps_pipeline *pipeline, const ps_parameter *parameter);
-bool ps__parameter_has_copy(const ps_pipeline *pipeline, const ps_parameter *parameter);
 /* Makes a layer's constant on the host in double, converts it to its dtype, uploads it and waits. */
 ps_status ps__constant_fill(const ps_layer *layer, int slot, const ps_shape *shape, ps_tensor to, ps_queue *queue);
 /* plan sets the bytes of each layer's buffers; all are freed with ps__parameters_free. */

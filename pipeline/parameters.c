@@ -249,7 +249,7 @@ ps_status ps__parameter_write(const ps_parameter_view *view, int64_t first, int6
 	PS_TRY(ps_queue_write(view->queue, part_of(view->value, first, count), values));
 	ps_status status = PS_OK;
 	if (ps_tensor_present(view->copy)) {
-		for (int64_t i = 0; i < count; i++)
+		for (int64_t i = 0; room && i < count; i++)
 			room[i] = ps_bf16_round(((const float *)values)[i]);
 		status = ps_queue_write(view->queue, part_of(view->copy, first, count), room);
 	}

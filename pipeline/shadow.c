@@ -45,7 +45,7 @@ static ps_status add_stage(struct ps__shadow *shadow, int s, int every)
 	size_t count = 0;
 	for (int l = stage->first; l < stage->first + stage->count; l++)
 		count += (size_t)pipeline->config.layers[l]->parameter_count + PS_MAX_SLOTS;
-	own->unchanging = calloc(count, sizeof *own->unchanging);
+	own->unchanging = calloc(count + 1, sizeof *own->unchanging);
 	if (!own->unchanging)
 		return ps_fail(PS_ENOMEM, "out of memory for a stage that is checked");
 	for (int l = stage->first; l < stage->first + stage->count; l++) {

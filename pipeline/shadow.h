@@ -101,6 +101,6 @@ void ps__pool_publish(struct pool *pool, struct record *record);
 void ps__pool_release_first(struct pool *pool);
 
 /* shadow_check.c */
-void *ps__shadow_main(void *shadow);
+void *ps__shadow_main(void *argument);
 
 #endif

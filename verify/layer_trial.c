@@ -35,7 +35,7 @@ static ps_status make_constant(struct layer_trial *trial, int slot)
 	const ps_shape *shape = &trial->plan.slots[slot].shape;
 	ps_tensor *tensor = &trial->slots[slot];
 	PS_TRY(ps__side_tensor(trial->side, tensor, shape->dtype, shape->rank, shape->dims));
-	double *values = malloc((size_t)ps_tensor_count(*tensor) * sizeof *values);
+	double *values = calloc((size_t)ps_tensor_count(*tensor), sizeof *values);
 	if (!values)
 		return ps_fail(PS_ENOMEM, "no host memory for a constant");
 	ps_status status = trial->layer->impl->fill_constant(trial->layer, slot, shape, values);

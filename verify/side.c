@@ -22,7 +22,7 @@ static size_t bytes_of(ps_tensor tensor)
 
 static ps_status allocate(void **out, size_t bytes)
 {
-	*out = malloc(bytes);
+	*out = calloc(1, bytes);
 	return *out ? PS_OK : ps_fail(PS_ENOMEM, "no host memory for a tensor of %zu bytes", bytes);
 }
 

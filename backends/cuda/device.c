@@ -33,7 +33,7 @@ static ps_status count_devices(int *count)
 	cudaError_t error = cudaGetDeviceCount(count);
 	if (error == cudaErrorInsufficientDriver)
 		return ps_fail(PS_ENODEV,
-		               "there is no NVIDIA driver, or it is older than the CUDA %d.%d of this build needs",
+		               "there is no NVIDIA driver, or one older than CUDA %d.%d, which this build is for",
 		               CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
 	if (error == cudaErrorNoDevice || (error == cudaSuccess && *count == 0))
 		return ps_fail(PS_ENODEV, "the NVIDIA driver sees no GPU");

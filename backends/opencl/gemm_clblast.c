@@ -72,7 +72,7 @@ static ps_status check_class(struct cl_queue *q, const struct cl_product *p, str
 	int64_t side, ns;
 	unsigned char *verdict = &known->verdicts.classes[class_of(q->device, p, &side)];
 	if (*verdict == CL_UNKNOWN) {
-		struct cl_trial trial;
+		struct cl_trial trial = {0};
 		/* Sizes that no tile divides. */
 		ps_status status = ps__cl_trial_init(&trial, q, p, side, side + 2, side + 4);
 		if (status == PS_OK)
@@ -93,7 +93,7 @@ static ps_status measure(struct cl_queue *q, const struct cl_product *like, stru
 	enum { SIDE = 1024 };
 	struct cl_product p = *like;
 	const struct cl_gemm_choice own = {.plan = ps__cl_own_plan(q->device)};
-	struct cl_trial trial;
+	struct cl_trial trial = {0};
 	int64_t own_ns = 0, ns = 0;
 	bool right;
 	p.trans_a = p.accumulate = false;

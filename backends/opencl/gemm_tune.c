@@ -84,7 +84,7 @@ static ps_status check_form(struct cl_search *s, const struct cl_gemm_choice *ho
 	for (int t = 0; t < CL_TRANSPOSES && *right; t++) {
 		struct cl_product like = {
 		        .dtype = s->tuning->dtype, .trans_a = t / 2, .trans_b = t % 2, .accumulate = t % 3 == 0};
-		struct cl_trial trial;
+		struct cl_trial trial = {0};
 		int64_t ns;
 		ps_status status = ps__cl_trial_init(&trial, s->q, &like, 67, 131, 301);
 		if (status == PS_OK)
@@ -112,7 +112,7 @@ static ps_status try_form(struct cl_search *s, const struct cl_trial *trial, con
 static ps_status try_forms(struct cl_search *s)
 {
 	struct cl_product like = {.dtype = s->tuning->dtype, .trans_b = true};
-	struct cl_trial trial;
+	struct cl_trial trial = {0};
 	double best = 0;
 	int64_t side = ps__cl_probe_side(s);
 	ps_status status = ps__cl_trial_init(&trial, s->q, &like, side, side, side);
@@ -212,7 +212,7 @@ static ps_status tune_own(struct cl_search *s, int row, double share)
 	struct cl_product p = ps__cl_row_product(s, &s->tuning->rows[row]);
 	struct cl_tuned_row *found = &s->found.rows[row];
 	struct cl_gemm_choice before;
-	struct cl_trial trial;
+	struct cl_trial trial = {0};
 	double ns = 0;
 	ps_status status = ps__cl_trial_init(&trial, s->q, &p, p.m, p.n, p.k);
 	if (status == PS_OK)

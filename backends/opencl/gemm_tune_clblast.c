@@ -74,10 +74,10 @@ ps_status ps__cl_tune_clblast(struct cl_search *s)
 	/* Half of the time for Xgemm, and most of the rest for XgemmDirect. */
 	static const double parts[CL_GEMM_ROUTINE] = {0.5, 0.8, 0.85, 0.9, 0.95, 1};
 	struct cl_product like = {.dtype = s->tuning->dtype, .trans_b = true};
-	struct cl_trial trial;
+	struct cl_trial trial = {0};
 	uint64_t random = UINT64_C(0x9E3779B97F4A7C15);
 	int64_t side = ps__cl_probe_side(s);
-	double start = ps__cl_elapsed(s), ns;
+	double start = ps__cl_elapsed(s), ns = 0;
 	s->found.values = s->earlier.has_values ? s->earlier.values : ps__cl_clblast_start;
 	ps_status status = ps__cl_trial_init(&trial, s->q, &like, side, side, side);
 	for (int i = 0; i < CL_GEMM_ROUTINE && status == PS_OK && start < CLBLAST_END && !s->stopped && !s->hopeless;
@@ -95,7 +95,7 @@ ps_status ps__cl_tune_clblast(struct cl_search *s)
 ps_status ps__cl_time_library(struct cl_search *s, int row)
 {
 	struct cl_product p = ps__cl_row_product(s, &s->tuning->rows[row]);
-	struct cl_trial trial;
+	struct cl_trial trial = {0};
 	ps_status status = ps__cl_trial_init(&trial, s->q, &p, p.m, p.n, p.k);
 	for (int direct = 0; direct < 2 - s->hopeless && status == PS_OK; direct++) {
 		double ns = 0;

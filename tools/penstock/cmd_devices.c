@@ -37,10 +37,10 @@ const option_table devices_table = {
         .usage = "[--json] [--measure-links] [--stages DEV,DEV,...]",
         .text = "Lists the devices that a stage can be put on, and the backends that did not load, with the reason.",
         .examples = "  penstock devices\n"
-                    "  penstock devices --measure-links     what a transfer between two of them costs\n"
+                    "  penstock devices --measure-links     # what a transfer between two of them costs\n"
                     "  penstock devices --measure-links --stages cpu:0-3,opencl:0\n"
                     "  penstock devices --json | python3 -m json.tool\n"
-                    "  penstock train --stages cpu:0,cpu:1  names as this list has them\n",
+                    "  penstock train --stages cpu:0,cpu:1  # names as this list has them\n",
         .rows = rows,
         .count = sizeof rows / sizeof *rows,
         .defaults = &defaults,

@@ -121,11 +121,11 @@ const option_table verify_table = {
                 "  all      all but support; the same as no word\n"
                 "The worst error of each op is shown in units in the last place (ULPs) and as a share of what is\n"
                 "allowed. Exit status 1: something differs.",
-        .examples = "  penstock verify                          all devices that are here\n"
+        .examples = "  penstock verify                          # all devices that are here\n"
                     "  penstock verify ops --device opencl:0\n"
                     "  penstock verify --device cuda:0 --against cpu\n"
-                    "  penstock verify ops --device opencl:0 --elements 1000   small tensors, for a simulator\n"
-                    "  penstock verify step --device cuda:0 --preset small     WikiText-2's sizes\n",
+                    "  penstock verify ops --device opencl:0 --elements 1000   # small tensors, for a simulator\n"
+                    "  penstock verify step --device cuda:0 --preset small     # WikiText-2's sizes\n",
         .operand = &mode_row,
         .rows = rows,
         .count = sizeof rows / sizeof *rows,

@@ -43,11 +43,11 @@ static void print_help(FILE *to)
 	      "  version    show the version\n"
 	      "\n"
 	      "Examples:\n"
-	      "  penstock train                          a small model on the built-in corpus, in about a minute\n"
-	      "  penstock devices                        what a stage can run on\n"
-	      "  penstock verify --device opencl:0       does that one compute what the reference does\n"
-	      "  penstock tune opencl:0                  make an OpenCL device's products faster\n"
-	      "  penstock data fetch wikitext-2          WikiText-2 into the folder wikitext-2\n"
+	      "  penstock train                          # a small model on the built-in corpus, in about a minute\n"
+	      "  penstock devices                        # what a stage can run on\n"
+	      "  penstock verify --device opencl:0       # does that one compute what the reference does\n"
+	      "  penstock tune opencl:0                  # make an OpenCL device's products faster\n"
+	      "  penstock data fetch wikitext-2          # WikiText-2 into the folder wikitext-2\n"
 	      "  penstock train --preset small --data wikitext-2 --save best.safetensors\n"
 	      "  penstock eval --load best.safetensors --data wikitext-2\n",
 	      to);

@@ -183,7 +183,7 @@ const option_table train_table = {
                     "      Three steps of PyTorch's pipeline tutorial at its full 1,444,261,998 parameters.\n"
                     "  penstock train --stages opencl:0,cpu --shadow 0:every=100\n"
                     "      What the OpenCL device computes is checked op by op in each hundredth step.\n"
-                    "  penstock train --epochs 9 --save-last last.safetensors     (and then Ctrl-C)\n"
+                    "  penstock train --epochs 9 --save-last last.safetensors     # (and then Ctrl-C)\n"
                     "  penstock train --epochs 9 --save-last last.safetensors --resume last.safetensors\n"
                     "      Stops after the step that runs, and goes on from there as if nothing had happened.\n",
         .rows = train_rows,

@@ -29,8 +29,8 @@ static bool has_v4(void)
 static bool has_bf16(const struct fast_kernels *kernels)
 {
 #if defined(PS_X86_LEVELS) && defined(PS_ONEDNN)
-	return kernels == &ps__fast_kernels_v4 &&
-	       (__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16"));
+	/* Processors with AMX have it too. */
+	return kernels == &ps__fast_kernels_v4 && __builtin_cpu_supports("avx512bf16");
 #else
 	(void)kernels;
 	return false;

@@ -122,9 +122,9 @@ static void convert_factor(const struct cpu_device *device, const struct plan *p
 static void convert_c(const struct cpu_device *device, ps_tensor c, int64_t row, int64_t column, int64_t rows,
                       int64_t columns, float *wide, bool back)
 {
-	void *narrow = at(c, row, column);
-	const struct fast_convert x = {.from = back ? (const void *)wide : narrow,
-	                               .to = back ? narrow : (void *)wide,
+	void *narrow = at(c, row, column), *floats = wide;
+	const struct fast_convert x = {.from = back ? floats : narrow,
+	                               .to = back ? narrow : floats,
 	                               .columns = columns,
 	                               .from_stride = back ? columns : c.strides[0],
 	                               .to_stride = back ? c.strides[0] : columns,
