@@ -34,7 +34,7 @@ ps_status ps__cl_trial_init(struct cl_trial *trial, struct cl_queue *q, const st
 {
 	*trial = (struct cl_trial){.product = *like};
 	struct cl_product *p = &trial->product;
-	ps_tensor expected;
+	ps_tensor expected = {0};
 	p->m = m;
 	p->n = n;
 	p->k = k;
