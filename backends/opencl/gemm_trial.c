@@ -9,12 +9,12 @@ static ps_status matrix(struct cl_queue *q, ps_buffer *buffer, ps_tensor *out, p
 {
 	cl_int error;
 	size_t bytes = (size_t)(rows * columns) * ps_dtype_bytes(dtype);
+	*out = ps_tensor_make(buffer, 0, dtype, 2, (int64_t[]){rows, columns});
 	cl_mem memory = clCreateBuffer(q->device->context, CL_MEM_READ_WRITE, bytes, NULL, &error);
 	if (error != CL_SUCCESS)
 		return ps_fail(ps__cl_status(error), "%s has no room for a trial of %zu bytes: %s",
 		               q->queue->device->info.name, bytes, ps__cl_error_name(error));
 	*buffer = (ps_buffer){.device = q->queue->device, .bytes = bytes, .impl = memory};
-	*out = ps_tensor_make(buffer, 0, dtype, 2, (int64_t[]){rows, columns});
 	return PS_OK;
 }
 
@@ -34,7 +34,7 @@ ps_status ps__cl_trial_init(struct cl_trial *trial, struct cl_queue *q, const st
 {
 	*trial = (struct cl_trial){.product = *like};
 	struct cl_product *p = &trial->product;
-	ps_tensor expected = {0};
+	ps_tensor expected;
 	p->m = m;
 	p->n = n;
 	p->k = k;
