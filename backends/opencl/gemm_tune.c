@@ -266,10 +266,10 @@ static bool is_for_clblast(const struct cl_search *s, int transposes)
 	double own = 0, library = 0;
 	for (int i = 0; i < s->found.count; i++)
 		if (s->found.rows[i].transposes == transposes && s->own_s[i] > 0) {
-			if (s->tuning->rows[i].library_s <= 0)
+			if (s->tuning->rows[i].by_library_s <= 0)
 				return false;
 			own += s->own_s[i];
-			library += s->tuning->rows[i].library_s;
+			library += s->tuning->rows[i].by_library_s;
 		}
 	return library > 0 && library < 0.95 * own;
 }
@@ -285,7 +285,7 @@ static void conclude(struct cl_search *s)
 		ps_tune_row *row = &s->tuning->rows[i];
 		const struct cl_gemm_plan *plan = &s->found.rows[i].plan;
 		bool library = s->found.clblast[s->found.rows[i].transposes];
-		row->after_s = library ? row->library_s : s->own_s[i];
+		row->after_s = library ? row->by_library_s : s->own_s[i];
 		if (library)
 			snprintf(row->choice, sizeof row->choice, "CLBlast");
 		else if (ps__cl_forms[plan->form].panels)

@@ -124,7 +124,7 @@ void ps__cl_choose_route(struct cl_search *s)
 	}
 	s->found.values.of[CL_GEMM_ROUTINE][0] = edges[best];
 	for (int i = 0; i < s->found.count; i++)
-		s->tuning->rows[i].library_s = s->library_s[i][cl_volume(&s->tuning->rows[i]) < pow(edges[best], 3)];
+		s->tuning->rows[i].by_library_s = s->library_s[i][cl_volume(&s->tuning->rows[i]) < pow(edges[best], 3)];
 }
 
 void ps__cl_keep_values_if_better(struct cl_search *s)
@@ -132,14 +132,14 @@ void ps__cl_keep_values_if_better(struct cl_search *s)
 	double before = 0, after = 0;
 	for (int i = 0; i < s->found.count; i++)
 		if (s->by_clblast_s[i] > 0) {
-			bool measured = s->tuning->rows[i].library_s > 0;
+			bool measured = s->tuning->rows[i].by_library_s > 0;
 			before += s->by_clblast_s[i];
-			after += measured ? s->tuning->rows[i].library_s : 2 * s->by_clblast_s[i];
+			after += measured ? s->tuning->rows[i].by_library_s : 2 * s->by_clblast_s[i];
 		}
 	if (before <= 0 || after < before)
 		return;
 	s->found.has_values = s->earlier.has_values;
 	s->found.values = s->earlier.values;
 	for (int i = 0; i < s->found.count; i++)
-		s->tuning->rows[i].library_s = s->by_clblast_s[i];
+		s->tuning->rows[i].by_library_s = s->by_clblast_s[i];
 }

@@ -16,7 +16,7 @@ typedef struct ps_tune_row {
 	int64_t m, n, k;
 	bool trans_a, trans_b;
 	double before_s, after_s; /* least time of one product; 0: not measured */
-	double library_s;         /* that of the vendor-neutral library, tuned; 0: not measured */
+	double by_library_s;      /* that of the vendor-neutral library, tuned; 0: not measured */
 	char choice[96];          /* what makes it from now on */
 } ps_tune_row;
 

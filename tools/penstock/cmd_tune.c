@@ -162,7 +162,7 @@ static void print_table(const ps_tuning *tuning, const char *device)
 		const ps_tune_row *row = &tuning->rows[i];
 		printf("%-15s %6lld %6lld %6lld %9s %9s %9s  %s\n", kind_of(row), (long long)row->m, (long long)row->n,
 		       (long long)row->k, rate_text(row, row->before_s, before), rate_text(row, row->after_s, after),
-		       rate_text(row, row->library_s, library), row->choice);
+		       rate_text(row, row->by_library_s, library), row->choice);
 	}
 	printf("%lld candidates, %lld of them unusable\n", (long long)tuning->tried, (long long)tuning->wrong);
 	if (tuning->file[0] != '\0')
@@ -177,11 +177,12 @@ static ps_status print_json(const ps_tuning *tuning, const char *device)
 	int failed = 0;
 	for (size_t i = 0; i < tuning->count; i++) {
 		const ps_tune_row *row = &tuning->rows[i];
-		failed |= json_array_append_new(
-		        list, json_pack("{s:s, s:I, s:I, s:I, s:b, s:b, s:f, s:f, s:f, s:s}", "product", kind_of(row),
-		                        "m", (json_int_t)row->m, "n", (json_int_t)row->n, "k", (json_int_t)row->k,
-		                        "trans_a", row->trans_a, "trans_b", row->trans_b, "before_s", row->before_s,
-		                        "after_s", row->after_s, "clblast_s", row->library_s, "choice", row->choice));
+		failed |= json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:b, s:b, s:f, s:f, s:f, s:s}",
+		                                                "product", kind_of(row), "m", (json_int_t)row->m, "n",
+		                                                (json_int_t)row->n, "k", (json_int_t)row->k, "trans_a",
+		                                                row->trans_a, "trans_b", row->trans_b, "before_s",
+		                                                row->before_s, "after_s", row->after_s, "clblast_s",
+		                                                row->by_library_s, "choice", row->choice));
 	}
 	json_t *object = json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "device", device, "dtype",
 	                           ps_dtype_name(tuning->dtype), "candidates", (json_int_t)tuning->tried, "unusable",
