@@ -2,6 +2,7 @@
 #include "tools/penstock/bench_options.h"
 #include "tools/penstock/bench_print.h"
 #include "tools/penstock/command.h"
+#include "tools/penstock/progress.h"
 #include "tools/penstock/setup.h"
 
 #include "bench/bench.h"
@@ -12,31 +13,21 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How often progress is drawn on a terminal, and how often a line is written elsewhere. */
-#define TERMINAL_NS INT64_C(100000000)
-#define LINE_NS INT64_C(10000000000)
-
-struct progress_line {
+struct watch {
+	struct progress_line line;
 	const char *command;
-	bool terminal, drawn;
-	int64_t next_ns;
 };
 
 static void show_progress(void *payload, int round, double fraction)
 {
-	struct progress_line *line = payload;
-	int64_t now = ps_clock_ns();
-	char text[64];
-	if (now < line->next_ns)
+	struct watch *watch = payload;
+	if (!progress_line_due(&watch->line))
 		return;
-	line->next_ns = now + (line->terminal ? TERMINAL_NS : LINE_NS);
 	if (round == 0)
-		snprintf(text, sizeof text, "warming up, %.0f %%", 100 * fraction);
+		progress_line_show(&watch->line, "penstock %s: warming up, %.0f %%", watch->command, 100 * fraction);
 	else
-		snprintf(text, sizeof text, "round %d, %.0f %% of the time", round, 100 * fraction);
-	fprintf(stderr, "%spenstock %s: %s%s", line->terminal ? "\r" : "", line->command, text,
-	        line->terminal ? "\033[K" : "\n");
-	line->drawn = line->terminal;
+		progress_line_show(&watch->line, "penstock %s: round %d, %.0f %% of the time", watch->command, round,
+		                   100 * fraction);
 }
 
 static bool stop(void *payload)
@@ -189,9 +180,9 @@ static ps_status run_tokenizer(struct bench_report *report, const bench_options 
 
 static ps_status measure(struct bench_report *report, bench_kind kind, const bench_options *options)
 {
-	struct progress_line line = {.command = bench_tables[kind].command, .terminal = isatty(STDERR_FILENO) == 1};
-	line.next_ns = ps_clock_ns() + (line.terminal ? 0 : LINE_NS);
-	const struct bench_run run = {options->seconds, stop, show_progress, &line};
+	struct watch watch = {.command = bench_tables[kind].command};
+	progress_line_init(&watch.line);
+	const struct bench_run run = {options->seconds, stop, show_progress, &watch};
 	ps_status status = PS_OK;
 	interrupt_catch();
 	switch (kind) {
@@ -218,8 +209,7 @@ static ps_status measure(struct bench_report *report, bench_kind kind, const ben
 	case BENCH_KINDS:
 		break;
 	}
-	if (line.drawn)
-		fputs("\r\033[K", stderr);
+	progress_line_clear(&watch.line);
 	return status;
 }
 

@@ -72,7 +72,7 @@ static ps_status on_window(void *payload, const ps_window_report *report)
 {
 	struct run *run = payload;
 	char text[PS_LINE_BYTES];
-	progress_clear(&run->progress);
+	progress_line_clear(&run->progress.line);
 	puts(ps_window_line(report, text));
 	return PS_OK;
 }
@@ -81,7 +81,7 @@ static ps_status on_evaluation(void *payload, const ps_eval_report *report)
 {
 	struct run *run = payload;
 	char text[PS_LINE_BYTES], rule = report->split == PS_SPLIT_TEST ? '=' : '-';
-	progress_clear(&run->progress);
+	progress_line_clear(&run->progress.line);
 	print_rule(rule);
 	puts(ps_eval_line(report, text));
 	print_rule(rule);
@@ -361,7 +361,7 @@ static ps_status train(struct run *run, ps_train_result *result)
 	interrupt_catch();
 	progress_init(&run->progress, ps_trainer_done(run->trainer));
 	ps_status status = ps_trainer_run(run->trainer, result);
-	progress_clear(&run->progress);
+	progress_line_clear(&run->progress.line);
 	if (status == PS_OK) {
 		print_entropy(run, result);
 		print_shadow(run);

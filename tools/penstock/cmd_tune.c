@@ -1,5 +1,6 @@
 /* `penstock tune`: searches for the fastest way to make a model's products on a device; the device keeps it. */
 #include "tools/penstock/command.h"
+#include "tools/penstock/progress.h"
 #include "tools/penstock/run_options.h"
 
 #include "train/log.h"
@@ -9,10 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* How often progress is drawn on a terminal, and how often a line is written elsewhere. */
-#define TERMINAL_NS INT64_C(200000000)
-#define LINE_NS INT64_C(10000000000)
 
 typedef struct tune_options {
 	const char *device;
@@ -116,28 +113,11 @@ static const char *kind_of(const ps_tune_row *row)
 	return row->trans_a ? "weight gradient" : row->trans_b ? "forward" : "input gradient";
 }
 
-struct watch {
-	bool terminal, drawn;
-	int64_t next_ns, begin_ns;
-};
-
-static void clear(struct watch *watch)
-{
-	if (watch->drawn)
-		fputs("\r\033[K", stderr);
-	watch->drawn = false;
-}
-
 static bool on_progress(void *payload, double share, const char *what)
 {
-	struct watch *watch = payload;
-	int64_t now = ps_clock_ns();
-	if (now >= watch->next_ns) {
-		watch->next_ns = now + (watch->terminal ? TERMINAL_NS : LINE_NS);
-		fprintf(stderr, watch->terminal ? "\r%3.0f%%  %s\033[K" : "%3.0f%%  %s\n", share * 100, what);
-		fflush(stderr);
-		watch->drawn = watch->terminal;
-	}
+	struct progress_line *line = payload;
+	if (progress_line_due(line))
+		progress_line_show(line, "%3.0f%%  %s", share * 100, what);
 	return interrupt_seen();
 }
 
@@ -205,18 +185,20 @@ static ps_status run(const tune_options *options)
 	for (int i = 0; i < PRESET_ALL; i++)
 		if (options->preset == PRESET_ALL || options->preset == i)
 			add_preset(&all, (preset)i);
-	struct watch watch = {.terminal = isatty(STDERR_FILENO) == 1, .begin_ns = ps_clock_ns()};
+	struct progress_line line;
+	progress_line_init(&line);
+	line.next_ns = 0;
 	ps_tuning tuning = {.dtype = options->dtype == 0 ? PS_F32 : PS_F64,
 	                    .seconds = options->minutes * 60,
 	                    .rows = all.row,
 	                    .count = all.count,
 	                    .progress = on_progress,
-	                    .payload = &watch};
+	                    .payload = &line};
 	ps_device *device;
 	PS_TRY(ps_device_open(&device, options->device));
 	interrupt_catch();
 	ps_status status = ps_tune(device, &tuning);
-	clear(&watch);
+	progress_line_clear(&line);
 	if (status == PS_OK && options->json)
 		status = print_json(&tuning, ps_device_get_info(device)->name);
 	else if (status == PS_OK)

@@ -208,7 +208,7 @@ static ps_status check(const verify_options *options, const ps_verify_config *co
 			continue;
 		report->mode = modes[i].name;
 		ps_status status = modes[i].check(config);
-		verify_report_clear(report);
+		progress_line_clear(&report->progress);
 		PS_TRY(status);
 		PS_TRY(report->status);
 		if (!options->json)

@@ -2,6 +2,7 @@
 #include "tools/penstock/progress.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,11 +13,47 @@
 
 enum { BAR = 24 };
 
+void progress_line_init(struct progress_line *line)
+{
+	*line = (struct progress_line){.terminal = isatty(STDERR_FILENO) == 1};
+	line->next_ns = line->terminal ? 0 : ps_clock_ns() + LINE_NS;
+}
+
+bool progress_line_due(struct progress_line *line)
+{
+	int64_t now = ps_clock_ns();
+	if (now < line->next_ns)
+		return false;
+	line->next_ns = now + (line->terminal ? TERMINAL_NS : LINE_NS);
+	return true;
+}
+
+void progress_line_show(struct progress_line *line, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	/* Back to the margin, the line, and away with what an older one left. */
+	fputs(line->terminal ? "\r" : "", stderr);
+	vfprintf(stderr, format, arguments);
+	fputs(line->terminal ? "\033[K" : "\n", stderr);
+	va_end(arguments);
+	fflush(stderr);
+	line->drawn = line->terminal;
+}
+
+void progress_line_clear(struct progress_line *line)
+{
+	if (!line->drawn)
+		return;
+	fputs("\r\033[K", stderr);
+	fflush(stderr);
+	line->drawn = false;
+}
+
 void progress_init(struct progress *progress, int64_t done)
 {
-	*progress = (struct progress){.terminal = isatty(STDERR_FILENO) == 1, .first_done = done};
-	progress->begin_ns = ps_clock_ns();
-	progress->next_ns = progress->begin_ns + (progress->terminal ? 0 : LINE_NS);
+	*progress = (struct progress){.first_done = done, .begin_ns = ps_clock_ns()};
+	progress_line_init(&progress->line);
 }
 
 /* "1:02:03" or "2:03". */
@@ -33,18 +70,16 @@ static const char *duration(double seconds, char text[32])
 void progress_step(struct progress *progress, const ps_step_report *report)
 {
 	progress->tokens += report->tokens;
-	int64_t now = ps_clock_ns();
-	if (now < progress->next_ns)
+	if (!progress_line_due(&progress->line))
 		return;
-	progress->next_ns = now + (progress->terminal ? TERMINAL_NS : LINE_NS);
-	double seconds = (double)(now - progress->begin_ns) * 1e-9;
+	double seconds = (double)(ps_clock_ns() - progress->begin_ns) * 1e-9;
 	int64_t here = report->done - progress->first_done, left = report->all_steps - report->done;
 	double rate = (double)progress->tokens / seconds;
 	char eta[32];
 	duration(seconds / (double)here * (double)left, eta);
-	if (!progress->terminal) {
-		fprintf(stderr, "step %" PRId64 "/%" PRId64 ", loss %.4f, %.0f tokens/s, %s left\n", report->done,
-		        report->all_steps, report->loss, rate, eta);
+	if (!progress->line.terminal) {
+		progress_line_show(&progress->line, "step %" PRId64 "/%" PRId64 ", loss %.4f, %.0f tokens/s, %s left",
+		                   report->done, report->all_steps, report->loss, rate, eta);
 		return;
 	}
 	char bar[BAR + 1];
@@ -52,18 +87,6 @@ void progress_step(struct progress *progress, const ps_step_report *report)
 	for (int i = 0; i < BAR; i++)
 		bar[i] = i < filled ? '#' : '.';
 	bar[BAR] = '\0';
-	/* Back to the margin, the line, and away with what an older one left. */
-	fprintf(stderr, "\r[%s] %" PRId64 "/%" PRId64 "  loss %.4f  %.0f tokens/s  %s left\033[K", bar, report->done,
-	        report->all_steps, report->loss, rate, eta);
-	fflush(stderr);
-	progress->drawn = true;
-}
-
-void progress_clear(struct progress *progress)
-{
-	if (!progress->drawn)
-		return;
-	fputs("\r\033[K", stderr);
-	fflush(stderr);
-	progress->drawn = false;
+	progress_line_show(&progress->line, "[%s] %" PRId64 "/%" PRId64 "  loss %.4f  %.0f tokens/s  %s left", bar,
+	                   report->done, report->all_steps, report->loss, rate, eta);
 }

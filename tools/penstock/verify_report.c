@@ -3,14 +3,13 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { KEPT = 5 };                     /* differences of one line */
-#define TERMINAL_NS INT64_C(100000000) /* how often the progress is drawn */
+enum { KEPT = 5 }; /* differences of one line */
 
 void verify_report_init(struct verify_report *report)
 {
-	*report = (struct verify_report){.terminal = isatty(STDERR_FILENO) == 1};
+	*report = (struct verify_report){0};
+	progress_line_init(&report->progress);
 }
 
 void verify_report_finish(struct verify_report *report)
@@ -22,22 +21,9 @@ void verify_report_finish(struct verify_report *report)
 
 static void draw(struct verify_report *report, const ps_verify_result *result)
 {
-	int64_t now = ps_clock_ns();
-	if (!report->terminal || now < report->next_ns)
-		return;
-	report->next_ns = now + TERMINAL_NS;
-	fprintf(stderr, "\r%s %zu/%zu  %s %s on %s\033[K", report->mode, result->done, result->total, result->subject,
-	        ps_dtype_name(result->dtype), result->device);
-	fflush(stderr);
-	report->drawn = true;
-}
-
-void verify_report_clear(struct verify_report *report)
-{
-	if (report->drawn)
-		fputs("\r\033[K", stderr);
-	fflush(stderr);
-	report->drawn = false;
+	if (report->progress.terminal && progress_line_due(&report->progress))
+		progress_line_show(&report->progress, "%s %zu/%zu  %s %s on %s", report->mode, result->done,
+		                   result->total, result->subject, ps_dtype_name(result->dtype), result->device);
 }
 
 /* Room for one more item at the end; NULL sets the report's status. */

@@ -2,6 +2,8 @@
 #ifndef PS_TOOLS_VERIFY_REPORT_H
 #define PS_TOOLS_VERIFY_REPORT_H
 
+#include "tools/penstock/progress.h"
+
 #include <penstock/verify.h>
 
 #include <jansson.h>
@@ -32,16 +34,13 @@ struct verify_report {
 	struct verify_difference *differences; /* the first few of each line */
 	int difference_count;
 	ps_status status; /* of the report itself: no memory */
-	bool terminal, drawn;
-	int64_t next_ns;
+	struct progress_line progress;
 };
 
 void verify_report_init(struct verify_report *report);
 void verify_report_finish(struct verify_report *report);
 /* For ps_verify_config; `payload` is the report. Draws the progress on a terminal. */
 void verify_report_add(void *payload, const ps_verify_result *result);
-/* Takes the progress away before anything else is written. */
-void verify_report_clear(struct verify_report *report);
 /* Sums over all lines. */
 int verify_report_rows(const struct verify_report *report);
 int verify_report_differing(const struct verify_report *report);
