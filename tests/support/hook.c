@@ -1,65 +1,21 @@
 /*
- * The hook device. Its device, buffers and queues are the inner backend's own, so that the hook needs no copies of
- * them: what the hook knows of a device is found by its address. Effects at run time are waits that are enqueued in
- * front of the command: for an event that has failed, that comes later, or that comes with hook_release.
+ * The hook device: another device with a hook in every entry. Its device, buffers and queues are the inner backend's
+ * own, so that the hook needs no copies of them: what the hook knows of a device is found by its address. What happens
+ * at an entry is for the rules to say (hook_rules.c).
  */
-#include "tests/support/hook.h"
-
-#include "core/operands.h"
+#include "tests/support/hook_state.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* All ones is a NaN as fp32 and as fp64, and a token or target that is out of range as int32. */
-enum { POISON = 0xFF, GUARD = 64, RULES = 16, TICK_NS = 20000 };
+enum { POISON = 0xFF, GUARD = 64 };
 #define QUARANTINE_BYTES ((uint64_t)64 << 20)
-
-/* A point that commands wait for, completed or failed by the hook. */
-struct gate {
-	struct gate *next;
-	ps_timeline timeline;
-	ps_event before; /* the delay runs from here on */
-	int64_t delay_ns, due;
-	bool pending;
-};
-
-struct held {
-	struct held *next;
-	ps_buffer buffer;
-};
-
-struct hook_state {
-	struct hook_state *next;
-	struct hook *hook;
-	const ps_device *device;
-	const ps_backend *inner;
-	bool host; /* buffers are host memory, whatever the device claims */
-
-	pthread_mutex_t mutex; /* guards what follows */
-	struct hook_rule rules[RULES];
-	uint64_t seen[RULES];
-	char *messages[RULES];
-	union {
-		float f32;
-		double f64;
-	} values[RULES]; /* what a rule spoils with */
-	int rule_count;
-	struct gate *gates;
-	struct held *held;
-	uint64_t held_bytes;
-	ps_timeline hang;
-	uint64_t released;
-	pthread_t clock;
-	bool clock_runs, stop;
-};
 
 static pthread_mutex_t states_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct hook_state *states;
 static _Thread_local struct hook_state *opening;
-static _Thread_local const struct hook_rule *spoiling; /* the op that is being enqueued */
-static _Thread_local bool inside;                      /* a call of the hook's own, to be let through */
 
 static struct hook_state *state_of(const ps_device *device)
 {
@@ -69,133 +25,6 @@ static struct hook_state *state_of(const ps_device *device)
 		s = s->next;
 	pthread_mutex_unlock(&states_mutex);
 	return s;
-}
-
-static const char *call_name(int call)
-{
-	static const char *const names[] = {"buffer_create", "queue_create", "wait", "write",     "read",
-	                                    "copy",          "peer copy",    "zero", "timestamp", "pinned_create"};
-	if (call < HOOK_OP)
-		return names[call];
-	if (call == HOOK_OP || call == HOOK_ASK)
-		return "any op";
-	return ps_op_name((ps_op)(call - (call < HOOK_ASK ? HOOK_OP : HOOK_ASK) - 1));
-}
-
-/* Completes delays whose time has come. */
-static void *clock_main(void *argument)
-{
-	struct hook_state *s = argument;
-	pthread_mutex_lock(&s->mutex);
-	while (!s->stop) {
-		for (struct gate *gate = s->gates; gate; gate = gate->next) {
-			if (!gate->pending)
-				continue;
-			if (!gate->due && ps_event_done(gate->before))
-				gate->due = ps_clock_ns() + gate->delay_ns;
-			if (gate->due && ps_clock_ns() >= gate->due) {
-				gate->pending = false;
-				ps__timeline_complete(&gate->timeline, 1);
-			}
-		}
-		pthread_mutex_unlock(&s->mutex);
-		nanosleep(&(const struct timespec){.tv_nsec = TICK_NS}, NULL);
-		pthread_mutex_lock(&s->mutex);
-	}
-	pthread_mutex_unlock(&s->mutex);
-	return NULL;
-}
-
-/* A new gate, not yet open; NULL with a message when there is no memory for one. */
-static struct gate *add_gate(struct hook_state *s)
-{
-	struct gate *gate = calloc(1, sizeof *gate);
-	if (!gate || ps__timeline_init(&gate->timeline, NULL, "a gate of the hook") != PS_OK) {
-		(void)ps_fail(PS_ENOMEM, "out of memory for a gate of the hook");
-		free(gate);
-		return NULL;
-	}
-	gate->next = s->gates;
-	s->gates = gate;
-	return gate;
-}
-
-static ps_status inject(const struct hook_state *s, const struct hook_rule *rule, const char *message, int call,
-                        uint64_t number, const ps_queue *queue)
-{
-	ps_status status = rule->status == PS_OK ? PS_EDEVICE : rule->status;
-	if (message)
-		return ps_fail(status, "%s", message);
-	return ps_fail(status, "injected: %s, call %llu of queue %s on %s", call_name(call), (unsigned long long)number,
-	               queue ? queue->label : "none", s->device->info.name);
-}
-
-/* Does to the queue what one rule says; `message` is the rule's own text or NULL. The caller holds the mutex. */
-static ps_status apply(struct hook_state *s, const struct hook_rule *rule, const char *message, int call,
-                       uint64_t number, ps_queue *queue)
-{
-	struct gate *gate;
-	switch (queue && !queue->dry ? rule->effect : HOOK_REFUSE) {
-	case HOOK_REFUSE:
-		break;
-	case HOOK_FAIL:
-		gate = add_gate(s);
-		if (!gate)
-			return PS_ENOMEM;
-		ps__timeline_fail(&gate->timeline, 1, inject(s, rule, message, call, number, queue));
-		return s->inner->queue_wait(queue, (ps_event){&gate->timeline, 1});
-	case HOOK_DELAY:
-		gate = add_gate(s);
-		if (!gate)
-			return PS_ENOMEM;
-		gate->before = ps_queue_record(queue);
-		gate->delay_ns = rule->delay_ns;
-		if (!s->clock_runs && pthread_create(&s->clock, NULL, clock_main, s))
-			return ps_fail(PS_ENOMEM, "cannot start the clock of the hook");
-		s->clock_runs = true;
-		PS_TRY(s->inner->queue_wait(queue, (ps_event){&gate->timeline, 1}));
-		gate->pending = true;
-		return PS_OK;
-	case HOOK_HANG:
-		return s->inner->queue_wait(queue, (ps_event){&s->hang, s->released + 1});
-	case HOOK_SPOIL:
-		spoiling = rule;
-		return PS_OK;
-	}
-	return inject(s, rule, message, call, number, queue);
-}
-
-/* Is `call` what the rule is about? HOOK_OP and HOOK_ASK stand for all their ops. */
-static bool matches(const struct hook_rule *rule, int call, const ps_queue *queue)
-{
-	int family = call < HOOK_OP ? call : call < HOOK_ASK ? HOOK_OP : HOOK_ASK;
-	if (rule->queue && !(queue && !strcmp(rule->queue, queue->label)))
-		return false;
-	return rule->call == call || rule->call == family;
-}
-
-/* Counts a call and lets the rules have their way with it. */
-static ps_status before(struct hook_state *s, int call, ps_queue *queue)
-{
-	if (inside)
-		return PS_OK;
-	ps_status status = PS_OK;
-	atomic_fetch_add(&s->hook->calls[call], 1);
-	if (call > HOOK_OP)
-		atomic_fetch_add(&s->hook->calls[call < HOOK_ASK ? HOOK_OP : HOOK_ASK], 1);
-	pthread_mutex_lock(&s->mutex);
-	for (int i = 0; i < s->rule_count && status == PS_OK; i++) {
-		const struct hook_rule *rule = &s->rules[i];
-		if (!matches(rule, call, queue))
-			continue;
-		uint64_t number = ++s->seen[i], nth = rule->nth ? rule->nth : 1;
-		if (number != nth && !(rule->every && number > nth))
-			continue;
-		atomic_fetch_add(&s->hook->fired, 1);
-		status = apply(s, rule, s->messages[i], call, number, queue);
-	}
-	pthread_mutex_unlock(&s->mutex);
-	return status;
 }
 
 static ps_status hooked_device_open(ps_device *device, const char *spec)
@@ -235,14 +64,7 @@ static void let_go(struct hook_state *s, struct held *held)
 
 static void free_state(struct hook_state *s)
 {
-	while (s->gates) {
-		struct gate *gate = s->gates;
-		s->gates = gate->next;
-		ps__timeline_finish(&gate->timeline);
-		free(gate);
-	}
-	for (int i = 0; i < s->rule_count; i++)
-		free(s->messages[i]);
+	hook__rules_finish(s);
 	ps__timeline_finish(&s->hang);
 	pthread_mutex_destroy(&s->mutex);
 	free(s);
@@ -257,11 +79,7 @@ static void hooked_device_close(ps_device *device)
 		at = &(*at)->next;
 	*at = s->next;
 	pthread_mutex_unlock(&states_mutex);
-	pthread_mutex_lock(&s->mutex);
-	s->stop = true;
-	pthread_mutex_unlock(&s->mutex);
-	if (s->clock_runs)
-		pthread_join(s->clock, NULL);
+	hook__clock_stop(s);
 	while (s->held) {
 		struct held *held = s->held;
 		s->held = held->next;
@@ -280,7 +98,7 @@ static ps_status fill_by_queue(ps_buffer *buffer)
 	if (!pattern)
 		return ps_fail(PS_ENOMEM, "out of memory for the hook's pattern");
 	memset(pattern, POISON, buffer->bytes);
-	inside = true;
+	hook__inside = true;
 	ps_status status = ps_queue_create(&queue, buffer->device, "hook");
 	ps_tensor all = ps_tensor_make(buffer, 0, PS_I32, 1, (int64_t[]){(int64_t)(buffer->bytes / 4)});
 	if (status == PS_OK)
@@ -288,7 +106,7 @@ static ps_status fill_by_queue(ps_buffer *buffer)
 	if (status == PS_OK)
 		status = ps_queue_finish(queue);
 	ps_queue_destroy(queue);
-	inside = false;
+	hook__inside = false;
 	free(pattern);
 	return status;
 }
@@ -296,7 +114,7 @@ static ps_status fill_by_queue(ps_buffer *buffer)
 static ps_status hooked_buffer_create(ps_buffer *buffer)
 {
 	struct hook_state *s = state_of(buffer->device);
-	PS_TRY(before(s, HOOK_BUFFER_CREATE, NULL));
+	PS_TRY(hook__before(s, HOOK_BUFFER_CREATE, NULL));
 	bool guarded = s->hook->poison && s->host;
 	buffer->bytes += guarded ? GUARD : 0;
 	ps_status status = s->inner->buffer_create(buffer);
@@ -345,7 +163,7 @@ static void hooked_buffer_destroy(ps_buffer *buffer)
 static ps_status hooked_queue_create(ps_queue *queue)
 {
 	struct hook_state *s = state_of(queue->device);
-	PS_TRY(before(s, HOOK_QUEUE_CREATE, NULL));
+	PS_TRY(hook__before(s, HOOK_QUEUE_CREATE, NULL));
 	PS_TRY(s->inner->queue_create(queue));
 	atomic_fetch_add(&s->hook->queues, 1);
 	return PS_OK;
@@ -361,21 +179,21 @@ static void hooked_queue_destroy(ps_queue *queue)
 static ps_status hooked_queue_wait(ps_queue *queue, ps_event event)
 {
 	struct hook_state *s = state_of(queue->device);
-	PS_TRY(before(s, HOOK_WAIT, queue));
+	PS_TRY(hook__before(s, HOOK_WAIT, queue));
 	return s->inner->queue_wait(queue, event);
 }
 
 static ps_status hooked_queue_write(ps_queue *queue, ps_tensor to, const void *from)
 {
 	struct hook_state *s = state_of(queue->device);
-	PS_TRY(before(s, HOOK_WRITE, queue));
+	PS_TRY(hook__before(s, HOOK_WRITE, queue));
 	return s->inner->queue_write(queue, to, from);
 }
 
 static ps_status hooked_queue_read(ps_queue *queue, void *to, ps_tensor from)
 {
 	struct hook_state *s = state_of(queue->device);
-	PS_TRY(before(s, HOOK_READ, queue));
+	PS_TRY(hook__before(s, HOOK_READ, queue));
 	return s->inner->queue_read(queue, to, from);
 }
 
@@ -384,7 +202,7 @@ static ps_status hooked_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from
 	static const unsigned char wrong[8] = {0xA5, 0x5A, 0xA5, 0x5A, 0xA5, 0x5A, 0xA5, 0x5A};
 	struct hook_state *s = state_of(queue->device);
 	bool peer = from.buffer->device != to.buffer->device;
-	PS_TRY(before(s, peer ? HOOK_PEER_COPY : HOOK_COPY, queue));
+	PS_TRY(hook__before(s, peer ? HOOK_PEER_COPY : HOOK_COPY, queue));
 	PS_TRY(s->inner->queue_copy(queue, to, from));
 	uint64_t size = ps_dtype_bytes(to.dtype), bytes = (uint64_t)ps_tensor_count(to) * size;
 	if (!peer || !s->hook->corrupt_peer_from || bytes < s->hook->corrupt_peer_from)
@@ -396,14 +214,14 @@ static ps_status hooked_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from
 static ps_status hooked_queue_zero(ps_queue *queue, ps_tensor tensor)
 {
 	struct hook_state *s = state_of(queue->device);
-	PS_TRY(before(s, HOOK_ZERO, queue));
+	PS_TRY(hook__before(s, HOOK_ZERO, queue));
 	return s->inner->queue_zero(queue, tensor);
 }
 
 static ps_status hooked_queue_timestamp(ps_queue *queue, int64_t *ns)
 {
 	struct hook_state *s = state_of(queue->device);
-	PS_TRY(before(s, HOOK_TIMESTAMP, queue));
+	PS_TRY(hook__before(s, HOOK_TIMESTAMP, queue));
 	return s->inner->queue_timestamp(queue, ns);
 }
 
@@ -411,23 +229,6 @@ static bool hooked_can_copy_from(const ps_device *to, const ps_device *from)
 {
 	struct hook_state *s = state_of(to);
 	return !s->hook->deny_peer && s->inner->can_copy_from(to, from);
-}
-
-/* Overwrites the element that the rule names. */
-static ps_status spoil(struct hook_state *s, const struct hook_rule *rule, ps_queue *queue, ps_op op,
-                       const void *arguments)
-{
-	ps_tensor output = *ps__operand_tensor(&ps__op_operands(op)->list[rule->output], arguments);
-	uint64_t at = output.offset + (uint64_t)rule->element * ps_dtype_bytes(output.dtype);
-	pthread_mutex_lock(&s->mutex);
-	ptrdiff_t which = rule - s->rules;
-	if (output.dtype == PS_F64)
-		s->values[which].f64 = rule->value;
-	else
-		s->values[which].f32 = (float)rule->value;
-	pthread_mutex_unlock(&s->mutex);
-	return s->inner->queue_write(queue, ps_tensor_make(output.buffer, at, output.dtype, 1, (int64_t[]){1}),
-	                             &s->values[which]);
 }
 
 /* Of devices on the host, so that the inner one's copy is all it takes. */
@@ -440,7 +241,7 @@ static bool hooked_can_copy_to(const ps_device *from, const ps_device *to)
 static ps_status hooked_pinned_create(ps_pinned *pinned)
 {
 	struct hook_state *s = state_of(pinned->device);
-	PS_TRY(before(s, HOOK_PINNED_CREATE, NULL));
+	PS_TRY(hook__before(s, HOOK_PINNED_CREATE, NULL));
 	if (!s->hook->pins)
 		return ps_fail(PS_ENOTSUP, "this hook pins nothing");
 	pinned->address = malloc((size_t)pinned->bytes);
@@ -465,11 +266,10 @@ static bool hooked_has_math(const ps_device *device, ps_math math)
 static ps_status run_op(ps_queue *queue, ps_op op, const void *arguments)
 {
 	struct hook_state *s = state_of(queue->device);
-	spoiling = NULL;
-	PS_TRY(before(s, (queue->dry ? HOOK_ASK : HOOK_OP) + 1 + (int)op, queue));
-	const struct hook_rule *rule = spoiling;
+	const struct hook_rule *spoils;
+	PS_TRY(hook__before_op(s, (queue->dry ? HOOK_ASK : HOOK_OP) + 1 + (int)op, queue, &spoils));
 	PS_TRY(s->inner->ops[op](queue, arguments));
-	return rule ? spoil(s, rule, queue, op, arguments) : PS_OK;
+	return spoils ? hook__spoil(s, spoils, queue, op, arguments) : PS_OK;
 }
 
 #define PS_OP(name, text)                                                      \
@@ -552,42 +352,6 @@ ps_status hook_device_open(ps_device **out, const char *inner_name, struct hook 
 		free_state(s);
 	}
 	return status;
-}
-
-void hook_add_rule(struct hook *hook, const struct hook_rule *rule)
-{
-	struct hook_state *s = hook->state;
-	pthread_mutex_lock(&s->mutex);
-	/* A test that adds too many rules, or has no memory for one, is to stop there. */
-	size_t length = rule->message ? strlen(rule->message) + 1 : 0;
-	char *message = rule->message ? malloc(length) : NULL;
-	if (s->rule_count == RULES || (rule->message && !message))
-		abort();
-	if (message)
-		memcpy(message, rule->message, length);
-	s->rules[s->rule_count] = *rule;
-	s->messages[s->rule_count] = message;
-	s->seen[s->rule_count] = 0;
-	s->rule_count++;
-	pthread_mutex_unlock(&s->mutex);
-}
-
-void hook_clear(struct hook *hook)
-{
-	struct hook_state *s = hook->state;
-	pthread_mutex_lock(&s->mutex);
-	for (int i = 0; i < s->rule_count; i++)
-		free(s->messages[i]);
-	s->rule_count = 0;
-	pthread_mutex_unlock(&s->mutex);
-}
-
-void hook_release(struct hook *hook)
-{
-	struct hook_state *s = hook->state;
-	pthread_mutex_lock(&s->mutex);
-	ps__timeline_complete(&s->hang, ++s->released);
-	pthread_mutex_unlock(&s->mutex);
 }
 
 uint64_t hook_faults(const struct hook *hook)
