@@ -2,7 +2,7 @@
 
 #include <penstock/random.h>
 
-#include "data/folder.h"
+#include "support/folder.h"
 
 #include <check.h>
 #include <stdio.h>

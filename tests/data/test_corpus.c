@@ -1,7 +1,7 @@
 /* Corpora from folders: figures of WikiText-2, small files, faulty ones, and the cache of token ids. */
 #include <penstock/data.h>
 
-#include "data/folder.h"
+#include "support/folder.h"
 
 #include <check.h>
 #include <fcntl.h>

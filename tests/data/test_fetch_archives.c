@@ -2,7 +2,7 @@
 #include <penstock/data.h>
 
 #include "data/fetch_fixture.h"
-#include "data/folder.h"
+#include "support/folder.h"
 #include "data/http_server.h"
 
 #include <check.h>

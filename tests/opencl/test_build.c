@@ -3,17 +3,16 @@
  * from source are replaced by ones that count, and that can hand nonsense to the compiler: the program's own come
  * before those of the loader's library.
  */
-#define _XOPEN_SOURCE 700 /* nftw */
 #include "support/check.h"
+#include "support/folder.h"
+#include "tests/opencl/own_cache.h"
 
 #include <penstock/ops.h>
 #include <penstock/tune.h>
 
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
-#include <dirent.h>
 #include <dlfcn.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -42,32 +41,10 @@ CL_API_ENTRY cl_program CL_API_CALL clCreateProgramWithSource(cl_context context
 	return real(context, count, source, lengths, error);
 }
 
-static char folder[] = "/tmp/penstock-build-XXXXXX";
-
-static int remove_one(const char *path, const struct stat *facts, int kind, struct FTW *place)
-{
-	(void)facts;
-	(void)kind;
-	(void)place;
-	return remove(path);
-}
-
-/* An empty cache of Penstock's; PoCL keeps its own where it was, since it would compile everything for minutes. */
 static void setup(void)
 {
-	char pocl[1024];
-	const char *home = getenv("HOME"), *xdg = getenv("XDG_CACHE_HOME");
-	ck_assert_ptr_nonnull(mkdtemp(folder));
-	if (xdg || home) {
-		snprintf(pocl, sizeof pocl, "%s%s/pocl/kcache", xdg ? xdg : home, xdg ? "" : "/.cache");
-		ck_assert_int_eq(setenv("POCL_CACHE_DIR", pocl, 0), 0);
-	}
-	ck_assert_int_eq(setenv("XDG_CACHE_HOME", folder, 1), 0);
-}
-
-static void teardown(void)
-{
-	nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	folder_make();
+	own_cache_use(folder_path(""));
 }
 
 /* What a process of its own tells of its work with opencl:0. */
@@ -163,33 +140,6 @@ static struct told start(ps_status (*what)(ps_device *, ps_dtype), ps_dtype dtyp
 
 #define CHECK_TOLD(told) ck_assert_msg((told).status == PS_OK, "%s", (told).message)
 
-/* Fills in the paths of up to `most` files with the suffix, sorted; returns how many there are. */
-static int files(const char *suffix, char (*paths)[512], int most)
-{
-	char place[256];
-	int count = 0;
-	snprintf(place, sizeof place, "%s/penstock", folder);
-	DIR *all = opendir(place);
-	ck_assert_ptr_nonnull(all);
-	for (struct dirent *one = readdir(all); one; one = readdir(all)) {
-		const char *dot = strrchr(one->d_name, '.');
-		ck_assert_msg(!dot || strlen(dot) != 7, "a temporary file was left: %s", one->d_name);
-		if (dot && !strcmp(dot + 1, suffix) && count < most)
-			snprintf(paths[count++], sizeof *paths, "%s/%s", place, one->d_name);
-	}
-	closedir(all);
-	return count;
-}
-
-static void flip(const char *path)
-{
-	struct stat facts;
-	FILE *file = fopen(path, "r+b");
-	ck_assert(file && !fstat(fileno(file), &facts) && !fseek(file, facts.st_size / 2, SEEK_SET));
-	int byte = fgetc(file);
-	ck_assert(!fseek(file, facts.st_size / 2, SEEK_SET) && fputc(byte ^ 0x55, file) != EOF && !fclose(file));
-}
-
 static void copy(const char *from, const char *to)
 {
 	char bytes[4096];
@@ -211,12 +161,12 @@ START_TEST(second_start)
 		return;
 	CHECK_TOLD(first);
 	ck_assert_int_eq(first.builds, PROGRAMS);
-	ck_assert_int_eq(files("bin", paths, 4), PROGRAMS);
+	ck_assert_int_eq(own_cache_files("bin", paths, 4), PROGRAMS);
 	struct told second = start(multiply, PS_F32);
 	CHECK_TOLD(second);
 	ck_assert_int_eq(second.builds, 0);
 	for (int i = 0; i < PROGRAMS; i++)
-		flip(paths[i]);
+		own_cache_flip(paths[i]);
 	struct told damaged = start(multiply, PS_F32);
 	CHECK_TOLD(damaged);
 	ck_assert_int_eq(damaged.builds, PROGRAMS);
@@ -237,10 +187,7 @@ END_TEST
 /* Where nothing can be written each start builds, and all works. */
 START_TEST(no_place_for_a_cache)
 {
-	char path[256];
-	snprintf(path, sizeof path, "%s/penstock", folder);
-	FILE *file = fopen(path, "w");
-	ck_assert(file && !fclose(file));
+	folder_write("penstock", "", 0);
 	for (int i = 0; i < 2; i++) {
 		struct told told = start(multiply, PS_F32);
 		if (told.skipped)
@@ -263,12 +210,12 @@ START_TEST(compiler_error)
 	ck_assert_msg(strstr(told.message, "its compiler does not take the kernels: CL_BUILD_PROGRAM_FAILURE"), "%s",
 	              told.message);
 	ck_assert_ptr_null(strchr(told.message, '\n'));
-	ck_assert_int_eq(files("log", paths, 2), 1);
+	ck_assert_int_eq(own_cache_files("log", paths, 2), 1);
 	ck_assert_msg(strstr(told.message, paths[0]), "%s does not name %s", told.message, paths[0]);
 	FILE *file = fopen(paths[0], "r");
 	ck_assert(file && fread(log, 1, sizeof log - 1, file) > 0 && !fclose(file));
 	ck_assert_msg(strstr(log, "error"), "the log says: %s", log);
-	ck_assert_int_eq(files("bin", paths, 2), 0);
+	ck_assert_int_eq(own_cache_files("bin", paths, 2), 0);
 	nonsense = false;
 	struct told right = start(multiply, PS_F32);
 	CHECK_TOLD(right);
@@ -285,11 +232,11 @@ START_TEST(tuned_file)
 		return;
 	CHECK_TOLD(first);
 	ck_assert_ptr_nonnull(strstr(first.note, "not tuned"));
-	ck_assert_int_eq(files("tune", paths, 2), 1);
+	ck_assert_int_eq(own_cache_files("tune", paths, 2), 1);
 	struct told second = start(multiply, PS_F32);
 	CHECK_TOLD(second);
 	ck_assert_msg(strstr(second.note, ", tuned 20") && strstr(second.note, "GFLOP/s"), "%s", second.note);
-	flip(paths[0]);
+	own_cache_flip(paths[0]);
 	struct told damaged = start(multiply, PS_F32);
 	CHECK_TOLD(damaged);
 	ck_assert_msg(strstr(damaged.note, "damaged and not used"), "%s", damaged.note);
@@ -302,7 +249,7 @@ START_TEST(tuned_file)
 	if (wide.status == PS_ENOTSUP)
 		return;
 	CHECK_TOLD(wide);
-	ck_assert_int_eq(files("tune", paths, 2), 2);
+	ck_assert_int_eq(own_cache_files("tune", paths, 2), 2);
 	copy(paths[strcmp(paths[0], single) == 0], single);
 	struct told stale = start(multiply, PS_F32);
 	CHECK_TOLD(stale);
@@ -380,7 +327,7 @@ int main(void)
 	Suite *suite = suite_create("opencl build");
 	TCase *cases = tcase_create("build");
 	tcase_set_timeout(cases, 600);
-	tcase_add_checked_fixture(cases, setup, teardown);
+	tcase_add_checked_fixture(cases, setup, folder_remove);
 	tcase_add_test(cases, second_start);
 	tcase_add_test(cases, no_place_for_a_cache);
 	tcase_add_test(cases, compiler_error);

@@ -1,50 +1,19 @@
-/* What the OpenCL backend says of machines and data that are not as they should be, and its cache of binaries. */
-#define _XOPEN_SOURCE 700 /* nftw */
+/*
+ * What the OpenCL backend says of machines and data that are not as they should be, and its cache of binaries. Each test
+ * is a process of its own, in which OpenCL is asked for the first time.
+ */
 #include "support/check.h"
+#include "support/folder.h"
+#include "tests/opencl/own_cache.h"
 
 #include <penstock/model.h>
 #include <penstock/pipeline.h>
 
-#include <dirent.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* Each test is a process of its own, in which OpenCL is asked for the first time. */
-static char folder[] = "/tmp/penstock-opencl-XXXXXX";
-
-static int remove_one(const char *path, const struct stat *facts, int kind, struct FTW *place)
-{
-	(void)facts;
-	(void)kind;
-	(void)place;
-	return remove(path);
-}
-
-static void setup(void)
-{
-	ck_assert_ptr_nonnull(mkdtemp(folder));
-}
-
-/* An empty cache of Penstock's; PoCL keeps its own where it was, since it would compile everything for minutes. */
-static void use_own_cache(const char *path)
-{
-	char pocl[1024];
-	const char *home = getenv("HOME"), *xdg = getenv("XDG_CACHE_HOME");
-	if (xdg || home) {
-		snprintf(pocl, sizeof pocl, "%s%s/pocl/kcache", xdg ? xdg : home, xdg ? "" : "/.cache");
-		ck_assert_int_eq(setenv("POCL_CACHE_DIR", pocl, 0), 0);
-	}
-	ck_assert_int_eq(setenv("XDG_CACHE_HOME", path, 1), 0);
-}
-
-static void teardown(void)
-{
-	nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
 
 static ps_tensor vector(ps_buffer *buffer, ps_dtype dtype, int64_t count)
 {
@@ -79,7 +48,7 @@ START_TEST(no_platform)
 	ps_device_entry *entries;
 	size_t count;
 	bool said = false;
-	ck_assert_int_eq(setenv("OCL_ICD_VENDORS", folder, 1), 0);
+	ck_assert_int_eq(setenv("OCL_ICD_VENDORS", folder_path(""), 1), 0);
 	check_ok(ps_device_list(&entries, &count));
 	for (size_t i = 0; i < count; i++)
 		if (!strcmp(entries[i].info.backend, "opencl")) {
@@ -97,11 +66,9 @@ END_TEST
 /* A vendor's library that is no library is passed over by the loader. */
 START_TEST(broken_vendor)
 {
-	char path[128];
-	snprintf(path, sizeof path, "%s/broken.icd", folder);
-	FILE *file = fopen(path, "w");
-	ck_assert(file && fputs("/nowhere/libbroken.so\n", file) >= 0 && !fclose(file));
-	ck_assert_int_eq(setenv("OCL_ICD_VENDORS", folder, 1), 0);
+	static const char text[] = "/nowhere/libbroken.so\n";
+	folder_write("broken.icd", text, sizeof text - 1);
+	ck_assert_int_eq(setenv("OCL_ICD_VENDORS", folder_path(""), 1), 0);
 	ps_device *device;
 	check_fails(ps_device_open(&device, "opencl:0"), PS_ENODEV);
 	check_message("broken.icd: /nowhere/libbroken.so: cannot open shared object file");
@@ -111,14 +78,15 @@ END_TEST
 /* Beside one that works it is passed over too, and the list says so. */
 START_TEST(broken_vendor_among_others)
 {
-	char command[512];
+	char command[2048];
+	const char *folder = folder_path("");
 	ps_device_entry *entries;
 	size_t count;
 	int devices = 0, reasons = 0;
 	snprintf(command, sizeof command, "cp /etc/OpenCL/vendors/*.icd %s 2>/dev/null; echo libbroken.so >%s/x.icd",
 	         folder, folder);
 	ck_assert_int_eq(system(command), 0);
-	ck_assert_int_eq(setenv("OCL_ICD_VENDORS", folder, 1), 0);
+	ck_assert_int_eq(setenv("OCL_ICD_VENDORS", folder_path(""), 1), 0);
 	check_ok(ps_device_list(&entries, &count));
 	for (size_t i = 0; i < count; i++) {
 		if (strcmp(entries[i].info.backend, "opencl") != 0)
@@ -164,52 +132,16 @@ START_TEST(two_devices)
 }
 END_TEST
 
-/* Calls `damage` with each cached binary; returns how many there are. */
-static int each_binary(void (*damage)(const char *path))
+/* The path of the one cached binary. */
+static const char *binary(void)
 {
-	char path[512];
-	int count = 0;
-	snprintf(path, sizeof path, "%s/penstock", folder);
-	DIR *all = opendir(path);
-	ck_assert_ptr_nonnull(all);
-	for (struct dirent *one = readdir(all); one; one = readdir(all)) {
-		size_t length = strlen(one->d_name);
-		ck_assert_msg(!strstr(one->d_name, ".bin."), "a temporary file was left: %s", one->d_name);
-		if (length < 4 || strcmp(one->d_name + length - 4, ".bin") != 0)
-			continue;
-		snprintf(path, sizeof path, "%s/penstock/%s", folder, one->d_name);
-		count++;
-		if (damage)
-			damage(path);
-	}
-	closedir(all);
-	return count;
+	static char paths[2][512];
+	ck_assert_int_eq(own_cache_files("bin", paths, 2), 1);
+	return paths[0];
 }
 
-static void flip(const char *path)
-{
-	struct stat facts;
-	FILE *file = fopen(path, "r+b");
-	ck_assert(file && !fstat(fileno(file), &facts) && !fseek(file, facts.st_size / 2, SEEK_SET));
-	int byte = fgetc(file);
-	ck_assert(!fseek(file, facts.st_size / 2, SEEK_SET) && fputc(byte ^ 0x55, file) != EOF && !fclose(file));
-}
-
-static void shorten(const char *path)
-{
-	ck_assert_int_eq(truncate(path, 100), 0);
-}
-
-static int64_t modified; /* nanoseconds within the second, and seconds, of the last file */
-
-static void look(const char *path)
-{
-	struct stat facts;
-	ck_assert_int_eq(stat(path, &facts), 0);
-	modified = (int64_t)facts.st_mtim.tv_sec * 1000000000 + facts.st_mtim.tv_nsec;
-}
-
-/* In a process of its own each time, so that the binary is read from the disk. */
+/* When the binary was written, in nanoseconds; -1: no device. In a process of its own each time, so that the binary is
+ * read from the disk. */
 static int64_t time_of_binary(void)
 {
 	pid_t child = fork();
@@ -222,29 +154,30 @@ static int64_t time_of_binary(void)
 	if (WEXITSTATUS(status) == 77)
 		return -1;
 	ck_assert_int_eq(WEXITSTATUS(status), 0);
-	ck_assert_int_eq(each_binary(look), 1);
-	return modified;
+	struct stat facts;
+	ck_assert_int_eq(stat(binary(), &facts), 0);
+	return (int64_t)facts.st_mtim.tv_sec * 1000000000 + facts.st_mtim.tv_nsec;
 }
 
 START_TEST(cache)
 {
-	use_own_cache(folder);
+	own_cache_use(folder_path(""));
 	int64_t first = time_of_binary();
 	if (first < 0)
 		return;
 	ck_assert_msg(time_of_binary() == first, "the second start made the binary again");
-	each_binary(flip);
+	own_cache_flip(binary());
 	int64_t second = time_of_binary();
 	ck_assert_msg(second != first, "a damaged binary was not replaced");
 	ck_assert(time_of_binary() == second);
-	each_binary(shorten);
+	ck_assert_int_eq(truncate(binary(), 100), 0);
 	ck_assert_msg(time_of_binary() != second, "a short binary was not replaced");
 }
 END_TEST
 
 START_TEST(no_cache_folder)
 {
-	use_own_cache("/proc/nowhere");
+	own_cache_use("/proc/nowhere");
 	(void)add_works();
 }
 END_TEST
@@ -369,7 +302,7 @@ int main(void)
 	Suite *suite = suite_create("opencl");
 	TCase *cases = tcase_create("faults");
 	tcase_set_timeout(cases, 280);
-	tcase_add_checked_fixture(cases, setup, teardown);
+	tcase_add_checked_fixture(cases, folder_make, folder_remove);
 	tcase_add_test(cases, no_platform);
 	tcase_add_test(cases, broken_vendor);
 	tcase_add_test(cases, broken_vendor_among_others);

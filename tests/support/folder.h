@@ -1,6 +1,6 @@
 /* A temporary folder for a test, made and removed by a checked fixture. */
-#ifndef PENSTOCK_TESTS_DATA_FOLDER_H
-#define PENSTOCK_TESTS_DATA_FOLDER_H
+#ifndef PS_TESTS_SUPPORT_FOLDER_H
+#define PS_TESTS_SUPPORT_FOLDER_H
 
 #include <stddef.h>
 

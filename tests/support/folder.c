@@ -1,5 +1,5 @@
 #define _XOPEN_SOURCE 700 /* nftw */
-#include "data/folder.h"
+#include "support/folder.h"
 
 #include <check.h>
 #include <dirent.h>
