@@ -3,8 +3,8 @@
 
 #include <penstock/data.h>
 
-#include "support/folder.h"
 #include "data/http_server.h"
+#include "support/folder.h"
 
 #include <check.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
 #include <penstock/data.h>
 
 #include "data/fetch_fixture.h"
-#include "support/folder.h"
 #include "data/http_server.h"
+#include "support/folder.h"
 
 #include <check.h>
 #include <fcntl.h>

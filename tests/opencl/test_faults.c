@@ -1,6 +1,6 @@
 /*
- * What the OpenCL backend says of machines and data that are not as they should be, and its cache of binaries. Each test
- * is a process of its own, in which OpenCL is asked for the first time.
+ * What the OpenCL backend says of machines and data that are not as they should be, and its cache of binaries. Each
+ * test is a process of its own, in which OpenCL is asked for the first time.
  */
 #include "support/check.h"
 #include "support/folder.h"
