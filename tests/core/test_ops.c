@@ -1,89 +1,11 @@
-/*
- * Calling ops: the shared check of every argument, what a backend gets to see, and command lists. The ops go to a probe
- * that only looks: the reference device with other functions in its table.
- */
-#include "tests/core/contract.h"
+/* Calling ops: the shared check of every argument, and what a backend gets to see. */
+#include "tests/core/probe.h"
 
 #include <stddef.h>
 
 enum { ROWS = 2, TIME = 3, WIDTH = 4, HEADS = 2, VOCABULARY = 5, N = ROWS * TIME };
 
-static ps_device *device, *far;
-static ps_queue *queue;
-static ps_buffer *buffer, *far_buffer;
-static uint64_t used;
-
-/* What the probe saw last. */
-static struct {
-	ps_op op;
-	int calls, dry_calls;
-	union {
-		max_align_t align;
-		unsigned char bytes[2048];
-	} arguments;
-	ps_status refusal;
-} seen;
-
-static ps_status probe(ps_queue *of, ps_op op, const void *arguments)
-{
-	seen.op = op;
-	seen.calls += !of->dry;
-	seen.dry_calls += of->dry;
-	memcpy(seen.arguments.bytes, arguments, ps__op_bytes(op));
-	if (seen.refusal != PS_OK)
-		return ps__op_refuse(of, op, *(const ps_tensor *)arguments, "the probe is told to");
-	return PS_OK;
-}
-
-#define PS_OP(op, text)                                                  \
-	static ps_status probe_##op(ps_queue *of, const void *arguments) \
-	{                                                                \
-		return probe(of, PS_OP_##op, arguments);                 \
-	}
-#include <penstock/ops.def>
-
-static const ps_op_fn probes[PS_OP_COUNT] = {
-#define PS_OP(op, text) [PS_OP_##op] = probe_##op,
-#include <penstock/ops.def>
-};
-
-static void set_up(void)
-{
-	const ps_backend *reference;
-	check_ok(ps__backend_find(&reference, "ref", 3));
-	ps_backend table = *reference;
-	table.ops = probes;
-	check_ok(ps__device_open_on(&device, &table, ""));
-	check_ok(ps_device_open(&far, "ref"));
-	check_ok(ps_queue_create(&queue, device, "q"));
-	check_ok(ps_buffer_create(&buffer, device, 1 << 16));
-	check_ok(ps_buffer_create(&far_buffer, far, 1 << 16));
-	memset(&seen, 0, sizeof seen);
-	used = 0;
-}
-
-static void tear_down(void)
-{
-	ps_buffer_destroy(buffer);
-	ps_buffer_destroy(far_buffer);
-	ps_queue_destroy(queue);
-	ps_device_close(device);
-	ps_device_close(far);
-}
-
-/* A fresh tensor with some room behind it. */
-static ps_tensor fresh(ps_dtype dtype, int rank, const int64_t *dims)
-{
-	ps_tensor tensor = ps_tensor_make(buffer, used, dtype, rank, dims);
-	used += ((uint64_t)ps_tensor_count(tensor) * 8 + 511) / 256 * 256;
-	return tensor;
-}
-
-#define VECTOR(n) fresh(PS_F32, 1, (int64_t[]){n})
-#define MATRIX(m, n) fresh(PS_F32, 2, (int64_t[]){m, n})
-#define CUBE(a, b, c) fresh(PS_F32, 3, (int64_t[]){a, b, c})
-#define DOUBLE(n) fresh(PS_F64, 1, (int64_t[]){n})
-#define TOKENS() fresh(PS_I32, 2, (int64_t[]){ROWS, TIME})
+#define TOKENS() probe_tensor(PS_I32, 2, (int64_t[]){ROWS, TIME})
 
 static const ps_dropout drop = {.p = 0.25f};
 
@@ -120,12 +42,13 @@ static void make_good(ps_op op, void *arguments)
 		     .mean = VECTOR(N), .rstd = VECTOR(N), .gamma = VECTOR(WIDTH), .dresidual = CUBE(ROWS, TIME, WIDTH),
 		     .dz = CUBE(ROWS, TIME, WIDTH), .drop = drop);
 		GOOD(attention_fwd, .qkv = CUBE(ROWS, TIME, 3 * WIDTH),
-		     .probs = fresh(PS_F32, 4, (int64_t[]){ROWS, HEADS, TIME, TIME}), .out = CUBE(ROWS, TIME, WIDTH),
-		     .heads = HEADS, .drop = drop);
+		     .probs = probe_tensor(PS_F32, 4, (int64_t[]){ROWS, HEADS, TIME, TIME}),
+		     .out = CUBE(ROWS, TIME, WIDTH), .heads = HEADS, .drop = drop);
 		GOOD(attention_bwd, .qkv = CUBE(ROWS, TIME, 3 * WIDTH),
-		     .probs = fresh(PS_F32, 4, (int64_t[]){ROWS, HEADS, TIME, TIME}), .dout = CUBE(ROWS, TIME, WIDTH),
-		     .dqkv = CUBE(ROWS, TIME, 3 * WIDTH), .heads = HEADS, .drop = drop);
-		GOOD(cross_entropy, .logits = MATRIX(N, VOCABULARY), .targets = fresh(PS_I32, 1, (int64_t[]){N}),
+		     .probs = probe_tensor(PS_F32, 4, (int64_t[]){ROWS, HEADS, TIME, TIME}),
+		     .dout = CUBE(ROWS, TIME, WIDTH), .dqkv = CUBE(ROWS, TIME, 3 * WIDTH), .heads = HEADS,
+		     .drop = drop);
+		GOOD(cross_entropy, .logits = MATRIX(N, VOCABULARY), .targets = probe_tensor(PS_I32, 1, (int64_t[]){N}),
 		     .losses = VECTOR(N), .dlogits = MATRIX(N, VOCABULARY));
 		GOOD(sum_squares, .x = MATRIX(3, 4), .out = DOUBLE(1));
 		GOOD(clip_scale, .sums = DOUBLE(4), .norm = DOUBLE(1), .scale = DOUBLE(1));
@@ -252,7 +175,7 @@ static ps_tensor damaged(ps_tensor tensor, enum fault fault)
 		tensor.dims[0] = 0;
 		break;
 	case DEVICE:
-		tensor.buffer = far_buffer;
+		tensor.buffer = probe.far_buffer;
 		break;
 	case OUTSIDE:
 		tensor.offset = 1 << 16;
@@ -279,18 +202,18 @@ START_TEST(test_good_arguments)
 		max_align_t align;
 		unsigned char bytes[2048];
 	} arguments = {.bytes = {0}};
-	set_up();
+	probe_set_up();
 	for (int op = 0; op < PS_OP_COUNT; op++) {
 		size_t bytes = ps__op_bytes((ps_op)op);
 		make_good((ps_op)op, &arguments);
-		check_ok(ps_op_run(queue, (ps_op)op, &arguments, bytes));
-		ck_assert_int_eq(seen.op, op);
-		ck_assert_mem_eq(seen.arguments.bytes, arguments.bytes, bytes);
-		ck_assert_int_eq(seen.calls, op + 1);
+		check_ok(ps_op_run(probe.queue, (ps_op)op, &arguments, bytes));
+		ck_assert_int_eq(probe.seen.op, op);
+		ck_assert_mem_eq(probe.seen.arguments.bytes, arguments.bytes, bytes);
+		ck_assert_int_eq(probe.seen.calls, op + 1);
 		ck_assert_uint_gt(strlen(ps_op_name((ps_op)op)), 0);
 		ck_assert_uint_gt(strlen(ps_op_text((ps_op)op)), 0);
 	}
-	tear_down();
+	probe_tear_down();
 }
 END_TEST
 
@@ -306,17 +229,17 @@ static void check_faults(const struct field *field)
 		if ((field->flags & ANY_SHAPE) && fault == SHAPE)
 			continue;
 		memset(&arguments, 0, sizeof arguments);
-		used = 0;
-		seen.calls = 0;
+		probe.used = 0;
+		probe.seen.calls = 0;
 		make_good(field->op, &arguments);
 		memcpy(&tensor, arguments.bytes + field->offset, sizeof tensor);
 		tensor = damaged(tensor, (enum fault)fault);
 		memcpy(arguments.bytes + field->offset, &tensor, sizeof tensor);
-		ps_status status = ps_op_run(queue, field->op, &arguments, ps__op_bytes(field->op));
+		ps_status status = ps_op_run(probe.queue, field->op, &arguments, ps__op_bytes(field->op));
 		bool optional = (field->flags & OPTIONAL) && fault == ABSENT;
 		ck_assert_msg(status == (optional ? PS_OK : PS_EINVAL), "%s, %s, fault %d: %s", ps_op_name(field->op),
 		              field->name, fault, ps_status_name(status));
-		ck_assert_int_eq(seen.calls, optional);
+		ck_assert_int_eq(probe.seen.calls, optional);
 		if (status == PS_OK)
 			continue;
 		check_message(ps_op_name(field->op));
@@ -327,7 +250,7 @@ static void check_faults(const struct field *field)
 START_TEST(test_wrong_arguments)
 {
 	int tried = 0;
-	set_up();
+	probe_set_up();
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
 		if (fields[i].op != (ps_op)_i)
 			continue;
@@ -335,7 +258,7 @@ START_TEST(test_wrong_arguments)
 		tried++;
 	}
 	ck_assert_int_ge(tried, 2);
-	tear_down();
+	probe_tear_down();
 }
 END_TEST
 
@@ -382,8 +305,8 @@ static ps_status run_overlapping(const struct field *first, const struct field *
 	memcpy(&b, arguments.bytes + second->offset, sizeof b);
 	b.offset = a.offset + shift;
 	memcpy(arguments.bytes + second->offset, &b, sizeof b);
-	used = 0;
-	return ps_op_run(queue, first->op, &arguments, ps__op_bytes(first->op));
+	probe.used = 0;
+	return ps_op_run(probe.queue, first->op, &arguments, ps__op_bytes(first->op));
 }
 
 static void check_overlap(const struct field *first, const struct field *second)
@@ -405,150 +328,84 @@ static void check_overlap(const struct field *first, const struct field *second)
 START_TEST(test_overlaps)
 {
 	enum { COUNT = sizeof fields / sizeof *fields };
-	set_up();
+	probe_set_up();
 	for (int i = 0; i < COUNT; i++)
 		for (int j = 0; j < COUNT; j++)
 			if (i != j && fields[i].op == (ps_op)_i && fields[j].op == (ps_op)_i)
 				check_overlap(&fields[i], &fields[j]);
-	tear_down();
+	probe_tear_down();
 }
 END_TEST
 
 START_TEST(test_columns_beside_each_other)
 {
-	set_up();
+	probe_set_up();
 	ps_tensor wide = MATRIX(3, 9), b = MATRIX(4, 5);
 	ps_tensor left = ps_tensor_slice(wide, 1, 0, 4), right = ps_tensor_slice(wide, 1, 4, 5);
-	check_ok(ps_run(queue, gemm, .a = left, .b = b, .c = right));
-	check_fails(ps_run(queue, gemm, .a = ps_tensor_slice(wide, 1, 1, 4), .b = b, .c = right), PS_EINVAL);
+	check_ok(ps_run(probe.queue, gemm, .a = left, .b = b, .c = right));
+	check_fails(ps_run(probe.queue, gemm, .a = ps_tensor_slice(wide, 1, 1, 4), .b = b, .c = right), PS_EINVAL);
 	check_message("gemm on ref: c, fp32 (3, 5), overlaps a, fp32 (3, 4), which it may not");
-	tear_down();
+	probe_tear_down();
 }
 END_TEST
 
 START_TEST(test_wrong_calls)
 {
 	ps_args_add add;
-	set_up();
+	probe_set_up();
 	make_good(PS_OP_add, &add);
-	check_fails(ps_op_run(queue, PS_OP_add, &add, sizeof add - 1), PS_EINVAL);
-	check_fails(ps_op_run(queue, PS_OP_relu_fwd, &add, sizeof add), PS_EINVAL);
-	check_fails(ps_op_run(queue, PS_OP_COUNT, &add, sizeof add), PS_EINVAL);
-	check_fails(ps_op_run(queue, (ps_op)-1, &add, sizeof add), PS_EINVAL);
+	check_fails(ps_op_run(probe.queue, PS_OP_add, &add, sizeof add - 1), PS_EINVAL);
+	check_fails(ps_op_run(probe.queue, PS_OP_relu_fwd, &add, sizeof add), PS_EINVAL);
+	check_fails(ps_op_run(probe.queue, PS_OP_COUNT, &add, sizeof add), PS_EINVAL);
+	check_fails(ps_op_run(probe.queue, (ps_op)-1, &add, sizeof add), PS_EINVAL);
 	ck_assert_str_eq(ps_op_name(PS_OP_COUNT), "no op");
 	ck_assert_str_eq(ps_op_text((ps_op)-1), "");
 	/* fp64 and fp32 do not mix. */
-	add.b = fresh(PS_F64, 2, (int64_t[]){3, 4});
-	check_fails(ps_op_run(queue, PS_OP_add, &add, sizeof add), PS_EINVAL);
+	add.b = probe_tensor(PS_F64, 2, (int64_t[]){3, 4});
+	check_fails(ps_op_run(probe.queue, PS_OP_add, &add, sizeof add), PS_EINVAL);
 	check_message("add on ref: b is fp64 (3, 4), which should be fp32");
-	ck_assert_int_eq(seen.calls, 0);
-	tear_down();
+	ck_assert_int_eq(probe.seen.calls, 0);
+	probe_tear_down();
 }
 END_TEST
 
 START_TEST(test_dropout_is_a_probability)
 {
 	static const float wrong[] = {-0.1f, 1, 2, -1e30f};
-	set_up();
+	probe_set_up();
 	ps_tensor x = MATRIX(3, 4), y = MATRIX(3, 4);
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-		check_fails(ps_run(queue, dropout, .x = x, .y = y, .drop.p = wrong[i]), PS_EINVAL);
+		check_fails(ps_run(probe.queue, dropout, .x = x, .y = y, .drop.p = wrong[i]), PS_EINVAL);
 		check_message("which should be at least 0 and below 1");
-		check_fails(ps_run(queue, relu_dropout_bwd, .dy = x, .y = x, .dx = y, .p = wrong[i]), PS_EINVAL);
+		check_fails(ps_run(probe.queue, relu_dropout_bwd, .dy = x, .y = x, .dx = y, .p = wrong[i]), PS_EINVAL);
 	}
 	volatile float zero = 0;
-	check_fails(ps_run(queue, dropout, .x = x, .y = y, .drop.p = zero / zero), PS_EINVAL);
-	check_ok(ps_run(queue, dropout, .x = x, .y = y, .drop.p = 0));
-	check_fails(ps_run(queue, attention_fwd, .qkv = CUBE(ROWS, TIME, 3 * WIDTH),
-	                   .probs = fresh(PS_F32, 4, (int64_t[]){ROWS, 3, TIME, TIME}), .out = CUBE(ROWS, TIME, WIDTH),
-	                   .heads = 3),
+	check_fails(ps_run(probe.queue, dropout, .x = x, .y = y, .drop.p = zero / zero), PS_EINVAL);
+	check_ok(ps_run(probe.queue, dropout, .x = x, .y = y, .drop.p = 0));
+	check_fails(ps_run(probe.queue, attention_fwd, .qkv = CUBE(ROWS, TIME, 3 * WIDTH),
+	                   .probs = probe_tensor(PS_F32, 4, (int64_t[]){ROWS, 3, TIME, TIME}),
+	                   .out = CUBE(ROWS, TIME, WIDTH), .heads = 3),
 	            PS_EINVAL);
 	check_message("3 heads do not divide the width 4");
-	tear_down();
+	probe_tear_down();
 }
 END_TEST
 
 START_TEST(test_gemm_layouts)
 {
-	set_up();
+	probe_set_up();
 	ps_tensor a = MATRIX(3, 4), at = MATRIX(4, 3), b = MATRIX(4, 5), bt = MATRIX(5, 4), c = MATRIX(3, 5);
-	check_ok(ps_run(queue, gemm, .a = at, .b = bt, .c = c, .trans_a = true, .trans_b = true));
-	check_ok(ps_run(queue, gemm, .a = a, .b = bt, .c = c, .trans_b = true, .accumulate = true));
-	check_fails(ps_run(queue, gemm, .a = at, .b = b, .c = c), PS_EINVAL);
+	check_ok(ps_run(probe.queue, gemm, .a = at, .b = bt, .c = c, .trans_a = true, .trans_b = true));
+	check_ok(ps_run(probe.queue, gemm, .a = a, .b = bt, .c = c, .trans_b = true, .accumulate = true));
+	check_fails(ps_run(probe.queue, gemm, .a = at, .b = b, .c = c), PS_EINVAL);
 	check_message("a is fp32 (4, 3), which should be (3, ");
-	check_fails(ps_run(queue, gemm, .a = a, .b = bt, .c = c), PS_EINVAL);
+	check_fails(ps_run(probe.queue, gemm, .a = a, .b = bt, .c = c), PS_EINVAL);
 	/* Rows may be further apart than they are long, but not nearer. */
 	ps_tensor wide = MATRIX(3, 9);
-	check_ok(ps_run(queue, gemm, .a = ps_tensor_slice(wide, 1, 2, 4), .b = b, .c = c));
+	check_ok(ps_run(probe.queue, gemm, .a = ps_tensor_slice(wide, 1, 2, 4), .b = b, .c = c));
 	a.strides[0] = 3;
-	check_fails(ps_run(queue, gemm, .a = a, .b = b, .c = c), PS_EINVAL);
-	tear_down();
-}
-END_TEST
-
-static const ps_args_dropout *seen_dropout(void)
-{
-	ck_assert_int_eq(seen.op, PS_OP_dropout);
-	return (const ps_args_dropout *)(const void *)seen.arguments.bytes;
-}
-
-START_TEST(test_list)
-{
-	enum { MANY = 300 };
-	static const char *const scopes[] = {"layers.0", "layers.1"};
-	ps_list *list;
-	const char *scope;
-	set_up();
-	ps_tensor x = MATRIX(3, 4), y = MATRIX(3, 4);
-	check_ok(ps_list_create(&list, queue));
-	ck_assert_uint_eq(ps_list_count(list), 0);
-	check_ok(ps_list_submit(list, 1));
-	check_ok(ps_record(list, add, .a = x, .b = x, .y = y));
-	for (uint32_t i = 0; i < MANY; i++) {
-		ps_list_scope(list, scopes[i % 2]);
-		check_ok(ps_record(list, dropout, .x = x, .y = y,
-		                   .drop = {.p = 0.5f, .first_row = i, .place = {.step = 99, .layer = i}}));
-	}
-	ck_assert_int_eq(seen.calls, 0);
-	ck_assert_int_eq(seen.dry_calls, 1 + MANY);
-	ck_assert(!queue->dry);
-	ck_assert_uint_eq(ps_list_count(list), 1 + MANY);
-	ck_assert_int_eq(ps_list_op(list, 0, &scope), PS_OP_add);
-	ck_assert_str_eq(scope, "");
-	ck_assert_int_eq(ps_list_op(list, 4, &scope), PS_OP_dropout);
-	ck_assert_str_eq(scope, "layers.1");
-	/* Each submission has its own step; nothing else of the place changes. */
-	for (uint32_t step = 7; step < 9; step++) {
-		check_ok(ps_list_submit(list, step));
-		ck_assert_uint_eq(seen_dropout()->drop.place.step, step);
-		ck_assert_uint_eq(seen_dropout()->drop.place.layer, MANY - 1);
-		ck_assert_uint_eq(seen_dropout()->drop.first_row, MANY - 1);
-		ck_assert_float_eq(seen_dropout()->drop.p, 0.5f);
-	}
-	ck_assert_int_eq(seen.calls, 2 * (1 + MANY));
-	ps_list_destroy(list);
-	ps_list_destroy(NULL);
-	tear_down();
-}
-END_TEST
-
-START_TEST(test_list_refusals)
-{
-	ps_list *list;
-	set_up();
-	ps_tensor x = MATRIX(3, 4), y = MATRIX(3, 4), other = MATRIX(3, 5);
-	check_ok(ps_list_create(&list, queue));
-	check_fails(ps_record(list, add, .a = x, .b = other, .y = y), PS_EINVAL);
-	ck_assert_int_eq(seen.dry_calls, 0);
-	seen.refusal = PS_ENOTSUP;
-	check_fails(ps_record(list, add, .a = x, .b = x, .y = y), PS_ENOTSUP);
-	ck_assert_str_eq(ps_error_message(), "ref cannot run add on fp32 (3, 4): the probe is told to");
-	ck_assert(!queue->dry);
-	ck_assert_uint_eq(ps_list_count(list), 0);
-	check_ok(ps_list_submit(list, 0));
-	ck_assert_int_eq(seen.calls, 0);
-	ps_list_destroy(list);
-	tear_down();
+	check_fails(ps_run(probe.queue, gemm, .a = a, .b = b, .c = c), PS_EINVAL);
+	probe_tear_down();
 }
 END_TEST
 
@@ -563,8 +420,6 @@ int main(void)
 	tcase_add_test(cases, test_wrong_calls);
 	tcase_add_test(cases, test_dropout_is_a_probability);
 	tcase_add_test(cases, test_gemm_layouts);
-	tcase_add_test(cases, test_list);
-	tcase_add_test(cases, test_list_refusals);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }
