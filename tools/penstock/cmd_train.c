@@ -3,6 +3,7 @@
 #include "tools/penstock/progress.h"
 #include "tools/penstock/setup.h"
 
+#include "bench/measure.h"
 #include "core/platform.h"
 #include "train/log.h"
 
@@ -24,8 +25,7 @@ struct run {
 	ps_trace *trace; /* may be NULL */
 	ps_metadata facts[FACTS];
 	char fact_texts[FACTS][32];
-	double *step_seconds; /* of each step, where they are predicted */
-	size_t step_count, step_capacity;
+	struct bench_samples steps; /* seconds of each, where they are predicted */
 	int64_t begin_ns;
 };
 
@@ -44,18 +44,7 @@ static ps_status check_stdout(void)
 /* Keeps the time of a step, to compare it with what was predicted. */
 static ps_status keep_time(struct run *run, double seconds)
 {
-	if (!setup_measures(&run->options))
-		return PS_OK;
-	if (run->step_count == run->step_capacity) {
-		size_t capacity = run->step_capacity > 0 ? 2 * run->step_capacity : 256;
-		double *larger = realloc(run->step_seconds, capacity * sizeof *larger);
-		if (larger == NULL)
-			return ps_fail(PS_ENOMEM, "no memory for the times of %zu steps", capacity);
-		run->step_seconds = larger;
-		run->step_capacity = capacity;
-	}
-	run->step_seconds[run->step_count++] = seconds;
-	return PS_OK;
+	return setup_measures(&run->options) ? bench_samples_add(&run->steps, seconds) : PS_OK;
 }
 
 static ps_status on_step(void *payload, const ps_step_report *report)
@@ -275,20 +264,11 @@ static void print_shadow(const struct run *run)
 	shadow_print(&report, stderr);
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
 /* The median of the steps' times; NaN when there are none. */
 static double median_step(struct run *run)
 {
-	size_t count = run->step_count;
-	if (count == 0)
-		return NAN;
-	qsort(run->step_seconds, count, sizeof *run->step_seconds, by_value);
-	return (run->step_seconds[(count - 1) / 2] + run->step_seconds[count / 2]) / 2;
+	struct bench_stats stats = bench_samples_stats(&run->steps);
+	return stats.count > 0 ? stats.median : NAN;
 }
 
 static void print_prediction(struct run *run)
@@ -405,7 +385,7 @@ int cmd_train(int argc, char **argv)
 			ps_trace_abandon(run->trace);
 			ps_trainer_destroy(run->trainer);
 			setup_finish(&run->setup);
-			free(run->step_seconds);
+			bench_samples_free(&run->steps);
 		}
 		free(run);
 	}
