@@ -37,6 +37,12 @@ struct ps__cgroup_limits {
  */
 struct ps__cgroup_limits ps__cgroup_read(const char *root, const char *self);
 
+/*
+ * The user's cache folder for Penstock, $XDG_CACHE_HOME/penstock or ~/.cache/penstock, which need not be there; false
+ * when the user has none. A relative XDG_CACHE_HOME is void, as its specification says.
+ */
+bool ps__cache_folder(char *path, size_t bytes);
+
 /* The folder that the library was loaded from, without a slash at the end; false when unknown or too long. */
 bool ps__library_folder(char *folder, size_t bytes);
 

@@ -6,6 +6,7 @@
 #define _XOPEN_SOURCE 700 /* realpath */
 #include "data/cache.h"
 
+#include "core/platform.h"
 #include "data/digest.h"
 
 #include <errno.h>
@@ -51,33 +52,24 @@ static char *join(const char *first, const char *second)
 	return path;
 }
 
-/* The user's cache folder, or NULL. A relative XDG_CACHE_HOME is void, as its specification says. */
-static char *user_cache(void)
-{
-	const char *xdg = getenv("XDG_CACHE_HOME");
-	if (xdg != NULL && xdg[0] == '/')
-		return join(xdg, "/penstock");
-	const char *home = getenv("HOME");
-	return home != NULL && home[0] == '/' ? join(home, "/.cache/penstock") : NULL;
-}
-
 void ps__cache_key_init(ps__cache_key *key, const char *cache_dir, const char *folder, const ps__text_file *files)
 {
 	*key = (ps__cache_key){.files = files};
 	if (cache_dir != NULL && cache_dir[0] == '\0')
 		return;
 	key->folder = realpath(folder, NULL);
-	char *base = cache_dir != NULL ? join(cache_dir, "") : user_cache();
+	char user[4096];
+	if (cache_dir == NULL && ps__cache_folder(user, sizeof user))
+		cache_dir = user;
 	uint8_t digest[PS__SHA256_BYTES];
-	if (base != NULL && key->folder != NULL && ps__sha256(key->folder, strlen(key->folder), digest) == PS_OK) {
+	if (cache_dir != NULL && key->folder != NULL && ps__sha256(key->folder, strlen(key->folder), digest) == PS_OK) {
 		char name[64];
 		unsigned long long short_digest = 0;
 		for (int i = 0; i < 8; i++)
 			short_digest = short_digest << 8 | digest[i];
 		snprintf(name, sizeof name, "/corpus-%016llx.ids", short_digest);
-		key->path = join(base, name);
+		key->path = join(cache_dir, name);
 	}
-	free(base);
 }
 
 void ps__cache_key_finish(ps__cache_key *key)

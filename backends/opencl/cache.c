@@ -1,9 +1,11 @@
 /*
- * Files in the user's cache folder: $XDG_CACHE_HOME/penstock or ~/.cache/penstock. A file is a header, the whole key
- * and the data; its path comes from a name, which may say less than the key. It is used only if its key is the one that
- * was asked for and its checksum is right, so that a stale or a damaged one is as good as none.
+ * Files in the user's cache folder. A file is a header, the whole key and the data; its path comes from a name, which
+ * may say less than the key. It is used only if its key is the one that was asked for and its checksum is right, so
+ * that a stale or a damaged one is as good as none.
  */
 #include "backends/opencl/opencl.h"
+
+#include "core/platform.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -30,21 +32,16 @@ static uint64_t hash(uint64_t state, const void *data, size_t bytes)
 
 #define HASH_START UINT64_C(0xCBF29CE484222325)
 
-/* Writes the folder, made if need be; false when the user has none. A relative XDG_CACHE_HOME is void. */
+/* Writes the folder, made if need be; false when the user has none. */
 static bool folder_path(char *path, size_t bytes)
 {
-	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	int length = -1;
-	if (xdg && xdg[0] == '/')
-		length = snprintf(path, bytes, "%s", xdg);
-	else if (home && home[0] == '/')
-		length = snprintf(path, bytes, "%s/.cache", home);
-	if (length < 0 || (size_t)length + sizeof "/penstock" > bytes)
+	if (!ps__cache_folder(path, bytes))
 		return false;
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return false;
-	strcat(path, "/penstock");
-	return !mkdir(path, 0700) || errno == EEXIST;
+	char *last = strrchr(path, '/');
+	*last = '\0';
+	bool made = !mkdir(path, 0700) || errno == EEXIST;
+	*last = '/';
+	return made && (!mkdir(path, 0700) || errno == EEXIST);
 }
 
 bool ps__cl_cache_path(char *path, size_t bytes, const char *name, const char *suffix)

@@ -136,6 +136,17 @@ int ps__cpu_quota(void)
 	return ps__cgroup_read(CGROUP_ROOT, CGROUP_SELF).cpus;
 }
 
+bool ps__cache_folder(char *path, size_t bytes)
+{
+	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	int length = -1;
+	if (xdg && xdg[0] == '/')
+		length = snprintf(path, bytes, "%s/penstock", xdg);
+	else if (home && home[0] == '/')
+		length = snprintf(path, bytes, "%s/.cache/penstock", home);
+	return length > 0 && (size_t)length < bytes;
+}
+
 bool ps__library_folder(char *folder, size_t bytes)
 {
 #if defined(__linux__) || defined(__APPLE__)
