@@ -2,14 +2,14 @@
  * The memory plan: it is what devices allocate, no two living tensors share bytes, nothing is read that was not
  * written, and it is refused before anything is allocated when it does not fit.
  */
+#include "tests/engine/occupancy.h"
 #include "tests/engine/schedules.h"
-#include "tests/engine/shadow.h"
 #include "tests/engine/trial.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
-static void shadow_all(struct trial *trial)
+static void check_all(struct trial *trial)
 {
 	/* A batch of another shape has a program of its own. */
 	double loss;
@@ -17,7 +17,7 @@ static void shadow_all(struct trial *trial)
 	check_ok(trial_train(trial, 0, trial->config.rows, 1, &loss));
 	check_ok(trial_train(trial, 0, 2, trial->config.time, &loss));
 	for (int i = 0; i < trial->pipeline->program_count; i++)
-		shadow_check(trial->pipeline, trial->pipeline->programs[i]);
+		occupancy_check(trial->pipeline, trial->pipeline->programs[i]);
 }
 
 START_TEST(test_rules_share_nothing)
@@ -33,7 +33,7 @@ START_TEST(test_rules_share_nothing)
 		                                 .checkpoint = (ps_checkpoint)(k % 3),
 		                                 .split = k % 2 ? PS_SPLIT_TORCH : PS_SPLIT_EVEN}};
 		trial_open(&trial);
-		shadow_all(&trial);
+		check_all(&trial);
 		trial_close(&trial);
 	}
 }
@@ -62,7 +62,7 @@ START_TEST(test_files_share_nothing)
 		                                 .schedule_file = path}};
 		trial_open(&trial);
 		ck_assert_int_eq(ps_pipeline_stage_count(trial.pipeline), wanted.stages);
-		shadow_all(&trial);
+		check_all(&trial);
 		kept += trial.pipeline->train->keep_boundaries;
 		trial_close(&trial);
 		unlink(path);
@@ -89,7 +89,7 @@ START_TEST(test_kept_boundaries)
 	struct outcome one, other;
 	trial_open(&crossed);
 	ck_assert(crossed.pipeline->train->keep_boundaries);
-	shadow_all(&crossed);
+	check_all(&crossed);
 	trial_run(&crossed, 2, NULL, &one);
 	trial_close(&crossed);
 	unlink(path);
@@ -252,7 +252,7 @@ START_TEST(test_small_buffers)
 	trial_open(&cut);
 	ck_assert_int_gt(cut.pipeline->ranks[0].arena.segment_count, 1);
 	check_plan(&cut);
-	shadow_all(&cut);
+	check_all(&cut);
 	trial_run(&cut, 2, NULL, &other);
 	outcome_compare(&one, &other, "small buffers");
 	trial_close(&cut);
