@@ -246,5 +246,11 @@ ps_status ps_pipeline_update(ps_pipeline *pipeline, int parameter, ps_op op, con
 	ps_parameter_view view;
 	ps_pipeline_get_parameter(pipeline, parameter, &view);
 	struct passage p = {.shadow = pipeline->shadow, .queue = queue, .op = op, .arguments = arguments};
-	return pass(&p, stage, "update", view.name);
+	int64_t begin = ps_clock_ns();
+	ps_status status = pass(&p, stage, "update", view.name);
+	/* What updates wait for is part of the step, too. */
+	pthread_mutex_lock(&pipeline->shadow->mutex);
+	pipeline->shadow->report.checked_s += (double)(ps_clock_ns() - begin) * 1e-9;
+	pthread_mutex_unlock(&pipeline->shadow->mutex);
+	return status;
 }
