@@ -37,10 +37,9 @@ size_t ps__list_find(const ps_list *list, uint64_t value);
 void ps__list_time(ps_list *list, int64_t *marks);
 
 /*
- * For whoever enqueues a list's ops one by one: the arguments of entry `index` for a step, valid until they are asked
- * for again, and a note that all that was enqueued since the entry before belongs to it, or that it was refused.
+ * For whoever enqueues a list's ops one by one: a note that all that was enqueued since the entry before belongs to
+ * this one, or that it was refused.
  */
-const void *ps__list_arguments(ps_list *list, size_t index, uint32_t step);
 void ps__list_mark(ps_list *list, size_t index, bool enqueued);
 
 /*

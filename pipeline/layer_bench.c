@@ -186,9 +186,9 @@ static ps_status record(struct layer_bench *bench, ps_list **out, ps_action_kind
 
 void ps__layer_bench_finish(struct layer_bench *bench)
 {
-	ps_queue_destroy(bench->queue);
 	for (size_t i = 0; i < sizeof bench->lists / sizeof *bench->lists; i++)
 		ps_list_destroy(bench->lists[i]);
+	ps_queue_destroy(bench->queue);
 	for (int i = 0; i < bench->buffer_count; i++)
 		ps_buffer_destroy(bench->buffers[i]);
 	void *const blocks[] = {bench->buffers, bench->values,     bench->gradients,

@@ -409,10 +409,10 @@ void ps_pipeline_destroy(ps_pipeline *pipeline)
 		ps_link_destroy(pipeline->boundaries[s].forward);
 		ps_link_destroy(pipeline->boundaries[s].backward);
 	}
-	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
-		ps_queue_destroy(pipeline->ranks[r].queue);
 	for (int i = 0; i < pipeline->program_count; i++)
 		ps__program_destroy(pipeline->programs[i]);
+	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
+		ps_queue_destroy(pipeline->ranks[r].queue);
 	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++) {
 		struct arena *arena = &pipeline->ranks[r].arena;
 		for (int i = 0; i < arena->segment_count; i++)
