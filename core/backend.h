@@ -16,6 +16,9 @@ ps_status ps__backend_find(const ps_backend **out, const char *name, size_t leng
 /* Opens a device on a table that the registry does not know (tests, wrappers). */
 ps_status ps__device_open_on(ps_device **out, const ps_backend *backend, const char *spec) PS_WARN_UNUSED;
 
+/* Does the device's backend compile command lists itself? */
+bool ps__device_has_graphs(const ps_device *device);
+
 /* The shared check of an op's arguments: PS_EINVAL with op, argument and shapes. */
 ps_status ps__op_check(const ps_device *device, ps_op op, const void *arguments) PS_WARN_UNUSED;
 /* Its last part: arguments that passed the others share memory only where the op allows it. */

@@ -83,7 +83,7 @@ ps_math ps_queue_math(const ps_queue *queue)
 ps_status ps_queue_set_graphs(ps_queue *queue, ps_graphs graphs)
 {
 	const ps_device *device = queue->device;
-	if (graphs == PS_GRAPHS_ON && !ps__backend_has_graphs(device->backend))
+	if (graphs == PS_GRAPHS_ON && !ps__device_has_graphs(device))
 		return ps_fail(PS_ENOTSUP, "%s has no graphs; GPUs by cuda have", device->info.name);
 	queue->graphs = graphs;
 	return PS_OK;

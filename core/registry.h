@@ -17,8 +17,6 @@ struct ps__full_backend {
 ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *table) PS_WARN_UNUSED;
 /* Has the backend the op, rather than the default that refuses it? */
 bool ps__backend_has(const ps_backend *backend, ps_op op);
-/* Does it compile command lists itself, rather than by the default that does not? */
-bool ps__backend_has_graphs(const ps_backend *backend);
 
 /* Visits every backend; one that did not load comes with backend NULL and a status whose message is set. */
 typedef ps_status (*ps_registry_visit)(void *payload, const char *name, const ps_backend *backend, ps_status status);

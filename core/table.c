@@ -1,4 +1,5 @@
 /* Completing a backend's table: what is mandatory is asked for, what is optional gets a default with a name. */
+#include "core/backend.h"
 #include "core/registry.h"
 
 #include <string.h>
@@ -150,7 +151,7 @@ bool ps__backend_has(const ps_backend *backend, ps_op op)
 	return backend->ops[op] && backend->ops[op] != lacking[op];
 }
 
-bool ps__backend_has_graphs(const ps_backend *backend)
+bool ps__device_has_graphs(const ps_device *device)
 {
-	return backend->list_compile != compile_nothing;
+	return device->backend->list_compile != compile_nothing;
 }

@@ -210,8 +210,7 @@ static ps_status build(struct layer_bench *bench, ps_device *device)
 	if (!bench->buffers || !bench->parameters || !bench->gradients || !bench->values || !bench->copies ||
 	    !bench->times)
 		return ps_fail(PS_ENOMEM, "no memory to measure with");
-	PS_TRY(ps_queue_create(&bench->queue, device, "measure"));
-	PS_TRY(ps_queue_set_math(bench->queue, bench->pipeline->config.math));
+	PS_TRY(ps__queue_create_as_configured(&bench->queue, &bench->pipeline->config, device, "measure"));
 	PS_TRY(make_parameters(bench));
 	PS_TRY(make_slots(bench));
 	PS_TRY(make_activations(bench));
