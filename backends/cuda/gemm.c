@@ -6,6 +6,7 @@
  */
 #include "backends/cuda/gemm.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A matrix as it is multiplied: where it lies, or a copy in another dtype in the queue's memory for copies. */
@@ -172,7 +173,10 @@ static ps_status gemm_runner(struct cuda_queue *q, const void *arguments)
 /* --- asking for a product -------------------------------------------------------------------------------------------
  */
 
-/* Memory for cuBLASLt and for copies; the caller holds the device's mutex. Only what is recorded first makes any. */
+/*
+ * Memory for cuBLASLt and for copies; the caller holds the device's mutex. Only what is recorded first makes any. What
+ * is outgrown stays for what was recorded before.
+ */
 static ps_status reserve(struct cuda_queue *q, size_t copies)
 {
 	const char *name = q->queue->device->info.name;
@@ -181,14 +185,20 @@ static ps_status reserve(struct cuda_queue *q, size_t copies)
 		CUDA_TRY(name, cudaMalloc(&q->workspace, q->device->workspace_bytes));
 	if (q->copies_bytes >= copies)
 		return PS_OK;
-	CUDA_TRY(name, cudaMalloc(&more, copies));
-	void *old = q->copies;
+	struct cuda_outgrown *old = q->copies ? malloc(sizeof *old) : NULL;
+	if (q->copies && !old)
+		return ps_fail(PS_ENOMEM, "gemm on %s: out of memory", name);
+	cudaError_t error = cudaMalloc(&more, copies);
+	if (error != cudaSuccess) {
+		free(old);
+		return ps__cuda_fail(name, "cudaMalloc", error);
+	}
+	if (old) {
+		*old = (struct cuda_outgrown){q->outgrown, q->copies};
+		q->outgrown = old;
+	}
 	q->copies = more;
 	q->copies_bytes = copies;
-	if (!old)
-		return PS_OK;
-	CUDA_TRY(name, cudaStreamSynchronize(q->stream));
-	CUDA_TRY(name, cudaFree(old));
 	return PS_OK;
 }
 

@@ -55,8 +55,8 @@ static const option_row step_rows[] = {
         SHARED,
 };
 static const char *const step_shared[] = {
-        "preset", "stages", "balance", "chunks",  "split", "schedule", "checkpoint", "join",       "dtype", "emsize",
-        "nhead",  "nhid",   "nlayers", "dropout", "mask",  "bptt",     "seed",       "batch-size", NULL};
+        "preset", "stages", "balance", "chunks",  "split",   "schedule", "checkpoint", "join", "dtype",      "graphs",
+        "emsize", "nhead",  "nhid",    "nlayers", "dropout", "mask",     "bptt",       "seed", "batch-size", NULL};
 
 static const option_row link_rows[] = {
         MEASURING,

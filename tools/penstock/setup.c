@@ -171,6 +171,7 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .dtype = options->dtype == DTYPE_FP64 ? PS_F64 : PS_F32,
 	        .math = math_of((dtype_choice)options->dtype),
 	        .bf16_weights = options->dtype == DTYPE_BF16_PURE,
+	        .graphs = (ps_graphs)options->graphs,
 	        .seed = options->seed,
 	        .rows = evaluate_only ? options->eval_batch_size : options->batch_size,
 	        .eval_rows = options->eval_batch_size,
@@ -218,8 +219,20 @@ ps_status setup_init(struct setup *out, const run_options *options, bool evaluat
 	return create_pipeline(out, options, evaluate_only);
 }
 
+static void print_notes(const ps_pipeline *pipeline)
+{
+	for (int r = 0; r < ps_pipeline_rank_count(pipeline); r++) {
+		ps_rank_info info;
+		ps_pipeline_get_rank(pipeline, r, &info);
+		if (*info.note)
+			fprintf(stderr, "note: stage %d on %s: %s\n", r, info.device_name, info.note);
+	}
+}
+
 void setup_finish(struct setup *setup)
 {
+	if (setup->pipeline != NULL)
+		print_notes(setup->pipeline);
 	ps_pipeline_destroy(setup->pipeline);
 	ps_model_finish(&setup->model);
 	ps_corpus_close(setup->corpus);

@@ -20,6 +20,7 @@ struct setup {
 
 /* Creates all of it; on failure what there is so far is for setup_finish. `evaluate_only`: no training is meant. */
 ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only) PS_WARN_UNUSED;
+/* Says on standard error what devices did otherwise than one would expect. */
 void setup_finish(struct setup *setup);
 
 /* Do these options ask for layers to be measured, and so for a prediction? */

@@ -199,7 +199,8 @@ struct words {
 
 __device__ inline words philox(const ps_cuda_dropout &d, uint32_t row, uint32_t block)
 {
-	uint32_t c0 = block, c1 = row, c2 = d.step, c3 = d.place, k0 = d.key[0], k1 = d.key[1];
+	uint32_t c0 = block, c1 = row, c2 = d.turn ? __ldg(&d.turn->step) : d.step, c3 = d.place, k0 = d.key[0],
+	         k1 = d.key[1];
 #pragma unroll
 	for (int round = 0; round < 10; round++) {
 		uint32_t high0 = __umulhi(0xD2511F53U, c0), low0 = 0xD2511F53U * c0;

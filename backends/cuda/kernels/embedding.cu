@@ -1,5 +1,5 @@
 /*
- * The embedding with positions, its weight gradient, and the range check of token ids.
+ * The embedding with positions, and its weight gradient.
  *
  * Bytes per element (fp32): embedding_fwd 12; embedding_bwd_weight 8 for those that follow a token's first occurrence
  * and 8 or 12 for that one, beside a fill of dweight with zeros when it does not accumulate.
@@ -10,30 +10,6 @@ namespace ps
 {
 namespace
 {
-
-/* One block: the first bad element of all. 4 bytes per element. */
-__global__ void check_range_kernel(const int32_t *tokens, int64_t count, int64_t bound, ps_cuda_fault *fault, int *stop)
-{
-	__shared__ int64_t firsts[block_threads];
-	if (*stop)
-		return;
-	int64_t first = INT64_MAX;
-	for (int64_t i = threadIdx.x; i < count && first == INT64_MAX; i += blockDim.x)
-		if (tokens[i] < 0 || tokens[i] >= bound)
-			first = i;
-	firsts[threadIdx.x] = first;
-	__syncthreads();
-	if (threadIdx.x != 0)
-		return;
-	for (unsigned i = 1; i < blockDim.x; i++)
-		if (firsts[i] < first)
-			first = firsts[i];
-	if (first == INT64_MAX)
-		return;
-	fault->index = first;
-	fault->value = tokens[first];
-	*stop = 1;
-}
 
 template <typename T, typename W> struct embedding_arguments {
 	const int32_t *tokens;
@@ -195,13 +171,6 @@ template <typename T> cudaError_t clear(const ps_cuda_launch *launch, void *to, 
 
 } // namespace
 } // namespace ps
-
-extern "C" cudaError_t ps__cuda_check_range(const ps_cuda_launch *launch, const int32_t *tokens, int64_t count,
-                                            int64_t bound, ps_cuda_fault *fault, int *stop)
-{
-	void (*kernel)(const int32_t *, int64_t, int64_t, ps_cuda_fault *, int *) = ps::check_range_kernel;
-	return PS_LAUNCH(kernel, 1, ps::block_threads, 0, launch->stream, tokens, count, bound, fault, stop);
-}
 
 extern "C" cudaError_t ps__cuda_embedding_fwd(const ps_cuda_launch *launch, const ps_cuda_embedding *embedding)
 {

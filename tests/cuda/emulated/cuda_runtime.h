@@ -74,6 +74,12 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, c
 	(::emulated::launch((kernel), (blocks), unsigned(threads), (shared), (stream), __VA_ARGS__))
 #define PS_DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(::emulated::dynamic_shared())
 
+/* A load of what does not change while the kernel runs. */
+template <typename T> T __ldg(const T *at)
+{
+	return *at;
+}
+
 inline void __syncthreads()
 {
 	::emulated::block_barrier();
