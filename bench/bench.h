@@ -21,16 +21,24 @@ struct bench_sizes {
 	double dropout;
 };
 
+/* Where ops are measured, and on which numbers: as in ps_pipeline_config. */
+struct bench_device {
+	const char *name;
+	ps_dtype dtype;
+	ps_math math;
+	bool bf16_weights;
+};
+
 /* Each op of the model but the products, with its share of what a plain copy or a large product reaches. */
-ps_status bench_ops(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
-                    const struct bench_run *run) PS_WARN_UNUSED;
+ps_status bench_ops(struct bench_report *report, const struct bench_device *device, const struct bench_sizes *sizes,
+                    int count, const struct bench_run *run) PS_WARN_UNUSED;
 
 /*
  * The products of the model's linear layers, for the whole batch and for its largest micro-batch: forward y = x w^T,
  * input gradient dx = dy w, and weight gradient dw = dy^T x, alone and added.
  */
-ps_status bench_gemm(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
-                     const struct bench_run *run) PS_WARN_UNUSED;
+ps_status bench_gemm(struct bench_report *report, const struct bench_device *device, const struct bench_sizes *sizes,
+                     int count, const struct bench_run *run) PS_WARN_UNUSED;
 
 struct bench_step {
 	ps_pipeline *pipeline;     /* with its start weights */

@@ -174,6 +174,8 @@ static const struct bad {
         {"bench ops --device gpu", "gpu"},
         {"bench ops --seconds -1", "--seconds: '-1' is wrong"},
         {"bench ops --nhead 5", "--nhead 5 does not divide --emsize 64"},
+        {"bench ops --dtype tf32 --device ref", "ref cannot multiply in tf32"},
+        {"bench gemm --dtype fp64 --device cpu", "cpu cannot run gemm on fp64"},
         {"bench gemm --lr 3", "penstock bench gemm --help lists them"},
         {"bench step --stages ref,", "name 1 is empty"},
         {"bench step --data brief", "too few"},

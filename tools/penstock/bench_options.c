@@ -40,9 +40,9 @@ enum { WIKITEXT2_WORDS = 28782 };
 #define SHARED GROUP("What is measured; as for penstock train")
 
 static const option_row ops_rows[] = {MEASURING, DEVICE, VOCABULARY, SHARED};
-static const char *const ops_shared[] = {"preset", "emsize",  "nhead", "nhid", "batch-size",
-                                         "bptt",   "dropout", "mask",  NULL};
-static const char *const gemm_shared[] = {"preset", "emsize", "nhid", "batch-size", "bptt", "chunks", NULL};
+static const char *const ops_shared[] = {"preset",     "dtype", "emsize",  "nhead", "nhid",
+                                         "batch-size", "bptt",  "dropout", "mask",  NULL};
+static const char *const gemm_shared[] = {"preset", "dtype", "emsize", "nhid", "batch-size", "bptt", "chunks", NULL};
 
 static const option_row step_rows[] = {
         MEASURING,
@@ -188,8 +188,10 @@ ps_status bench_options_read(bench_options *out, bench_kind kind, const option_s
 	out->run.vocabulary = bench_vocabulary((preset)out->run.preset);
 	out->preset = options_value(settings, "preset") != NULL;
 	out->sized = options_value(settings, "vocabulary") != NULL;
-	for (int i = 0; table->shared_names[i] != NULL; i++)
-		out->sized |= strcmp(table->shared_names[i], "preset") != 0 &&
-		              options_value(settings, table->shared_names[i]) != NULL;
+	for (int i = 0; table->shared_names[i] != NULL; i++) {
+		const char *name = table->shared_names[i];
+		out->sized |= strcmp(name, "preset") != 0 && strcmp(name, "dtype") != 0 &&
+		              options_value(settings, name) != NULL;
+	}
 	return options_apply(settings, out);
 }

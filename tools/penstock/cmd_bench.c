@@ -78,8 +78,13 @@ static ps_status run_ops(struct bench_report *report, const bench_options *optio
 	if (!products && options->run.emsize % options->run.nhead != 0)
 		return ps_fail(PS_EINVAL, "--nhead %lld does not divide --emsize %lld", (long long)options->run.nhead,
 		               (long long)options->run.emsize);
-	return products ? bench_gemm(report, options->device, sizes, count, run)
-	                : bench_ops(report, options->device, sizes, count, run);
+	const dtype_choice dtype = (dtype_choice)options->run.dtype;
+	const struct bench_device device = {.name = options->device,
+	                                    .dtype = dtype == DTYPE_FP64 ? PS_F64 : PS_F32,
+	                                    .math = setup_math(dtype),
+	                                    .bf16_weights = dtype == DTYPE_BF16_PURE};
+	return products ? bench_gemm(report, &device, sizes, count, run)
+	                : bench_ops(report, &device, sizes, count, run);
 }
 
 static ps_status run_step(struct bench_report *report, const bench_options *options, const struct bench_run *run)

@@ -22,6 +22,8 @@ struct setup {
 ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only) PS_WARN_UNUSED;
 void setup_finish(struct setup *setup);
 
+/* How --dtype has matrices multiplied. */
+ps_math setup_math(dtype_choice dtype);
 /* Do these options ask for layers to be measured, and so for a prediction? */
 bool setup_measures(const run_options *options);
 
