@@ -44,7 +44,7 @@ static uint32_t next(uint32_t *state)
 	return *state >> 8;
 }
 
-static void fill(void *values, ps_dtype dtype, size_t count, int64_t limit)
+void bench_fill(void *values, ps_dtype dtype, size_t count, int64_t limit)
 {
 	uint32_t state = 1;
 	for (size_t i = 0; i < count; i++) {
@@ -91,7 +91,7 @@ static ps_status make(struct bench_rig *rig, ps_tensor *out, ps_dtype dtype, int
 	void *values = malloc(bytes);
 	if (values == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for %zu values", count);
-	fill(values, dtype, count, limit);
+	bench_fill(values, dtype, count, limit);
 	ps_status status = ps_queue_write(rig->queue, *out, values);
 	ps_status finished = ps_queue_finish(rig->queue);
 	free(values);

@@ -21,6 +21,8 @@ ps_status bench_rig_open(struct bench_rig *out, const char *device) PS_WARN_UNUS
 /* Takes a zeroed rig and one whose opening failed. */
 void bench_rig_close(struct bench_rig *rig);
 
+/* Ordinary numbers of either sign below 1, or integers in [0, limit), always the same. */
+void bench_fill(void *values, ps_dtype dtype, size_t count, int64_t limit);
 /* A contiguous tensor with values of either sign below 1. */
 ps_tensor bench_tensor(struct bench_rig *rig, ps_dtype dtype, int rank, const int64_t *dims);
 /* int32 in [0, limit). */

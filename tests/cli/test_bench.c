@@ -30,6 +30,8 @@ static const struct bench {
         {"step", SIZES "--nlayers 1 --stages ref --brief", "peak memory", "of the process"},
         {"step", "--emsize 8 --nhead 2 --nhid 8 --nlayers 1 --batch-size 4 --bptt 5 --data sample --stages ref", "step",
          "clip and update"},
+        {"stages", SIZES "--nlayers 2 --device ref --ranks 1,4 --chunks 2", "stages on one device", "4 stages, 1f1b"},
+        {"stages", SIZES "--nlayers 1 --stages ref,cpu --schedule gpipe", "stages", "2 stages, whole batch"},
         {"link", "--devices ref,cpu", "ref to cpu, staged", "64 KiB"},
         {"executor", "--stages ref,ref --chunks 9", "stages", "ref,ref"},
         {"simulate", "--ranks 4 --chunks 8", "1f1b", "validate"},
