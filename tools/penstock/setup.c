@@ -147,7 +147,7 @@ static void show_measuring(void *payload, int index, int count)
 		fprintf(stderr, "measuring layers on their devices: %d of %d done\n", index, count);
 }
 
-static ps_math math_of(dtype_choice dtype)
+ps_math setup_math(dtype_choice dtype)
 {
 	if (dtype == DTYPE_BF16 || dtype == DTYPE_BF16_PURE)
 		return PS_MATH_BF16;
@@ -169,7 +169,7 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .checkpoint = (ps_checkpoint)options->checkpoint,
 	        .join = options->join == JOIN_AUTO,
 	        .dtype = options->dtype == DTYPE_FP64 ? PS_F64 : PS_F32,
-	        .math = math_of((dtype_choice)options->dtype),
+	        .math = setup_math((dtype_choice)options->dtype),
 	        .bf16_weights = options->dtype == DTYPE_BF16_PURE,
 	        .graphs = (ps_graphs)options->graphs,
 	        .seed = options->seed,
