@@ -123,7 +123,8 @@ static const option_row train_rows[] = {
         TEXT("config", config, "FILE", "Read 'name = value' lines; the command line overrides them"),
 
         GROUP("The pipeline"),
-        TEXT("stages", stages, "DEV,DEV,...", "One device for each stage; default: two halves of the CPU cores"),
+        TEXT("stages", stages, "DEV,DEV,...",
+             "One device for each stage, or for each rank of a schedule file; default: two halves of the CPU cores"),
         TEXT("balance", balance, "7,7|params|flops|time",
              "Units of each stage (embedding, each layer, decoder), or even out parameters, counted operations or "
              "measured time [flops]"),
