@@ -292,7 +292,9 @@ __device__ inline void drop4_in_row(const ps_cuda_dropout &d, uint32_t row, int6
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		bool here = (element + i) / 4 == element / 4;
-		value[i] = drop_by(d, word_at(here ? block : next, element + i), value[i]);
+		/* Not a choice between the blocks, which would put both into memory. */
+		uint32_t word = here ? word_at(block, element + i) : word_at(next, element + i);
+		value[i] = drop_by(d, word, value[i]);
 	}
 }
 

@@ -111,8 +111,6 @@ struct ps_cuda_attention {
 	bool causal;
 	struct ps_cuda_dropout drop;
 };
-/* The longest sequence for a dtype. */
-int64_t ps__cuda_attention_limit(ps_dtype dtype);
 cudaError_t ps__cuda_attention_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
 cudaError_t ps__cuda_attention_bwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
 

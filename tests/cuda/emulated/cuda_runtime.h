@@ -19,7 +19,7 @@
 #define __global__
 #define __device__
 #define __shared__ static thread_local
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct alignas(16) float4 {
 	float x, y, z, w;
