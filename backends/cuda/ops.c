@@ -1,9 +1,6 @@
 /* The ops but gemm: from arguments to launches. The functions refuse, the runners launch. */
 #include "backends/cuda/cuda.h"
 
-/* The most blocks of the second dimension of a grid. */
-enum { MOST_BLOCKS_Y = 65535 };
-
 static struct ps_cuda_launch launch_of(struct cuda_queue *q, ps_dtype dtype)
 {
 	(void)ps__cuda_flight(q, false);
@@ -267,15 +264,6 @@ static ps_status layernorm_bwd_weight_runner(struct cuda_queue *q, const void *a
 }
 CUDA_OP(layernorm_bwd_weight)
 
-static ps_status refuse_long(ps_queue *queue, ps_op op, ps_tensor out, int heads)
-{
-	if (out.dims[1] > ps__cuda_attention_limit(out.dtype))
-		return ps__op_refuse(queue, op, out, "the sequence is longer than its kernel's shared memory");
-	if (out.dims[0] * heads > MOST_BLOCKS_Y)
-		return ps__op_refuse(queue, op, out, "there are more than 65535 heads in all rows");
-	return PS_OK;
-}
-
 static ps_status attention_fwd_runner(struct cuda_queue *q, const void *arguments)
 {
 	const ps_args_attention_fwd *x = arguments;
@@ -291,13 +279,7 @@ static ps_status attention_fwd_runner(struct cuda_queue *q, const void *argument
 	                                      .drop = dropout_of(q, &x->drop, x->out.dtype)};
 	return launched(q, PS_OP_attention_fwd, ps__cuda_attention_fwd(&launch, &attention));
 }
-
-static ps_status attention_fwd(ps_queue *queue, const void *arguments)
-{
-	const ps_args_attention_fwd *x = arguments;
-	PS_TRY(refuse_long(queue, PS_OP_attention_fwd, x->out, x->heads));
-	return ps__cuda_enqueue(queue, attention_fwd_runner, x, sizeof *x);
-}
+CUDA_OP(attention_fwd)
 
 static ps_status attention_bwd_runner(struct cuda_queue *q, const void *arguments)
 {
@@ -315,13 +297,7 @@ static ps_status attention_bwd_runner(struct cuda_queue *q, const void *argument
 	                                      .drop = dropout_of(q, &x->drop, x->dout.dtype)};
 	return launched(q, PS_OP_attention_bwd, ps__cuda_attention_bwd(&launch, &attention));
 }
-
-static ps_status attention_bwd(ps_queue *queue, const void *arguments)
-{
-	const ps_args_attention_bwd *x = arguments;
-	PS_TRY(refuse_long(queue, PS_OP_attention_bwd, x->dout, x->heads));
-	return ps__cuda_enqueue(queue, attention_bwd_runner, x, sizeof *x);
-}
+CUDA_OP(attention_bwd)
 
 static ps_status cross_entropy_runner(struct cuda_queue *q, const void *arguments)
 {

@@ -71,11 +71,9 @@ cudaError_t ps__cuda_elementwise(const struct ps_cuda_launch *launch, enum ps_cu
                                  const void *b, void *y, int64_t count, int64_t elements,
                                  const struct ps_cuda_dropout *drop);
 
-/* (rows, columns) of fp32 to bf16 and back, with rows so many elements apart. */
-cudaError_t ps__cuda_narrow(const struct ps_cuda_launch *launch, void *to, int64_t to_stride, const void *from,
-                            int64_t from_stride, int64_t rows, int64_t columns);
-cudaError_t ps__cuda_widen(const struct ps_cuda_launch *launch, void *to, int64_t to_stride, const void *from,
-                           int64_t from_stride, int64_t rows, int64_t columns);
+/* (rows, columns) from fp32 or bf16 to fp32 or bf16, with rows so many elements apart. */
+cudaError_t ps__cuda_convert(const struct ps_cuda_launch *launch, ps_dtype to_dtype, void *to, int64_t to_stride,
+                             ps_dtype from_dtype, const void *from, int64_t from_stride, int64_t rows, int64_t columns);
 
 /* c (rows, columns), rows `stride` apart: each row = bias (+ the row). */
 cudaError_t ps__cuda_set_rows(const struct ps_cuda_launch *launch, void *c, int64_t stride, const void *bias,
@@ -133,8 +131,6 @@ struct ps_cuda_attention {
 	bool causal;
 	struct ps_cuda_dropout drop;
 };
-/* The longest sequence for a dtype. */
-int64_t ps__cuda_attention_limit(ps_dtype dtype);
 cudaError_t ps__cuda_attention_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
 cudaError_t ps__cuda_attention_bwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
 
