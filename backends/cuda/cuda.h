@@ -106,7 +106,7 @@ struct cuda_queue {
 	struct cuda_device *device;
 	cudaStream_t stream;
 	int *stop;                 /* device memory */
-	double *partials;          /* device memory, PS_CUDA_PARTIALS */
+	double *partials;          /* device memory, (PS_CUDA_RUN, PS_CUDA_PARTIALS) */
 	struct ps_cuda_turn *turn; /* device memory */
 	void *workspace;           /* device memory, made when the first product is asked for */
 	/* Device memory for matrices in another dtype; this and the next two by the device's mutex. */
@@ -209,6 +209,14 @@ ps_status ps__cuda_queue_timestamp(ps_queue *queue, int64_t *ns);
 /* gemm.c and gemm_plan.c. */
 ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments);
 void ps__cuda_plans_free(struct cuda_device *device);
+
+/* optimizer.c. */
+ps_status ps__cuda_enqueue_squares(ps_queue *queue, const ps_args_sum_squares *x);
+ps_status ps__cuda_enqueue_sgd(ps_queue *queue, const ps_args_sgd *x);
+/*
+ * How many entries of a list from `first` on one launch can do; when there are several, it is added to `own`.
+ */
+ps_status ps__cuda_list_run_of(struct cuda_list *own, ps_list *list, size_t first, size_t *count);
 
 /* ops.c. */
 extern const ps_op_fn ps__cuda_ops[PS_OP_COUNT];

@@ -28,7 +28,7 @@ static ps_status fault_status(const struct ps_cuda_fault *fault, const struct cu
 /* Waits until the stream has passed the flight. */
 static ps_status pass(struct cuda_queue *q, const struct cuda_flight *flight)
 {
-	char what[96];
+	char what[128];
 	cudaError_t error = flight->error;
 	if (error == cudaSuccess && flight->recorded)
 		error = cudaEventSynchronize(flight->event);
@@ -414,11 +414,12 @@ ps_status ps__cuda_list_submit(ps_queue *queue, void *compiled, uint32_t step)
 static ps_status create_parts(struct cuda_queue *q)
 {
 	const char *name = device_name(q);
+	const size_t partials = (size_t)PS_CUDA_RUN * PS_CUDA_PARTIALS;
 	const size_t each = CUDA_BOUNCE_BYTES + sizeof(struct ps_cuda_fault);
 	CUDA_TRY(name, cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking));
-	CUDA_TRY(name, cudaMalloc((void **)&q->partials,
-	                          PS_CUDA_PARTIALS * sizeof(double) + sizeof *q->turn + sizeof *q->stop));
-	q->turn = (struct ps_cuda_turn *)(void *)(q->partials + PS_CUDA_PARTIALS);
+	CUDA_TRY(name,
+	         cudaMalloc((void **)&q->partials, partials * sizeof(double) + sizeof *q->turn + sizeof *q->stop));
+	q->turn = (struct ps_cuda_turn *)(void *)(q->partials + partials);
 	q->stop = (int *)(void *)(q->turn + 1);
 	CUDA_TRY(name, cudaMemsetAsync(q->stop, 0, sizeof *q->stop, q->stream));
 	CUDA_TRY(name, cudaHostAlloc((void **)&q->pinned, CUDA_FLIGHTS * each, cudaHostAllocPortable));
