@@ -84,6 +84,8 @@ static const struct bad {
         {"train --split odd", "there are even, torch"},
         {"train --checkpoint sometimes", "there are never, except-last, always"},
         {"train --dtype fp8", "fp32"},
+        {"train --graphs yes", "--graphs: there is no 'yes'; there are auto, on, off"},
+        {"train --graphs on --stages ref,cpu", "graphs are on, and none of the devices has them; GPUs by cuda have"},
         {"train --schedule 1f1c", "--schedule 1f1c: is no file and none of the schedules"},
         {"train --schedule 1f1c", "did you mean 1f1b?"},
         {"train --schedule forward-only", "none of the schedules for training"},
