@@ -2,6 +2,7 @@
 #include "tools/penstock/bench_options.h"
 
 #include "tools/penstock/command.h"
+#include "tools/penstock/setup.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -94,11 +95,9 @@ static const option_row tokenizer_rows[] = {
         TEXT("data", run.data, "DIR", "A folder with wiki.{train,valid,test}.tokens"),
 };
 
-static const option_row show_rows[] = {
-        TEXT("report", report, "FILE", "What --json wrote"),
-        COMPARE,
-        JSON,
-};
+static const option_row show_rows[] = {COMPARE, JSON};
+static const option_row show_file = {
+        .name = "FILE.json", .kind = OPTION_TEXT, .argument = "FILE", .offset = FIELD(report)};
 
 static const bench_options ops_defaults = {.seconds = 10, .device = "cpu"};
 static const bench_options step_defaults = {.seconds = 10};
@@ -201,9 +200,10 @@ const option_table bench_tables[BENCH_KINDS] = {
                              .examples = "  penstock bench tokenizer --data wikitext-2\n",
                              TABLE(tokenizer)},
         [BENCH_SHOW] = {.command = "bench show",
-                        .usage = "--report FILE [--compare FILE]",
+                        .usage = "FILE.json [OPTION]…",
                         .text = "Shows what an earlier run wrote with --json, and compares it with another.",
-                        .examples = "  penstock bench show --report after.json --compare before.json\n",
+                        .examples = "  penstock bench show after.json --compare before.json\n",
+                        .operand = &show_file,
                         TABLE(show)},
 };
 
@@ -240,4 +240,35 @@ ps_status bench_options_read(bench_options *out, bench_kind kind, const option_s
 		              options_value(settings, name) != NULL;
 	}
 	return options_apply(settings, out);
+}
+
+/* The default stages by name, so that runs on other devices are told apart. */
+static int set_stages(json_t *object)
+{
+	char **names, text[256] = "";
+	int count;
+	if (stages_parse(&names, &count, NULL) != PS_OK)
+		return -1;
+	for (int i = 0; i < count; i++) {
+		size_t length = strlen(text);
+		snprintf(text + length, sizeof text - length, "%s%s", i > 0 ? "," : "", names[i]);
+	}
+	stages_free(names, count);
+	return json_object_set_new(object, "stages", json_string(text));
+}
+
+json_t *bench_options_json(const bench_options *options, bench_kind kind)
+{
+	static const char *const sizes[] = {"preset", "vocabulary", "emsize",  "nhead", "nhid",
+	                                    "bptt",   "batch_size", "dropout", "mask",  "chunks"};
+	json_t *object = options_json(&bench_tables[kind], options);
+	bool both = (kind == BENCH_OPS || kind == BENCH_GEMM) && !options->preset && !options->sized;
+	/* Those of two presets, of which the rows tell. */
+	for (size_t i = 0; both && i < sizeof sizes / sizeof *sizes; i++)
+		(void)json_object_del(object, sizes[i]);
+	if (object != NULL && kind == BENCH_STEP && options->run.stages == NULL && set_stages(object) != 0) {
+		json_decref(object);
+		object = NULL;
+	}
+	return object;
 }
