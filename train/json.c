@@ -58,9 +58,10 @@ char *ps__json_text(const json_t *value, size_t flags)
 			continue;
 		}
 		/* What is escaped in a string may be a quote. */
-		if (quoted && *from == '\\')
+		bool escaped = quoted && *from == '\\';
+		if (escaped)
 			*to++ = *from++;
-		quoted ^= *from == '"';
+		quoted ^= !escaped && *from == '"';
 		*to++ = *from++;
 	}
 	if (to != NULL)
