@@ -88,6 +88,11 @@ static const struct bad {
         {"train --schedule 1f1c", "did you mean 1f1b?"},
         {"train --schedule forward-only", "none of the schedules for training"},
         {"train --schedule ./none", "./none"},
+        {"train --schedule wave --stages ref,ref,ref", "wave: has 2 ranks; give 2 devices in --stages, not 3"},
+        {"train --schedule wave --stages ref,ref", "wave is for 2 micro-batches; 4 chunks of a batch of 32 rows are 4"},
+        {"train --schedule wave --stages ref,ref --balance 2,2", "has 2 stages, but --schedule wave has 4"},
+        {"train --schedule wave --stages ref,ref --nlayers 1", "4 stages are more than the 3 units"},
+        {"train --schedule ./short --stages ref,ref", "short"},
         {"train --nhead 5", "--nhead 5 does not divide --emsize 64"},
         {"train --emsize 63 --nhead 3", "even"},
 
@@ -109,7 +114,7 @@ static const struct bad {
         {"verify step --nhead 5", "--nhead 5 does not divide --emsize 64"},
         {"verify step --emsize 63 --nhead 3", "even"},
         {"verify step --batch-size 0", "--batch-size: '0' is wrong"},
-        {"train --shadow 2 --stages ref,ref", "--shadow 2: there is no stage 2; --stages has 0 to 1"},
+        {"train --shadow 2 --stages ref,ref", "--shadow 2: there is no stage 2; there are 0 to 1"},
         {"train --shadow first", "--shadow first: give stages as in 1, or 0:every=10,1, or all:every=100"},
         {"train --shadow 0, --stages ref,ref", "give stages as in"},
         {"train --shadow 0:every=0", "every= takes a whole number of steps from 1"},
@@ -236,6 +241,7 @@ static void make_files(void)
 	file_write("json-row", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": [{}]}");
 	file_write("json-ops", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": []}");
 	file_write("text", "This is no weight file, but some text of a few words.\n");
+	file_write("wave", "0F0 0F1 3F0 3F1 3BW0 3BW1 0BW0 0BW1\n1F0 1F1 2F0 2F1 2BW0 2BW1 1BW0 1BW1\n");
 	file_write("kept", "what was here before\n");
 	file_write("config-line", "# rates\nlr 3\n");
 	file_write("config-name", "lr = 3\n\nlearning-rate = 2\n");

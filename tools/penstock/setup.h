@@ -10,9 +10,10 @@
 struct setup {
 	ps_corpus *corpus;
 	ps_model model;
-	char **stages; /* device names */
-	int stage_count;
-	int *balance; /* NULL: by counted work or by measured times */
+	char **devices; /* one name for each rank */
+	int rank_count, stage_count;
+	const char *schedule, *schedule_file; /* one of them: a rule's name, or a path; borrowed from the options */
+	int *balance;                         /* NULL: by counted work or by measured times */
 	ps_shadow_stage *shadow;
 	int shadow_count;
 	ps_pipeline *pipeline;
@@ -20,6 +21,7 @@ struct setup {
 
 /* Creates all of it; on failure what there is so far is for setup_finish. `evaluate_only`: no training is meant. */
 ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only) PS_WARN_UNUSED;
+/* Says on standard error what devices did otherwise than one would expect. */
 void setup_finish(struct setup *setup);
 
 /* How --dtype has matrices multiplied. */
