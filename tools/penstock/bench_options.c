@@ -68,9 +68,9 @@ static const option_row stages_rows[] = {
         INTEGER("vocabulary", run.vocabulary, 1, 1 << 24, "Words; with a preset, as many as its text has"),
         SHARED,
 };
-static const char *const stages_shared[] = {"preset", "balance", "chunks",     "split",   "checkpoint", "dtype",
-                                            "emsize", "nhead",   "nhid",       "nlayers", "dropout",    "mask",
-                                            "bptt",   "seed",    "batch-size", NULL};
+static const char *const stages_shared[] = {"preset",  "balance", "chunks", "split", "checkpoint", "join",
+                                            "dtype",   "graphs",  "emsize", "nhead", "nhid",       "nlayers",
+                                            "dropout", "mask",    "bptt",   "seed",  "batch-size", NULL};
 
 static const option_row link_rows[] = {
         MEASURING,
@@ -106,6 +106,7 @@ static const bench_options stages_defaults = {.seconds = 10,
                                               .device = "cpu",
                                               .rank_counts = "1,2,4,8",
                                               .run = {.preset = -1,
+                                                      .join = JOIN_NEVER,
                                                       .chunks = 8,
                                                       .emsize = 192,
                                                       .nhead = 4,
@@ -229,6 +230,9 @@ ps_status bench_options_read(bench_options *out, bench_kind kind, const option_s
 	} else {
 		out->run = *preset_options((preset)out->run.preset);
 		out->run.vocabulary = bench_vocabulary((preset)out->run.preset);
+		/* There is no schedule to speak of where micro-batches are joined. */
+		if (table->own_defaults)
+			out->run.join = JOIN_NEVER;
 	}
 	out->run.data = NULL;
 	out->run.eval_batch_size = 0;
