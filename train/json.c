@@ -37,13 +37,10 @@ static size_t shorten_number(char *to, const char *from, size_t length)
 	/* A whole number keeps what tells that it is a real one. */
 	if (strpbrk(digits, ".e") == NULL)
 		strcat(digits, ".0");
-	size_t shorter = strlen(digits);
-	if (shorter > length) {
-		memmove(to, from, length);
-		return length;
-	}
-	memcpy(to, digits, shorter);
-	return shorter;
+	bool shorter = strlen(digits) < length;
+	size_t bytes = shorter ? strlen(digits) : length;
+	memmove(to, shorter ? digits : from, bytes);
+	return bytes;
 }
 
 char *ps__json_text(const json_t *value, size_t flags)
