@@ -200,9 +200,9 @@ static const struct bad {
         {"bench simulate --schedule wave", "--schedule wave: is no rule"},
         {"bench tokenizer", "--data DIR is missing"},
         {"bench tokenizer --data empty", "empty"},
-        {"bench show", "--report FILE is missing"},
-        {"bench show --report json", "json: is no result of penstock bench"},
-        {"bench show --report json-row", "json-row: row 0 should have"},
+        {"bench show", "FILE is missing"},
+        {"bench show json", "json: is no result of penstock bench"},
+        {"bench show json-row", "json-row: row 0 should have"},
         {"bench gemm --compare json-ops", "json-ops: is of penstock bench ops, not of gemm"},
 
         {"data", "data"},
