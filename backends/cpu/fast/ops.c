@@ -168,7 +168,7 @@ static size_t attention_floats(ps_tensor out, int heads, bool backward)
 {
 	int64_t features = out.dims[2] / heads, time = round_up(out.dims[1], 16), padded = round_up(features, 16);
 	int64_t planes = features * time + (backward ? 3 : 1) * time * padded;
-	return (size_t)(planes + FAST_QUERIES * (3 * time + 3 * padded));
+	return (size_t)(planes + FAST_QUERIES * ((backward ? 4 : 3) * time + 3 * padded));
 }
 
 static ps_status attention_fwd_kernel(const struct cpu_device *device, const void *arguments)
