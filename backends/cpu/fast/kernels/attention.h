@@ -128,6 +128,60 @@ static inline void softmax_rows(const struct head *h, float *scores, const float
 	}
 }
 
+/*
+ * out (count, …) = left right for queries from `first` on, a tile's rows at a time and without what they do not see:
+ * columns of the scores, or k where the left factor is scores.
+ */
+static inline void multiply_scores(const struct head *h, int64_t first, int64_t count, const float *left,
+                                   const float *right, float *scores)
+{
+	for (int64_t at = 0; at < count; at += TILE_ROWS) {
+		int64_t rows = least(TILE_ROWS, count - at);
+		multiply(rows, seen_by(h, first + at + rows - 1),
+		         (struct tile){.left = left + at * h->padded,
+		                       .right = right,
+		                       .left_row = h->padded,
+		                       .left_step = 1,
+		                       .right_step = h->padded_time,
+		                       .k = h->features},
+		         scores + at * h->padded_time, h->padded_time, false);
+	}
+}
+
+static inline void multiply_by_scores(const struct head *h, int64_t first, int64_t count, const float *scores,
+                                      const float *right, float *out)
+{
+	for (int64_t at = 0; at < count; at += TILE_ROWS) {
+		int64_t rows = least(TILE_ROWS, count - at);
+		multiply(rows, h->features,
+		         (struct tile){.left = scores + at * h->padded_time,
+		                       .right = right,
+		                       .left_row = h->padded_time,
+		                       .left_step = 1,
+		                       .right_step = h->padded,
+		                       .k = seen_by(h, first + at + rows - 1)},
+		         out + at * h->padded, h->padded, false);
+	}
+}
+
+/* out (seen, features) += scores^T right, where position j is seen by queries from j on. */
+static inline void add_transposed_scores(const struct head *h, int64_t first, int64_t count, const float *scores,
+                                         const float *right, float *out)
+{
+	int64_t seen = seen_by(h, first + count - 1);
+	for (int64_t at = 0; at < seen; at += TILE_ROWS) {
+		int64_t blind = h->causal && at > first ? at - first : 0;
+		multiply(least(TILE_ROWS, seen - at), h->features,
+		         (struct tile){.left = scores + blind * h->padded_time + at,
+		                       .right = right + blind * h->padded,
+		                       .left_row = 1,
+		                       .left_step = h->padded_time,
+		                       .right_step = h->padded,
+		                       .k = count - blind},
+		         out + at * h->padded, h->padded, true);
+	}
+}
+
 static void attention_fwd_range(const struct fast_range *range)
 {
 	const ps_args_attention_fwd *a = range->arguments;
@@ -144,26 +198,12 @@ static void attention_fwd_range(const struct fast_range *range)
 		copy_in_transposed(&h, qkv + h.width, stride, kt);
 		copy_in(&h, qkv + 2 * h.width, stride, h.time, v);
 		for (int64_t first = 0; first < h.time; first += FAST_QUERIES) {
-			int64_t count = least(FAST_QUERIES, h.time - first), seen = seen_by(&h, first + count - 1);
+			int64_t count = least(FAST_QUERIES, h.time - first);
 			copy_in(&h, qkv + first * stride, stride, count, q);
 			copy_factors(&h, &mask, first, count, factors);
-			multiply(count, seen,
-			         (struct tile){.left = q,
-			                       .right = kt,
-			                       .left_row = h.padded,
-			                       .left_step = 1,
-			                       .right_step = h.padded_time,
-			                       .k = h.features},
-			         scores, h.padded_time, false);
+			multiply_scores(&h, first, count, q, kt, scores);
 			softmax_rows(&h, scores, factors, first, count, probs);
-			multiply(count, h.features,
-			         (struct tile){.left = scores,
-			                       .right = v,
-			                       .left_row = h.padded_time,
-			                       .left_step = 1,
-			                       .right_step = h.padded,
-			                       .k = seen},
-			         block, h.padded, false);
+			multiply_by_scores(&h, first, count, scores, v, block);
 			copy_out(&h, block, count, out + head_at(&h, 1) + first * h.width, h.width);
 		}
 	}
@@ -227,45 +267,17 @@ static void attention_bwd_range(const struct fast_range *range)
 		copy_in(&h, qkv + h.width, stride, h.time, k);
 		memset(dk, 0, (size_t)(2 * plane) * sizeof *dk);
 		for (int64_t first = 0; first < h.time; first += FAST_QUERIES) {
-			int64_t count = least(FAST_QUERIES, h.time - first), seen = seen_by(&h, first + count - 1);
+			int64_t count = least(FAST_QUERIES, h.time - first);
 			copy_in(&h, qkv + first * stride, stride, count, q);
 			copy_in(&h, dout + head_at(&h, 1) + first * h.width, h.width, count, dy);
 			copy_factors(&h, &mask, first, count, factors);
 			memcpy(block, probs + (h.index * h.time + first) * h.time,
 			       (size_t)(count * h.time) * sizeof *block);
-			multiply(count, seen,
-			         (struct tile){.left = dy,
-			                       .right = vt,
-			                       .left_row = h.padded,
-			                       .left_step = 1,
-			                       .right_step = h.padded_time,
-			                       .k = h.features},
-			         dscores, h.padded_time, false);
+			multiply_scores(&h, first, count, dy, vt, dscores);
 			softmax_gradient_rows(&h, dscores, kept, factors, block, first, count);
-			multiply(count, h.features,
-			         (struct tile){.left = dscores,
-			                       .right = k,
-			                       .left_row = h.padded_time,
-			                       .left_step = 1,
-			                       .right_step = h.padded,
-			                       .k = seen},
-			         dq, h.padded, false);
-			multiply(seen, h.features,
-			         (struct tile){.left = dscores,
-			                       .right = q,
-			                       .left_row = 1,
-			                       .left_step = h.padded_time,
-			                       .right_step = h.padded,
-			                       .k = count},
-			         dk, h.padded, true);
-			multiply(seen, h.features,
-			         (struct tile){.left = kept,
-			                       .right = dy,
-			                       .left_row = 1,
-			                       .left_step = h.padded_time,
-			                       .right_step = h.padded,
-			                       .k = count},
-			         dv, h.padded, true);
+			multiply_by_scores(&h, first, count, dscores, k, dq);
+			add_transposed_scores(&h, first, count, dscores, q, dk);
+			add_transposed_scores(&h, first, count, kept, dy, dv);
 			copy_out(&h, dq, count, dqkv + first * stride, stride);
 		}
 		copy_out(&h, dk, h.time, dqkv + h.width, stride);
