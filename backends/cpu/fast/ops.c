@@ -142,7 +142,8 @@ static ps_status embedding_bwd_weight_kernel(const struct cpu_device *device, co
 	size_t shared = order_floats(x);
 	if (shared)
 		order_tokens(x->tokens, fast->scratch.memory);
-	ps__fast_run(device, fast->kernels->op[PS_OP_embedding_bwd_weight], x, x->dy.dims[2], DROPOUT_COLUMNS, shared, 0);
+	ps__fast_run(device, fast->kernels->op[PS_OP_embedding_bwd_weight], x, x->dy.dims[2], DROPOUT_COLUMNS, shared,
+	             0);
 	return PS_OK;
 }
 
