@@ -75,6 +75,11 @@ cudaError_t ps__cuda_elementwise(const struct ps_cuda_launch *launch, enum ps_cu
 cudaError_t ps__cuda_convert(const struct ps_cuda_launch *launch, ps_dtype to_dtype, void *to, int64_t to_stride,
                              ps_dtype from_dtype, const void *from, int64_t from_stride, int64_t rows, int64_t columns);
 
+/* Fills memory of fp32, fp64 or bf16 with numbers in [-1, 1), always the same, whose sums round. */
+cudaError_t ps__cuda_numbers(cudaStream_t stream, ps_dtype dtype, void *to, int64_t count);
+/* Sets *differ to 1 where so many bytes, an even number, are not the same. */
+cudaError_t ps__cuda_differ(cudaStream_t stream, const void *a, const void *b, int64_t bytes, int *differ);
+
 /* c (rows, columns), rows `stride` apart: each row = bias (+ the row). */
 cudaError_t ps__cuda_set_rows(const struct ps_cuda_launch *launch, void *c, int64_t stride, const void *bias,
                               int64_t rows, int64_t columns, bool accumulate);
