@@ -131,7 +131,7 @@ static ps_status copy_in(struct cuda_queue *q, const struct ps_cuda_launch *laun
 {
 	if (!x->copied)
 		return PS_OK;
-	cudaError_t error = ps__cuda_convert(launch, x->dtype, data_of(q, x), x->copy_stride, x->stored, x->data,
+	cudaError_t error = ps__cuda_convert(launch, x->dtype, data_of(q, x), x->copy_stride, true, x->stored, x->data,
 	                                     x->stride, x->rows, x->columns);
 	return error == cudaSuccess ? PS_OK : ps__cuda_fail(q->queue->device->info.name, "gemm", error);
 }
@@ -180,8 +180,8 @@ static ps_status multiply(struct cuda_queue *q, const struct product *p)
 	                         q->stream));
 	if (p->c.copied)
 		CUDA_TRY(q->queue->device->info.name,
-		         ps__cuda_convert(&launch, p->c.stored, p->c.data, p->c.stride, p->c.dtype, c, p->c.copy_stride,
-		                          p->c.rows, p->c.columns));
+		         ps__cuda_convert(&launch, p->c.stored, p->c.data, p->c.stride, false, p->c.dtype, c,
+		                          p->c.copy_stride, p->c.rows, p->c.columns));
 	return PS_OK;
 }
 

@@ -3,9 +3,9 @@
  *
  * A row of c must have the same bits whatever m is. Therefore the algorithm is chosen once for everything but m, for
  * PINNED_ROWS rows, among those that do not split k; every m then uses it. An algorithm may still add up a row in
- * another order among other numbers of rows. So each is tried, on numbers made for it: a row alone, a few, and as many
- * as are asked for must have the bits that they have among PINNED_ROWS. The first candidate for which that holds is
- * taken; where it holds for none, or not for an m that comes later, the queue's note says so.
+ * another order among other numbers of rows. So each is tried, on numbers made for it: FEW_ROWS rows, and as
+ * many as are asked for, must have the bits that they have among PINNED_ROWS. The first candidate for which that holds
+ * is taken; where it holds for none, or not for an m that comes later, the queue's note says so.
  *
  * A product whose a is transposed is the gradient of weights, whose m is a layer's width and never varies: it gets the
  * algorithm for its own m.
@@ -16,10 +16,7 @@
 #include <string.h>
 
 /* For which m the algorithm is chosen: the middle of what pipelines of micro-batches have. */
-enum { PINNED_ROWS = 128, CANDIDATES = 8 };
-
-/* Which numbers of rows an algorithm is tried with, beside the one that is asked for. */
-static const int64_t tried_rows[] = {1, 25};
+enum { PINNED_ROWS = 128, FEW_ROWS = 25, CANDIDATES = 8 };
 
 static cudaDataType_t data_type(ps_dtype dtype)
 {
@@ -226,8 +223,8 @@ static ps_status choose_for_all(bool *same, const ps_queue *queue, struct cuda_p
 	for (int i = 0; i < count; i++) {
 		base->algo = candidates[i];
 		PS_TRY(agrees(same, queue, base, m));
-		for (size_t r = 0; *same && r < sizeof tried_rows / sizeof *tried_rows; r++)
-			PS_TRY(agrees(same, queue, base, tried_rows[r]));
+		if (*same)
+			PS_TRY(agrees(same, queue, base, FEW_ROWS));
 		if (*same)
 			return PS_OK;
 	}
