@@ -69,8 +69,12 @@ static ps_status compare(bool *same, const ps_queue *queue, const struct trial *
 	if (status == PS_OK)
 		status = ps__cuda_multiply(queue, many, t->a, t->b, t->many_c, t->bias, t->workspace, t->stream);
 	/* An algorithm that cuBLASLt offers and then refuses is none to take. */
+	if (status == PS_ENOTSUP)
+		return PS_OK;
+	/* A device that has failed says more about it than cuBLASLt does. */
 	if (status != PS_OK)
-		return status == PS_ENOTSUP ? PS_OK : status;
+		CUDA_TRY(name, cudaStreamSynchronize(t->stream));
+	PS_TRY(status);
 	CUDA_TRY(name, ps__cuda_differ(t->stream, t->few_c, t->many_c + (size_t)first * row_bytes,
 	                               few->m * (int64_t)row_bytes, t->differ));
 	CUDA_TRY(name, cudaMemcpyAsync(&differ, t->differ, sizeof differ, cudaMemcpyDeviceToHost, t->stream));
