@@ -131,7 +131,7 @@ static ps_status copy_in(struct cuda_queue *q, const struct ps_cuda_launch *laun
 {
 	if (!x->copied)
 		return PS_OK;
-	cudaError_t error = ps__cuda_convert(launch, x->dtype, data_of(q, x), x->copy_stride, x->stored, x->data,
+	cudaError_t error = ps__cuda_convert(launch, x->dtype, data_of(q, x), x->copy_stride, true, x->stored, x->data,
 	                                     x->stride, x->rows, x->columns);
 	return error == cudaSuccess ? PS_OK : ps__cuda_fail(q->queue->device->info.name, "gemm", error);
 }
@@ -150,31 +150,38 @@ static ps_status prepare(struct cuda_queue *q, const struct product *p, const st
 	return PS_OK;
 }
 
-/* The caller holds the device's mutex. */
-static ps_status multiply(struct cuda_queue *q, const struct product *p)
+ps_status ps__cuda_multiply(const ps_queue *queue, const struct cuda_plan *plan, const void *a, const void *b, void *c,
+                            const void *bias, void *workspace, cudaStream_t stream)
 {
-	const struct cuda_plan *plan = p->plan;
+	const struct cuda_device *device = queue->device->impl;
 	const float one = 1, zero = 0;
 	const double one64 = 1, zero64 = 0;
 	bool wide = plan->key.dtype == PS_F64, add = plan->key.accumulate;
 	const void *alpha = wide ? (const void *)&one64 : &one;
 	const void *beta = wide ? (const void *)(add ? &one64 : &zero64) : add ? &one : &zero;
-	const struct ps_cuda_launch launch = {.stream = q->stream, .dtype = plan->key.dtype, .stop = q->stop};
-	void *c = data_of(q, &p->c);
-	PS_TRY(prepare(q, p, &launch));
 	/* The pointer of the bias is part of the description, which queues share. */
 	if (plan->key.bias)
-		LT_TRY(q->queue, "the bias",
-		       cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
-		                                      sizeof p->bias));
-	LT_TRY(q->queue, "cublasLtMatmul",
-	       cublasLtMatmul(q->device->lt, plan->product, alpha, data_of(q, &p->b), plan->b, data_of(q, &p->a),
-	                      plan->a, beta, c, plan->c, c, plan->c, &plan->algo, q->workspace,
-	                      q->device->workspace_bytes, q->stream));
+		LT_TRY(queue, "the bias",
+		       cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+		                                      sizeof bias));
+	return ps__cuda_gemm_check(queue, "cublasLtMatmul",
+	                           cublasLtMatmul(device->lt, plan->product, alpha, b, plan->b, a, plan->a, beta, c,
+	                                          plan->c, c, plan->c, &plan->algo, workspace, device->workspace_bytes,
+	                                          stream));
+}
+
+/* The caller holds the device's mutex. */
+static ps_status multiply(struct cuda_queue *q, const struct product *p)
+{
+	const struct ps_cuda_launch launch = {.stream = q->stream, .dtype = p->plan->key.dtype, .stop = q->stop};
+	void *c = data_of(q, &p->c);
+	PS_TRY(prepare(q, p, &launch));
+	PS_TRY(ps__cuda_multiply(q->queue, p->plan, data_of(q, &p->a), data_of(q, &p->b), c, p->bias, q->workspace,
+	                         q->stream));
 	if (p->c.copied)
 		CUDA_TRY(q->queue->device->info.name,
-		         ps__cuda_convert(&launch, p->c.stored, p->c.data, p->c.stride, p->c.dtype, c, p->c.copy_stride,
-		                          p->c.rows, p->c.columns));
+		         ps__cuda_convert(&launch, p->c.stored, p->c.data, p->c.stride, false, p->c.dtype, c,
+		                          p->c.copy_stride, p->c.rows, p->c.columns));
 	return PS_OK;
 }
 

@@ -32,7 +32,18 @@ struct cuda_plan {
  * The plan for m rows, borrowed until ps__cuda_plans_free; made when there is none yet. The caller holds the device's
  * mutex.
  */
-ps_status ps__cuda_plan_find(struct cuda_plan **out, const ps_queue *queue, const struct cuda_gemm_key *key, int64_t m);
+ps_status ps__cuda_plan_find(struct cuda_plan **out, ps_queue *queue, const struct cuda_gemm_key *key, int64_t m);
+
+/*
+ * Do the rows of `few` have the bits that they have among those of `many`? The plans have the same key, in which a is
+ * not transposed. True when there is no memory to try it: the device's, for both products, for as long as it takes.
+ */
+ps_status ps__cuda_plan_try(bool *same, const ps_queue *queue, const struct cuda_plan *few,
+                            const struct cuda_plan *many);
+
+/* Enqueues the plan's product on a stream. The caller holds the device's mutex. */
+ps_status ps__cuda_multiply(const ps_queue *queue, const struct cuda_plan *plan, const void *a, const void *b, void *c,
+                            const void *bias, void *workspace, cudaStream_t stream);
 
 /* PS_OK, or a failure that says what cuBLAS refused. */
 ps_status ps__cuda_gemm_check(const ps_queue *queue, const char *what, cublasStatus_t status);

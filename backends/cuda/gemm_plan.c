@@ -2,8 +2,13 @@
  * The plans of products: descriptors, layouts and algorithm, made once for each shape.
  *
  * A row of c must have the same bits whatever m is. Therefore the algorithm is chosen once for everything but m, for
- * PINNED_ROWS rows, among those that do not split k; every m then uses it. Where it cannot take an m, that shape gets
- * one of its own. The conformance test of rows says on a device whether that is enough.
+ * PINNED_ROWS rows, among those that do not split k; every m then uses it. An algorithm may still add up a row in
+ * another order among other numbers of rows. So each is tried, on numbers made for it: FEW_ROWS rows, and as
+ * many as are asked for, must have the bits that they have among PINNED_ROWS. The first candidate for which that holds
+ * is taken; where it holds for none, or not for an m that comes later, the queue's note says so.
+ *
+ * A product whose a is transposed is the gradient of weights, whose m is a layer's width and never varies: it gets the
+ * algorithm for its own m.
  */
 #include "backends/cuda/gemm.h"
 
@@ -11,7 +16,7 @@
 #include <string.h>
 
 /* For which m the algorithm is chosen: the middle of what pipelines of micro-batches have. */
-enum { PINNED_ROWS = 128, CANDIDATES = 8 };
+enum { PINNED_ROWS = 128, FEW_ROWS = 25, CANDIDATES = 8 };
 
 static cudaDataType_t data_type(ps_dtype dtype)
 {
@@ -35,20 +40,27 @@ ps_status ps__cuda_gemm_check(const ps_queue *queue, const char *what, cublasSta
 {
 	if (status == CUBLAS_STATUS_SUCCESS)
 		return PS_OK;
-	return ps_fail(status == CUBLAS_STATUS_ALLOC_FAILED ? PS_ENOMEM : PS_EDEVICE, "gemm on %s: %s: %s",
-	               queue->device->info.name, what, ps__cublas_error_name(status));
+	return ps_fail(status == CUBLAS_STATUS_ALLOC_FAILED    ? PS_ENOMEM
+	               : status == CUBLAS_STATUS_NOT_SUPPORTED ? PS_ENOTSUP
+	                                                       : PS_EDEVICE,
+	               "gemm on %s: %s: %s", queue->device->info.name, what, ps__cublas_error_name(status));
 }
 
-static void plan_free(struct cuda_plan *plan)
+static void layouts_free(struct cuda_plan *plan)
 {
-	if (plan->product)
-		cublasLtMatmulDescDestroy(plan->product);
 	if (plan->a)
 		cublasLtMatrixLayoutDestroy(plan->a);
 	if (plan->b)
 		cublasLtMatrixLayoutDestroy(plan->b);
 	if (plan->c)
 		cublasLtMatrixLayoutDestroy(plan->c);
+}
+
+static void plan_free(struct cuda_plan *plan)
+{
+	if (plan->product)
+		cublasLtMatmulDescDestroy(plan->product);
+	layouts_free(plan);
 	free(plan);
 }
 
@@ -80,18 +92,16 @@ static ps_status describe(const ps_queue *queue, struct cuda_plan *plan)
 	return PS_OK;
 }
 
-/* The layouts of a product with m rows. */
-static ps_status lay_out(const ps_queue *queue, struct cuda_plan *plan, int64_t m)
+/* The layouts of a product with plan->m rows. */
+static ps_status lay_out(const ps_queue *queue, struct cuda_plan *plan)
 {
 	const struct cuda_gemm_key *key = &plan->key;
 	cudaDataType_t type = factor_type(key);
-	uint64_t n = (uint64_t)key->n, k = (uint64_t)key->k, rows = (uint64_t)m;
-	/* A transposed a has m elements in a row, so that its pitch may depend on m. */
-	int64_t lda = key->trans_a && key->lda < m ? m : key->lda;
+	uint64_t n = (uint64_t)key->n, k = (uint64_t)key->k, rows = (uint64_t)plan->m;
 	LT_TRY(queue, "the layout of b",
 	       cublasLtMatrixLayoutCreate(&plan->b, type, key->trans_b ? k : n, key->trans_b ? n : k, key->ldb));
 	LT_TRY(queue, "the layout of a",
-	       cublasLtMatrixLayoutCreate(&plan->a, type, key->trans_a ? rows : k, key->trans_a ? k : rows, lda));
+	       cublasLtMatrixLayoutCreate(&plan->a, type, key->trans_a ? rows : k, key->trans_a ? k : rows, key->lda));
 	return ps__cuda_gemm_check(queue, "the layout of c",
 	                           cublasLtMatrixLayoutCreate(&plan->c, data_type(key->dtype), n, rows, key->ldc));
 }
@@ -133,31 +143,43 @@ static bool splits_k(const cublasLtMatmulAlgo_t *algo)
 	       parts > 1;
 }
 
-/* Asks for algorithms for the plan's layouts and takes the first that does not split k. */
-static ps_status choose(const ps_queue *queue, struct cuda_plan *plan)
+/* Algorithms for the plan's layouts that do not split k, those that cuBLASLt thinks best first. */
+static ps_status find_candidates(const ps_queue *queue, const struct cuda_plan *plan,
+                                 cublasLtMatmulAlgo_t candidates[CANDIDATES], int *count)
 {
 	const struct cuda_device *device = queue->device->impl;
 	cublasLtMatmulPreference_t preference;
 	cublasLtMatmulHeuristicResult_t results[CANDIDATES];
-	int count = 0;
+	int found = 0;
+	*count = 0;
 	LT_TRY(queue, "cublasLtMatmulPreferenceCreate", cublasLtMatmulPreferenceCreate(&preference));
 	ps_status status = set_preference(queue, preference, &plan->key);
 	if (status == PS_OK)
 		status = ps__cuda_gemm_check(queue, "cublasLtMatmulAlgoGetHeuristic",
 		                             cublasLtMatmulAlgoGetHeuristic(device->lt, plan->product, plan->b, plan->a,
 		                                                            plan->c, plan->c, preference, CANDIDATES,
-		                                                            results, &count));
+		                                                            results, &found));
 	cublasLtMatmulPreferenceDestroy(preference);
 	PS_TRY(status);
-	for (int i = 0; i < count; i++)
-		if (results[i].state == CUBLAS_STATUS_SUCCESS && !splits_k(&results[i].algo)) {
-			plan->algo = results[i].algo;
-			return PS_OK;
-		}
+	for (int i = 0; i < found; i++)
+		if (results[i].state == CUBLAS_STATUS_SUCCESS && !splits_k(&results[i].algo))
+			candidates[(*count)++] = results[i].algo;
+	if (*count > 0)
+		return PS_OK;
 	return ps_fail(PS_ENOTSUP,
 	               "gemm on %s: cuBLASLt has no algorithm for n %lld, k %lld in %s that does not split k",
 	               queue->device->info.name, (long long)plan->key.n, (long long)plan->key.k,
 	               ps_dtype_name(plan->key.dtype));
+}
+
+/* The algorithm that is best for the plan alone. */
+static ps_status choose(const ps_queue *queue, struct cuda_plan *plan)
+{
+	cublasLtMatmulAlgo_t candidates[CANDIDATES];
+	int count;
+	PS_TRY(find_candidates(queue, plan, candidates, &count));
+	plan->algo = candidates[0];
+	return PS_OK;
 }
 
 static bool can_use(const struct cuda_device *device, const struct cuda_plan *plan, const cublasLtMatmulAlgo_t *algo)
@@ -168,37 +190,84 @@ static bool can_use(const struct cuda_device *device, const struct cuda_plan *pl
 	       result.workspaceSize <= device->workspace_bytes;
 }
 
-/* The algorithm that is pinned for everything but m, from a plan that has it or from a trial with PINNED_ROWS rows. */
-static ps_status pin(const ps_queue *queue, struct cuda_plan *plan)
+/* Do m rows have the bits that they have among those of `base`, by its algorithm? */
+static ps_status agrees(bool *same, const ps_queue *queue, const struct cuda_plan *base, int64_t m)
+{
+	struct cuda_plan other = {.key = base->key, .m = m, .product = base->product, .algo = base->algo};
+	*same = m == base->m;
+	if (*same)
+		return PS_OK;
+	ps_status status = lay_out(queue, &other);
+	if (status == PS_OK && can_use(queue->device->impl, &other, &other.algo))
+		status = m < base->m ? ps__cuda_plan_try(same, queue, &other, base)
+		                     : ps__cuda_plan_try(same, queue, base, &other);
+	layouts_free(&other);
+	return status;
+}
+
+static void tell(ps_queue *queue, const struct cuda_plan *plan)
+{
+	ps__queue_note(
+	        queue,
+	        "cuBLASLt has no algorithm for products with n %lld, k %lld that gives a row the same bits among "
+	        "%lld rows as among %d: results depend on the micro-batches",
+	        (long long)plan->key.n, (long long)plan->key.k, (long long)plan->m, PINNED_ROWS);
+}
+
+/* Gives base the first candidate that also holds for m rows, or the first of all, and *same is false. */
+static ps_status choose_for_all(bool *same, const ps_queue *queue, struct cuda_plan *base, int64_t m)
+{
+	cublasLtMatmulAlgo_t candidates[CANDIDATES];
+	int count;
+	PS_TRY(find_candidates(queue, base, candidates, &count));
+	for (int i = 0; i < count; i++) {
+		base->algo = candidates[i];
+		PS_TRY(agrees(same, queue, base, m));
+		if (*same)
+			PS_TRY(agrees(same, queue, base, FEW_ROWS));
+		if (*same)
+			return PS_OK;
+	}
+	base->algo = candidates[0];
+	return PS_OK;
+}
+
+/* The algorithm of the plans with the same key, or for the first of them one that is good for all m. */
+static ps_status pin(ps_queue *queue, struct cuda_plan *plan, struct cuda_plan *base)
 {
 	const struct cuda_device *device = queue->device->impl;
 	const struct cuda_plan *other = device->plans;
+	bool same = false;
 	while (other && !(other->pinned && !memcmp(&other->key, &plan->key, sizeof plan->key)))
 		other = other->next;
-	struct cuda_plan trial = {.key = plan->key, .product = plan->product};
-	ps_status status = PS_OK;
-	if (other) {
-		trial.algo = other->algo;
-	} else {
-		status = lay_out(queue, &trial, PINNED_ROWS);
-		if (status == PS_OK)
-			status = choose(queue, &trial);
-		if (trial.a)
-			cublasLtMatrixLayoutDestroy(trial.a);
-		if (trial.b)
-			cublasLtMatrixLayoutDestroy(trial.b);
-		if (trial.c)
-			cublasLtMatrixLayoutDestroy(trial.c);
+	ps_status status = lay_out(queue, base);
+	if (status == PS_OK && other) {
+		base->algo = other->algo;
+		status = agrees(&same, queue, base, plan->m);
+	} else if (status == PS_OK) {
+		status = choose_for_all(&same, queue, base, plan->m);
 	}
-	if (status == PS_OK && can_use(device, plan, &trial.algo)) {
-		plan->algo = trial.algo;
+	if (status == PS_OK && !same)
+		tell(queue, plan);
+	if (status == PS_OK && can_use(device, plan, &base->algo)) {
+		plan->algo = base->algo;
 		plan->pinned = true;
 		return PS_OK;
 	}
 	return status == PS_OK || status == PS_ENOTSUP ? choose(queue, plan) : status;
 }
 
-static ps_status plan_create(struct cuda_plan **out, const ps_queue *queue, const struct cuda_gemm_key *key, int64_t m)
+static ps_status find_algorithm(ps_queue *queue, struct cuda_plan *plan)
+{
+	if (plan->key.trans_a)
+		return choose(queue, plan);
+	struct cuda_plan base = {.key = plan->key, .m = PINNED_ROWS, .product = plan->product};
+	ps_status status = pin(queue, plan, &base);
+	layouts_free(&base);
+	return status;
+}
+
+static ps_status plan_create(struct cuda_plan **out, ps_queue *queue, const struct cuda_gemm_key *key, int64_t m)
 {
 	struct cuda_device *device = queue->device->impl;
 	struct cuda_plan *plan = calloc(1, sizeof *plan);
@@ -208,9 +277,9 @@ static ps_status plan_create(struct cuda_plan **out, const ps_queue *queue, cons
 	plan->m = m;
 	ps_status status = describe(queue, plan);
 	if (status == PS_OK)
-		status = lay_out(queue, plan, m);
+		status = lay_out(queue, plan);
 	if (status == PS_OK)
-		status = pin(queue, plan);
+		status = find_algorithm(queue, plan);
 	if (status != PS_OK) {
 		plan_free(plan);
 		return status;
@@ -221,7 +290,7 @@ static ps_status plan_create(struct cuda_plan **out, const ps_queue *queue, cons
 	return PS_OK;
 }
 
-ps_status ps__cuda_plan_find(struct cuda_plan **out, const ps_queue *queue, const struct cuda_gemm_key *key, int64_t m)
+ps_status ps__cuda_plan_find(struct cuda_plan **out, ps_queue *queue, const struct cuda_gemm_key *key, int64_t m)
 {
 	const struct cuda_device *device = queue->device->impl;
 	struct cuda_plan *plan = device->plans;

@@ -6,6 +6,7 @@
 #include "tests/cuda/controls.h"
 #include "tests/support/check.h"
 
+#include <penstock/bf16.h>
 #include <penstock/link.h>
 #include <penstock/ops.h>
 
@@ -23,7 +24,8 @@ struct rig {
 	ps_queue *first, *second, *far;
 	ps_buffer *buffer, *far_buffer;
 	ps_link *link;
-	float host[LARGE], back[N], seen[N];
+	float host[LARGE], back[N], seen[N], rounded[N];
+	uint16_t quarters[N * N];
 	double norm;
 	int64_t begin;
 };
@@ -67,6 +69,13 @@ static ps_status work(struct rig *r)
 	PS_TRY(ps_queue_write(r->first, ps_tensor_make(b, 0, PS_F32, 1, &whole), r->host));
 	PS_TRY(ps_queue_write(r->first, row(b, 4), r->host));
 	PS_TRY(ps_run(r->first, gemm, .a = part(b, 0), .b = part(b, 1), .c = part(b, 5), .bias = row(b, 4)));
+	/* A bf16 product, which rounds its fp32 factor and aligns the other one. */
+	for (int i = 0; i < N * N; i++)
+		r->quarters[i] = ps_bf16_round(0.25F);
+	ps_tensor narrow = ps_tensor_make(b, (uint64_t)9 * N * N * 4 + 2, PS_BF16, 2, (int64_t[]){N, N});
+	PS_TRY(ps_queue_write(r->first, narrow, r->quarters));
+	PS_TRY(ps_run(r->first, gemm, .a = part(b, 0), .b = narrow, .c = part(b, 8)));
+	PS_TRY(ps_queue_read(r->first, r->rounded, row(b, 8)));
 	PS_TRY(ps_queue_wait(r->second, ps_queue_record(r->first)));
 	PS_TRY(ps_run(r->second, add, .a = part(b, 5), .b = part(b, 0), .y = part(b, 6)));
 	PS_TRY(ps_run(r->second, column_sum, .x = part(b, 6), .y = row(b, 7)));
@@ -110,6 +119,7 @@ static ps_status scenario(char message[1024])
 		/* 32 * 0.25 + 0.5 = 8.5 in all of the product, 9 after the sum, 8.5 after the step. */
 		ck_assert_float_eq(r.seen[N - 1], 9 * N);
 		ck_assert_float_eq(r.back[N - 1], 8.5F);
+		ck_assert_float_eq(r.rounded[N - 1], N * 0.5F * 0.25F);
 		ck_assert_double_eq_tol(r.norm, 9 * N, 1e-9);
 		ck_assert(r.begin > 0);
 	}
@@ -378,6 +388,30 @@ START_TEST(test_math)
 }
 END_TEST
 
+/* A product whose algorithm depends on how many rows there are is told; so is one that comes to do so for more rows. */
+START_TEST(test_rows_are_tried)
+{
+	struct rig r = {.device = {NULL}};
+	char note[256];
+	find_controls();
+	for (int good = 1; good >= 0; good--) {
+		fake->allow_good_algorithms(good);
+		r = (struct rig){.device = {NULL}};
+		check_ok(make(&r));
+		check_ok(ps_run(r.first, gemm, .a = part(r.buffer, 0), .b = part(r.buffer, 1), .c = part(r.buffer, 2)));
+		check_ok(ps_queue_finish(r.first));
+		const char *want =
+		        good ? ""
+		             : "cuBLASLt has no algorithm for products with n 32, k 32 that gives a row the same bits";
+		ps_queue_note(r.first, note, sizeof note);
+		ck_assert_msg(good ? !*note : strstr(note, want) != NULL, "%s", note);
+		drop(&r);
+	}
+	fake->allow_good_algorithms(1);
+	end_well(0);
+}
+END_TEST
+
 START_TEST(test_names)
 {
 	static const struct {
@@ -413,6 +447,7 @@ int main(void)
 	tcase_add_test(tests, test_peers);
 	tcase_add_loop_test(tests, test_order_by_events, 0, 8);
 	tcase_add_test(tests, test_math);
+	tcase_add_test(tests, test_rows_are_tried);
 	tcase_add_test(tests, test_names);
 	suite_add_tcase(suite, tests);
 	return check_run(suite);

@@ -53,13 +53,16 @@ __device__ inline int64_t quotient(int64_t a, int64_t b)
 }
 
 /*
- * Four elements from `at` on, of which the first `left` exist; those that do not are 0. VECTOR: they are floats, and
- * `at` is aligned to 16 bytes, so that four are one access.
+ * Four elements from `at` on, of which the first `left` exist; those that do not are 0. VECTOR: all of them exist or
+ * none does, they are floats, and `at` is aligned to 16 bytes, so that they are one access.
  */
 template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], const T *at, int64_t left)
 {
-	if (VECTOR && left >= 4) {
-		*reinterpret_cast<float4 *>(value) = *reinterpret_cast<const float4 *>(at);
+	if (VECTOR) {
+		float4 quad = {};
+		if (left > 0)
+			quad = *reinterpret_cast<const float4 *>(at);
+		*reinterpret_cast<float4 *>(value) = quad;
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
@@ -69,8 +72,9 @@ template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], c
 
 template <bool VECTOR, typename T> __device__ inline void store4(T *at, const T (&value)[4], int64_t left)
 {
-	if (VECTOR && left >= 4) {
-		*reinterpret_cast<float4 *>(at) = *reinterpret_cast<const float4 *>(value);
+	if (VECTOR) {
+		if (left > 0)
+			*reinterpret_cast<float4 *>(at) = *reinterpret_cast<const float4 *>(value);
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
@@ -80,15 +84,20 @@ template <bool VECTOR, typename T> __device__ inline void store4(T *at, const T 
 }
 
 /*
- * load4 and store4 of rows that start at a multiple of ACCESS floats. Pairs are for an even number of columns that is
- * no multiple of four, such as 28,782.
+ * load4 and store4 of rows that start at a multiple of ACCESS floats and end at one. Pairs are for an even number of
+ * columns that is no multiple of four, such as 28,782.
  */
 template <int ACCESS, typename T> __device__ inline void load_row(T (&value)[4], const T *at, int64_t left)
 {
-	if (ACCESS == 2 && left >= 4) {
+	if (ACCESS == 2) {
 		const float2 *pairs = reinterpret_cast<const float2 *>(at);
-		*reinterpret_cast<float2 *>(value) = pairs[0];
-		*reinterpret_cast<float2 *>(value + 2) = pairs[1];
+		float2 first = {}, second = {};
+		if (left > 0)
+			first = pairs[0];
+		if (left > 2)
+			second = pairs[1];
+		*reinterpret_cast<float2 *>(value) = first;
+		*reinterpret_cast<float2 *>(value + 2) = second;
 	} else {
 		load4<ACCESS == 4>(value, at, left);
 	}
@@ -96,13 +105,32 @@ template <int ACCESS, typename T> __device__ inline void load_row(T (&value)[4],
 
 template <int ACCESS, typename T> __device__ inline void store_row(T *at, const T (&value)[4], int64_t left)
 {
-	if (ACCESS == 2 && left >= 4) {
+	if (ACCESS == 2) {
 		float2 *pairs = reinterpret_cast<float2 *>(at);
-		pairs[0] = *reinterpret_cast<const float2 *>(value);
-		pairs[1] = *reinterpret_cast<const float2 *>(value + 2);
+		if (left > 0)
+			pairs[0] = *reinterpret_cast<const float2 *>(value);
+		if (left > 2)
+			pairs[1] = *reinterpret_cast<const float2 *>(value + 2);
 	} else {
 		store4<ACCESS == 4>(at, value, left);
 	}
+}
+
+/* The same where rows start so but end anywhere. */
+template <int ACCESS, typename T> __device__ inline void load_end(T (&value)[4], const T *at, int64_t left)
+{
+	if (left >= 4)
+		load_row<ACCESS>(value, at, left);
+	else
+		load4<false>(value, at, left);
+}
+
+template <int ACCESS, typename T> __device__ inline void store_end(T *at, const T (&value)[4], int64_t left)
+{
+	if (left >= 4)
+		store_row<ACCESS>(at, value, left);
+	else
+		store4<false>(at, value, left);
 }
 
 /* A bf16 number in memory, as penstock/bf16.h has it; kernels compute with floats. */
@@ -144,8 +172,9 @@ __device__ inline bf16 narrow(float value)
 template <bool VECTOR> __device__ inline void load4(float (&value)[4], const bf16 *at, int64_t left)
 {
 	bf16_quad quad = {};
-	if (VECTOR && left >= 4) {
-		quad = *reinterpret_cast<const bf16_quad *>(at);
+	if (VECTOR) {
+		if (left > 0)
+			quad = *reinterpret_cast<const bf16_quad *>(at);
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
@@ -159,17 +188,19 @@ template <bool VECTOR> __device__ inline void load4(float (&value)[4], const bf1
 
 template <bool VECTOR> __device__ inline void store4(bf16 *at, const float (&value)[4], int64_t left)
 {
-	bf16_quad quad;
+	if (VECTOR) {
+		/* As one number, for nvcc may store a structure in parts. */
+		uint64_t quad = 0;
 #pragma unroll
-	for (int i = 0; i < 4; i++)
-		quad.at[i] = narrow(value[i]);
-	if (VECTOR && left >= 4) {
-		*reinterpret_cast<bf16_quad *>(at) = quad;
+		for (int i = 0; i < 4; i++)
+			quad |= uint64_t(narrow(value[i]).bits) << 16 * i;
+		if (left > 0)
+			*reinterpret_cast<uint64_t *>(at) = quad;
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			if (i < left)
-				at[i] = quad.at[i];
+				at[i] = narrow(value[i]);
 	}
 }
 

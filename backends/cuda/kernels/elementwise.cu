@@ -52,15 +52,15 @@ template <typename T, int KIND, bool VECTOR> __global__ void elementwise_kernel(
 		return;
 	PS_QUAD(T, a);
 	PS_QUAD(T, b) = {};
-	load4<VECTOR>(a, x.a + at, left);
+	load_end<VECTOR ? 4 : 1>(a, x.a + at, left);
 	if (reads_b)
-		load4<VECTOR>(b, x.b + at, left);
+		load_end<VECTOR ? 4 : 1>(b, x.b + at, left);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		a[i] = combine<T, KIND>(a[i], b[i], x.drop.factor);
 	if (KIND == PS_CUDA_DROPOUT || KIND == PS_CUDA_RELU_DROPOUT_FWD)
 		drop4(x.drop, x.elements, at, a);
-	store4<VECTOR>(x.y + at, a, left);
+	store_end<VECTOR ? 4 : 1>(x.y + at, a, left);
 }
 
 struct elementwise_body {

@@ -71,9 +71,16 @@ cudaError_t ps__cuda_elementwise(const struct ps_cuda_launch *launch, enum ps_cu
                                  const void *b, void *y, int64_t count, int64_t elements,
                                  const struct ps_cuda_dropout *drop);
 
-/* (rows, columns) from fp32 or bf16 to fp32 or bf16, with rows so many elements apart. */
+/* (rows, columns) from fp32 or bf16 to fp32 or bf16, with rows so many elements apart. padded: what is between the rows
+ * of `to` may be written too. */
 cudaError_t ps__cuda_convert(const struct ps_cuda_launch *launch, ps_dtype to_dtype, void *to, int64_t to_stride,
-                             ps_dtype from_dtype, const void *from, int64_t from_stride, int64_t rows, int64_t columns);
+                             bool padded, ps_dtype from_dtype, const void *from, int64_t from_stride, int64_t rows,
+                             int64_t columns);
+
+/* Fills memory of fp32, fp64 or bf16 with numbers in [-1, 1), always the same, whose sums round. */
+cudaError_t ps__cuda_numbers(cudaStream_t stream, ps_dtype dtype, void *to, int64_t count);
+/* Sets *differ to 1 where so many bytes, an even number, are not the same. */
+cudaError_t ps__cuda_differ(cudaStream_t stream, const void *a, const void *b, int64_t bytes, int *differ);
 
 /* c (rows, columns), rows `stride` apart: each row = bias (+ the row). */
 cudaError_t ps__cuda_set_rows(const struct ps_cuda_launch *launch, void *c, int64_t stride, const void *bias,

@@ -26,10 +26,9 @@ template <typename T> struct loss_arguments {
 	const int *stop;
 };
 
-/* What is not there counts as minus infinity, which adds nothing to the sum. */
-template <int ACCESS, typename T> __device__ inline void take(T (&value)[4], const T *at, int64_t left, T *most)
+/* What is not there becomes minus infinity, which adds nothing to the sum. */
+template <typename T> __device__ inline void take(T (&value)[4], int64_t left, T *most)
 {
-	load_row<ACCESS>(value, at, left);
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		value[i] = i < left ? value[i] : -T(INFINITY);
@@ -63,9 +62,14 @@ template <typename T, int ACCESS> __global__ void __launch_bounds__(loss_threads
 	PS_QUAD(T, more);
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++)
-		take<ACCESS>(kept[k], logits + start + k * step, x.columns - start - k * step, &most);
-	for (int64_t column = rest; column < x.columns; column += step)
-		take<ACCESS>(more, logits + column, x.columns - column, &most);
+		load_row<ACCESS>(kept[k], logits + start + k * step, x.columns - start - k * step);
+#pragma unroll
+	for (int k = 0; k < kept_quads; k++)
+		take(kept[k], x.columns - start - k * step, &most);
+	for (int64_t column = rest; column < x.columns; column += step) {
+		load_row<ACCESS>(more, logits + column, x.columns - column);
+		take(more, x.columns - column, &most);
+	}
 	most = block_max(most, room[0]);
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++)
@@ -74,7 +78,8 @@ template <typename T, int ACCESS> __global__ void __launch_bounds__(loss_threads
 			sum += kept[k][i] = exp_of(kept[k][i] - most);
 	for (int64_t column = rest; column < x.columns; column += step) {
 		T ignored = 0;
-		take<ACCESS>(more, logits + column, x.columns - column, &ignored);
+		load_row<ACCESS>(more, logits + column, x.columns - column);
+		take(more, x.columns - column, &ignored);
 		for (int i = 0; i < 4; i++)
 			sum += exp_of(more[i] - most);
 	}

@@ -4,8 +4,13 @@
 
 #include "cuda_runtime.h"
 
+#include <atomic>
+
 namespace emulated
 {
+
+/* Whether cuBLASLt has an algorithm that gives a row the same bits among any number of rows. */
+extern std::atomic<bool> good_algorithms;
 
 /* Runs all blocks; false when threads were left waiting at a barrier. seed 0: threads in ascending order. */
 bool run_kernel(const dim3 &grid, const dim3 &block, size_t shared, const std::function<void()> &body, uint64_t seed);

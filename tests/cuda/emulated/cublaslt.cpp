@@ -1,6 +1,6 @@
 /* The stand-in for cuBLASLt: column-major products by plain loops, as commands of the stand-in's streams. */
 #include "cublasLt.h"
-#include "cuda_runtime.h"
+#include "block.h"
 
 #include <penstock/bf16.h>
 
@@ -28,6 +28,9 @@ namespace
 {
 
 constexpr int64_t together = 4;
+
+/* Algorithms. */
+constexpr uint64_t PLAIN = 1, SPLITS_MANY = 2, SAYS_SPLIT = 3;
 
 /* sums (together, n) += the rows of a (k, n) times the columns j and on of op(b), each in ascending order of k. */
 template <typename T>
@@ -75,8 +78,9 @@ template <typename T> std::vector<T> take(const void *data, const fake_layout &l
 
 /* d = alpha op(a) op(b) + beta c + bias, four columns of d at a time. */
 template <typename T>
-void multiply(const fake_product &p, T alpha, const void *a_data, const fake_layout &la, const void *b_data,
-              const fake_layout &lb, T beta, const void *c, const fake_layout &lc, void *d, const fake_layout &ld)
+void multiply(const fake_product &p, int64_t parts, T alpha, const void *a_data, const fake_layout &la,
+              const void *b_data, const fake_layout &lb, T beta, const void *c, const fake_layout &lc, void *d,
+              const fake_layout &ld)
 {
 	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns;
 	const T *bias = static_cast<const T *>(p.bias);
@@ -94,7 +98,15 @@ void multiply(const fake_product &p, T alpha, const void *a_data, const fake_lay
 		for (int64_t t = 0; t < together; t++)
 			column[t] = (j + std::min(t, count - 1)) * (p.transpose_b ? 1 : lb.rows);
 		std::fill(sums.begin(), sums.end(), T(0));
-		add_products(sums.data(), a.data(), n, n, k, b.data(), p.transpose_b ? lb.rows : int64_t(1), column);
+		int64_t step = p.transpose_b ? lb.rows : int64_t(1);
+		for (int64_t part = 0; part < parts; part++) {
+			int64_t from = k * part / parts, to = k * (part + 1) / parts;
+			std::vector<T> more(sums.size());
+			add_products(more.data(), a.data() + from * n, n, n, to - from, b.data() + from * step, step,
+			             column);
+			for (size_t i = 0; i < more.size(); i++)
+				sums[i] += more[i];
+		}
 		for (int64_t t = 0; t < count; t++)
 			for (int64_t i = 0; i < n; i++) {
 				T value = alpha * sums[size_t(t * n + i)];
@@ -112,12 +124,12 @@ void multiply(const fake_product &p, T alpha, const void *a_data, const fake_lay
 }
 
 template <typename T>
-std::function<void()> product_of(const fake_product &p, const void *alpha, const void *a, const fake_layout &la,
-                                 const void *b, const fake_layout &lb, const void *beta, const void *c,
-                                 const fake_layout &lc, void *d, const fake_layout &ld)
+std::function<void()> product_of(const fake_product &p, int64_t parts, const void *alpha, const void *a,
+                                 const fake_layout &la, const void *b, const fake_layout &lb, const void *beta,
+                                 const void *c, const fake_layout &lc, void *d, const fake_layout &ld)
 {
 	T alpha_value = *static_cast<const T *>(alpha), beta_value = *static_cast<const T *>(beta);
-	return [=] { multiply<T>(p, alpha_value, a, la, b, lb, beta_value, c, lc, d, ld); };
+	return [=] { multiply<T>(p, parts, alpha_value, a, la, b, lb, beta_value, c, lc, d, ld); };
 }
 
 /* The dtypes that cuBLASLt multiplies: all the same, or bf16 factors and sums in fp32. */
@@ -146,6 +158,11 @@ bool feeds_tensor_cores(const fake_product *p, const void *data, const fake_layo
 }
 
 } // namespace
+
+namespace emulated
+{
+std::atomic<bool> good_algorithms{true};
+}
 
 extern "C" {
 
@@ -234,16 +251,20 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t pr
 	return CUBLAS_STATUS_SUCCESS;
 }
 
-/* The first one offered splits k, which nobody should take. */
+/*
+ * The first one offered splits k and says so, which nobody should take; the second one does so where there are many
+ * rows, and does not say so. The third one is good, and is missing where fake.h's control says so.
+ */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                               cublasLtMatmulPreference_t, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[], int *count)
 {
-	*count = std::min(wanted, 2);
+	static const uint64_t offered[] = {SAYS_SPLIT, SPLITS_MANY, PLAIN};
+	*count = std::min(wanted, emulated::good_algorithms ? 3 : 2);
 	for (int i = 0; i < *count; i++) {
-		cublasLtMatmulAlgo_t algo = {{i == 0 ? UINT64_C(4) : UINT64_C(1)}};
+		cublasLtMatmulAlgo_t algo = {{offered[i]}};
 		cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, product, a, b, c, d, &algo, &results[i]);
 		if (status != CUBLAS_STATUS_SUCCESS)
 			return status;
@@ -255,7 +276,7 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
                                                     cublasLtMatmulAlgoConfigAttributes_t, void *value, size_t bytes,
                                                     size_t *written)
 {
-	int32_t parts = int32_t(algo->data[0]);
+	int32_t parts = algo->data[0] == SAYS_SPLIT ? 4 : 1;
 	if (bytes != sizeof parts)
 		return CUBLAS_STATUS_INVALID_VALUE;
 	std::memcpy(value, &parts, *written = bytes);
@@ -268,15 +289,17 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
                               const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
 {
 	bool biased = product->epilogue == CUBLASLT_EPILOGUE_BIAS;
-	if (!fits(product, la, lb, ld) || algo->data[0] != 1 ||
+	if (!fits(product, la, lb, ld) || algo->data[0] == SAYS_SPLIT ||
 	    (biased && reinterpret_cast<uintptr_t>(product->bias) % 16))
 		return CUBLAS_STATUS_INVALID_VALUE;
 	if (!feeds_tensor_cores(product, a, la) || !feeds_tensor_cores(product, b, lb) ||
 	    (ld->type == CUDA_R_16BF && !feeds_tensor_cores(product, d, ld)))
 		return CUBLAS_STATUS_NOT_SUPPORTED;
-	std::function<void()> body = product->type == CUDA_R_64F
-	                                     ? product_of<double>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
-	                                     : product_of<float>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld);
+	int64_t parts = algo->data[0] == SPLITS_MANY && ld->columns > 32 ? 2 : 1;
+	std::function<void()> body =
+	        product->type == CUDA_R_64F
+	                ? product_of<double>(*product, parts, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
+	                : product_of<float>(*product, parts, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld);
 	/* As a kernel of one thread that the emulation runs 32 times: only the first one works. */
 	cudaError_t error = emulated::enqueue(stream, dim3(1), dim3(emulated::lanes), 0, [body] {
 		if (emulated::here().thread.x == 0)

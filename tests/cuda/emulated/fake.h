@@ -26,6 +26,8 @@ struct fake_cuda {
 	void (*allow_peers)(int allow);
 	/* Flips a byte of every copy from device to device of at least so many bytes; 0: none. */
 	void (*corrupt_peers)(unsigned long bytes);
+	/* Whether cuBLASLt has an algorithm that gives a row the same bits among any number of rows. */
+	void (*allow_good_algorithms)(int allow);
 	/* Whether streams can be captured. */
 	void (*allow_capture)(int allow);
 	/* How many kernels were launched, or captured, so far, and how many graphs. */

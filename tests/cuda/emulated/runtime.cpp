@@ -705,6 +705,11 @@ static void control_peers(int allow)
 	the().peers = allow;
 }
 
+static void control_algorithms(int allow)
+{
+	emulated::good_algorithms = allow;
+}
+
 static void control_corrupt(unsigned long bytes)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
@@ -737,9 +742,9 @@ static const char *control_misuse(void)
 
 const struct fake_cuda *fake_cuda_controls(void)
 {
-	static const struct fake_cuda controls = {control_fail,    control_failed,  control_heal,    control_live,
-	                                          control_peers,   control_corrupt, control_capture, control_launches,
-	                                          control_replays, control_misuse};
+	static const struct fake_cuda controls = {
+	        control_fail,       control_failed,  control_heal,     control_live,    control_peers, control_corrupt,
+	        control_algorithms, control_capture, control_launches, control_replays, control_misuse};
 	return &controls;
 }
 
