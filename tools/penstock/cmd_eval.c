@@ -118,16 +118,6 @@ static ps_status evaluate(const struct setup *setup, const run_options *o, json_
 	return PS_OK;
 }
 
-static ps_status print_json(const json_t *object)
-{
-	char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-	if (text == NULL)
-		return ps_fail(PS_ENOMEM, "no memory for the result");
-	puts(text);
-	free(text);
-	return PS_OK;
-}
-
 static ps_status run(run_options *o)
 {
 	if (o->load == NULL)
@@ -148,7 +138,7 @@ static ps_status run(run_options *o)
 		status = evaluate(&setup, o, object);
 	}
 	if (status == PS_OK && o->json && !interrupt_seen())
-		status = print_json(object);
+		status = command_print_json(json_incref(object));
 	json_decref(object);
 	setup_finish(&setup);
 	ps_safetensors_close(file);
@@ -167,7 +157,7 @@ int cmd_eval(int argc, char **argv)
 		if (status != PS_OK)
 			exit_status = command_fail("eval", status);
 		else if (interrupt_seen())
-			exit_status = EXIT_INTERRUPTED;
+			exit_status = interrupt_exit_status();
 	}
 	options_finish(&settings);
 	return exit_status;

@@ -167,13 +167,11 @@ static ps_status print_json(const ps_tuning *tuning, const char *device)
 	json_t *object = json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "device", device, "dtype",
 	                           ps_dtype_name(tuning->dtype), "candidates", (json_int_t)tuning->tried, "unusable",
 	                           (json_int_t)tuning->wrong, "file", tuning->file, "products", list);
-	char *text = failed || object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-	json_decref(object);
-	if (text == NULL)
-		return ps_fail(PS_ENOMEM, "no memory for the results");
-	puts(text);
-	free(text);
-	return PS_OK;
+	if (failed) {
+		json_decref(object);
+		object = NULL;
+	}
+	return command_print_json(object);
 }
 
 static ps_status run(const tune_options *options)
@@ -219,7 +217,7 @@ int cmd_tune(int argc, char **argv)
 		if (status != PS_OK)
 			exit_status = command_fail("tune", status);
 		else if (interrupt_seen())
-			exit_status = EXIT_INTERRUPTED;
+			exit_status = interrupt_exit_status();
 	}
 	options_finish(&settings);
 	return exit_status;
