@@ -47,8 +47,8 @@ START_TEST(command_line)
 	expect_error(2, "penstock data fetch wikitext-2 --to nowhere makes one, and sample is built in",
 	             "data info nowhere");
 	expect_error(2, "penstock data fetch wikitext-2 makes one", "data info wikitext-2");
-	static const char *const helps[] = {"data --help", "help data", "data fetch --help"};
-	for (int i = 0; i < 3; i++) {
+	static const char *const helps[] = {"data --help", "help data", "help data fetch", "data fetch --help"};
+	for (int i = 0; i < 4; i++) {
 		program_run(&run, "%s", helps[i]);
 		ck_assert_int_eq(run.status, 0);
 		ck_assert_ptr_nonnull(strstr(run.out, "penstock data fetch"));

@@ -80,8 +80,9 @@ static int run_help(int argc, char **argv)
 	const subcommand *command = find(argv[1]);
 	if (command == NULL)
 		return fail_unknown(argv[1]);
-	char option[] = "--help", *arguments[] = {argv[1], option, NULL};
-	return command->run(2, arguments);
+	/* Of a subcommand's own subcommand too: help bench ops. */
+	char option[] = "--help", *arguments[] = {argv[1], argc > 2 ? argv[2] : option, option, NULL};
+	return command->run(argc > 2 ? 3 : 2, arguments);
 }
 
 static int list_options(void)
