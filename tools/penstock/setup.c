@@ -164,7 +164,7 @@ static void show_measuring(void *payload, int index, int count)
 		fprintf(stderr, "measuring layers on their devices: %d of %d done\n", index, count);
 }
 
-static ps_math math_of(dtype_choice dtype)
+ps_math setup_math(dtype_choice dtype)
 {
 	if (dtype == DTYPE_BF16 || dtype == DTYPE_BF16_PURE)
 		return PS_MATH_BF16;
@@ -186,9 +186,11 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .chunks = (int)options->chunks,
 	        .split = (ps_split_rule)options->split,
 	        .checkpoint = (ps_checkpoint)options->checkpoint,
+	        .join = options->join == JOIN_AUTO,
 	        .dtype = options->dtype == DTYPE_FP64 ? PS_F64 : PS_F32,
-	        .math = math_of((dtype_choice)options->dtype),
+	        .math = setup_math((dtype_choice)options->dtype),
 	        .bf16_weights = options->dtype == DTYPE_BF16_PURE,
+	        .graphs = (ps_graphs)options->graphs,
 	        .seed = options->seed,
 	        .rows = evaluate_only ? options->eval_batch_size : options->batch_size,
 	        .eval_rows = options->eval_batch_size,
@@ -236,8 +238,20 @@ ps_status setup_init(struct setup *out, const run_options *options, bool evaluat
 	return create_pipeline(out, options, evaluate_only);
 }
 
+static void print_notes(const ps_pipeline *pipeline)
+{
+	for (int r = 0; r < ps_pipeline_rank_count(pipeline); r++) {
+		ps_rank_info info;
+		ps_pipeline_get_rank(pipeline, r, &info);
+		if (*info.note)
+			fprintf(stderr, "note: stage %d on %s: %s\n", r, info.device_name, info.note);
+	}
+}
+
 void setup_finish(struct setup *setup)
 {
+	if (setup->pipeline != NULL)
+		print_notes(setup->pipeline);
 	ps_pipeline_destroy(setup->pipeline);
 	ps_model_finish(&setup->model);
 	ps_corpus_close(setup->corpus);
@@ -255,6 +269,19 @@ static const char *size_text(uint64_t bytes, char text[32])
 		size /= 1024;
 	snprintf(text, 32, unit == 0 ? "%.0f %s" : "%.1f %s", size, units[unit]);
 	return text;
+}
+
+/* The most micro-batches that one action of these kinds takes at once. */
+static int most_at_once(const ps_schedule *schedule, ps_action_kind kind, ps_action_kind other)
+{
+	int most = 1;
+	for (int r = 0; r < schedule->ranks; r++)
+		for (int64_t i = 0; i < schedule->rank[r].count; i++) {
+			ps_action action = schedule->rank[r].actions[i];
+			if ((action.kind == kind || action.kind == other) && action.count > most)
+				most = action.count;
+		}
+	return most;
 }
 
 /* "stage 0", or "stages 0,3" of a rank that has several. */
@@ -286,5 +313,12 @@ void setup_print_plan(const struct setup *setup, const run_options *options, FIL
 	for (int m = 0; m < count && m < 16; m++)
 		fprintf(to, "%s%" PRId64, m == 0 ? " " : ",", sizes[m]);
 	static const char *const modes[] = {"never", "except-last", "always"};
-	fprintf(to, "%s rows, recomputed %s\n", count > 16 ? ",…" : "", modes[options->checkpoint]);
+	fprintf(to, "%s rows, recomputed %s", count > 16 ? ",…" : "", modes[options->checkpoint]);
+	const ps_schedule *schedule = ps_pipeline_get_schedule(pipeline);
+	int forwards = most_at_once(schedule, PS_ACTION_F, PS_ACTION_F);
+	int backwards = most_at_once(schedule, PS_ACTION_B, PS_ACTION_BW);
+	if (forwards > 1)
+		fprintf(to, ", up to %d forwards and %d backward%s at once", forwards, backwards,
+		        backwards == 1 ? "" : "s");
+	putc('\n', to);
 }
