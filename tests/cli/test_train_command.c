@@ -416,7 +416,7 @@ START_TEST(broken_pipe)
 	ck_assert_int_eq(pipe(ends), 0);
 	close(ends[0]);
 	char text[512];
-	snprintf(text, sizeof text, "%s --save-last last 2>run.error", PS_PROGRAM " " LONG_RUN);
+	snprintf(text, sizeof text, "'%s' %s --save-last last 2>run.error", PS_PROGRAM, LONG_RUN);
 	pid_t process = fork();
 	ck_assert_int_ge(process, 0);
 	if (process == 0) {
@@ -448,7 +448,7 @@ START_TEST(bar)
 		dup2(out, STDOUT_FILENO);
 		dup2(slave, STDERR_FILENO);
 		close(terminal);
-		execl("/bin/sh", "sh", "-c", PS_PROGRAM " train " SMALL, (char *)NULL);
+		execl("/bin/sh", "sh", "-c", "'" PS_PROGRAM "' train " SMALL, (char *)NULL);
 		_exit(127);
 	}
 	file_write("run.error", "");

@@ -148,7 +148,8 @@ static void print_table(const ps_tuning *tuning, const char *device)
 	}
 	printf("%lld candidates, %lld of them unusable\n", (long long)tuning->tried, (long long)tuning->wrong);
 	if (missed > 0)
-		printf("CLBlast was not reached for %zu of %zu products in the time there was; --minutes gives it more\n",
+		printf("CLBlast was not reached for %zu of %zu products in the time there was; --minutes gives it "
+		       "more\n",
 		       missed, tuning->count);
 	if (tuning->file[0] != '\0')
 		printf("%s uses this from now on, by %s; delete the file to go back\n", device, tuning->file);
