@@ -108,8 +108,8 @@ static ps_status check_folder(const char *folder)
 		int error = errno;
 		if (error == ENOENT || error == ENOTDIR)
 			return ps_fail(PS_ENOENT,
-			               "there is no folder %s; name one with wiki.train.tokens, wiki.valid.tokens "
-			               "and wiki.test.tokens, or \"sample\"",
+			               "there is no folder %s with wiki.train.tokens, wiki.valid.tokens and "
+			               "wiki.test.tokens",
 			               folder);
 		return ps_fail(PS_EINVAL, "the folder %s cannot be read: %s", folder, strerror(error));
 	}

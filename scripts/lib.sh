@@ -61,6 +61,7 @@ need_packages() {
 configured() {
 	local dir="$root/build/$1"
 	[ -f "$dir/build.ninja" ] && [ "$dir/.configured" -nt "$root/CMakePresets.json" ] &&
+		[ ! "$log_dir/packages.log" -nt "$dir/.configured" ] && # what was installed since is looked for again
 		grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$root" "$dir/CMakeCache.txt"
 }
 

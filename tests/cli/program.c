@@ -16,7 +16,10 @@ void program_enter(void)
 	strcpy(folder, "cli-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(folder));
 	ck_assert_int_eq(chdir(folder), 0);
-	ck_assert_int_eq(setenv("XDG_CACHE_HOME", "cache", 1), 0);
+	char here[512], cache[600];
+	ck_assert_ptr_nonnull(getcwd(here, sizeof here));
+	snprintf(cache, sizeof cache, "%s/cache", here);
+	ck_assert_int_eq(setenv("XDG_CACHE_HOME", cache, 1), 0);
 }
 
 static void remove_all(const char *path)

@@ -1,117 +1,76 @@
 /* `penstock data` as a user sees it: exit status, one line on standard error, tables and JSON. */
-#include "tools/penstock/cmd_data.h"
+#include "cli/program.h"
 
 #include <penstock/data.h>
 
 #include "data/http_server.h"
-#include "support/folder.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
-static char *out;
-static char *err;
+static struct outcome run;
 
 static void set_up(void)
 {
-	folder_make();
-	ck_assert_int_eq(setenv("XDG_CACHE_HOME", folder_path("cache"), 1), 0);
+	program_enter();
 	ck_assert_int_eq(setenv("no_proxy", "127.0.0.1", 1), 0);
 }
 
-static void tear_down(void)
-{
-	free(out);
-	free(err);
-	folder_remove();
-}
-
-/* Runs the command with up to six arguments, ended by NULL; what it wrote goes into `out` and `err`. */
-static int run(const char *const arguments[])
-{
-	char *argv[8] = {NULL};
-	char copies[8][700];
-	int argc = 0;
-	for (; arguments[argc] != NULL; argc++) {
-		snprintf(copies[argc], sizeof copies[argc], "%s", arguments[argc]);
-		argv[argc] = copies[argc];
-	}
-	free(out);
-	free(err);
-	ck_assert_ptr_nonnull(freopen(folder_path("out"), "w", stdout));
-	ck_assert_ptr_nonnull(freopen(folder_path("err"), "w", stderr));
-	int code = ps_cmd_data(argc, argv);
-	ck_assert_int_eq(fflush(stdout), 0);
-	ck_assert_int_eq(fflush(stderr), 0);
-	size_t size = 0;
-	out = folder_read("out", &size);
-	err = folder_read("err", &size);
-	return code;
-}
-
-#define RUN(...) run((const char *const[]){"data", __VA_ARGS__, NULL})
-
-/* Standard error is one line with `part` in it, standard output is empty. */
-static void expect_error(const char *part)
-{
-	ck_assert_msg(strstr(err, part) != NULL, "'%s' has no '%s'", err, part);
-	ck_assert_ptr_eq(strchr(err, '\n'), err + strlen(err) - 1);
-	ck_assert_str_eq(out, "");
-}
+/* Fails with this status and one line with `part` in it, and nothing on standard output. */
+#define expect_error(code, part, ...)                                                              \
+	do {                                                                                       \
+		program_run(&run, __VA_ARGS__);                                                    \
+		ck_assert_int_eq(run.status, code);                                                \
+		ck_assert_msg(strstr(run.error, part) != NULL, "no '%s' in\n%s", part, run.error); \
+		ck_assert_int_eq(count_lines(run.error), 1);                                       \
+		ck_assert_str_eq(run.out, "");                                                     \
+	} while (0)
 
 START_TEST(command_line)
 {
-	ck_assert_int_eq(run((const char *const[]){"data", NULL}), 2);
-	expect_error("no subcommand");
-	ck_assert_int_eq(RUN("look"), 2);
-	expect_error("look");
-	ck_assert_int_eq(RUN("info"), 2);
-	expect_error("no corpus was named");
-	ck_assert_int_eq(RUN("info", "sample", "more"), 2);
-	expect_error("more");
-	ck_assert_int_eq(RUN("info", "sample", "--jsn"), 2);
-	expect_error("--jsn");
-	ck_assert_int_eq(RUN("info", "sample", "--to", "x"), 2);
-	expect_error("--to");
-	ck_assert_int_eq(RUN("fetch"), 2);
-	expect_error("wikitext-2");
-	ck_assert_int_eq(RUN("fetch", "wikitext-3"), 2);
-	expect_error("wikitext-3");
-	ck_assert_int_eq(RUN("info", "two\nlines"), 2);
-	expect_error("two?lines");
-	ck_assert_int_eq(RUN("fetch", "wikitext-2", "--url"), 2);
-	expect_error("--url");
-	ck_assert_int_eq(RUN("fetch", "wikitext-2", "--json"), 2);
-	expect_error("--json");
-	ck_assert_int_eq(RUN("info", "--", "--json"), 2);
-	expect_error("there is no folder --json");
-	ck_assert_int_eq(RUN("--help"), 0);
-	ck_assert_ptr_nonnull(strstr(out, "penstock data info"));
-	ck_assert_int_eq(RUN("fetch", "--help"), 0);
-	ck_assert_ptr_nonnull(strstr(out, "penstock data fetch"));
-	ck_assert_str_eq(err, "");
+	expect_error(2, "give what to do: fetch, info", "data");
+	expect_error(2, "there is no 'look'; there are fetch, info", "data look");
+	expect_error(2, "did you mean fetch?", "data fetsh");
+	expect_error(2, "DIR is missing", "data info");
+	expect_error(2, "'more' is one DIR too many", "data info sample more");
+	expect_error(2, "--jsn; did you mean --json?", "data info sample --jsn");
+	expect_error(2, "--to", "data info sample --to x");
+	expect_error(2, "NAME is missing; there are: wikitext-2", "data fetch");
+	expect_error(2, "there is no corpus 'wikitext-3'", "data fetch wikitext-3");
+	expect_error(2, "two?lines", "data info 'two\nlines'");
+	expect_error(2, "--url needs a value", "data fetch wikitext-2 --url");
+	expect_error(2, "--json", "data fetch wikitext-2 --json");
+	expect_error(2, "there is no folder --json", "data info -- --json");
+	expect_error(2, "penstock data fetch wikitext-2 --to nowhere makes one, and sample is built in",
+	             "data info nowhere");
+	expect_error(2, "penstock data fetch wikitext-2 makes one", "data info wikitext-2");
+	static const char *const helps[] = {"data --help", "help data", "help data fetch", "data fetch --help"};
+	for (int i = 0; i < 4; i++) {
+		program_run(&run, "%s", helps[i]);
+		ck_assert_int_eq(run.status, 0);
+		ck_assert_ptr_nonnull(strstr(run.out, "penstock data fetch"));
+		ck_assert_str_eq(run.error, "");
+	}
 }
 END_TEST
 
 static void write_corpus(void)
 {
-	folder_write("wiki.train.tokens", "b a b \n<unk> b a c\n", 19);
-	folder_write("wiki.valid.tokens", "a z", 3);
-	folder_write("wiki.test.tokens", "c\n", 2);
+	file_write("wiki.train.tokens", "b a b \n<unk> b a c\n");
+	file_write("wiki.valid.tokens", "a z");
+	file_write("wiki.test.tokens", "c\n");
 }
 
 START_TEST(info_json)
 {
 	write_corpus();
-	ck_assert_int_eq(RUN("info", folder_path(""), "--json"), 0);
-	ck_assert_str_eq(err, "");
-	json_t *got = json_loads(out, 0, NULL);
+	program_run(&run, "data info . --json");
+	ck_assert_int_eq(run.status, 0);
+	ck_assert_str_eq(run.error, "");
+	json_t *got = json_loads(run.out, 0, NULL);
 	ck_assert_ptr_nonnull(got);
 	const char *word = NULL;
 	int vocabulary = 0;
@@ -138,36 +97,38 @@ START_TEST(info_json)
 	ck_assert(json_is_null(entropy));
 	ck_assert_uint_eq(json_array_size(json_object_get(got, "frequent")), 3);
 	json_decref(got);
-	ck_assert_int_eq(RUN("info", "--json", "sample"), 0);
-	got = json_loads(out, 0, NULL);
+	program_run(&run, "data info --json sample");
+	ck_assert_int_eq(run.status, 0);
+	got = json_loads(run.out, 0, NULL);
 	ck_assert_ptr_nonnull(got);
 	ck_assert(json_real_value(json_object_get(got, "entropy")) > 2);
 	ck_assert_uint_eq(json_array_size(json_object_get(got, "frequent")), 10);
 	json_decref(got);
 	/* An error is one line for people and one object for programs. */
-	ck_assert_int_eq(RUN("info", "--json", "/nowhere"), 2);
-	got = json_loads(out, 0, NULL);
+	program_run(&run, "data info --json /nowhere");
+	ck_assert_int_eq(run.status, 2);
+	got = json_loads(run.out, 0, NULL);
 	ck_assert_str_eq(json_string_value(json_object_get(got, "status")), "PS_ENOENT");
 	json_decref(got);
-	ck_assert_ptr_eq(strchr(err, '\n'), err + strlen(err) - 1);
+	ck_assert_int_eq(count_lines(run.error), 1);
 }
 END_TEST
 
 START_TEST(info_text)
 {
 	write_corpus();
-	ck_assert_int_eq(RUN("info", folder_path("")), 0);
-	ck_assert_str_eq(err, "");
-	ck_assert_ptr_nonnull(strstr(out, "vocabulary   4 words\n"));
-	ck_assert_ptr_nonnull(strstr(out, "entropy      not known\n"));
-	ck_assert_ptr_nonnull(strstr(out, "train             19           2            7   14.286%\n"));
-	ck_assert_ptr_nonnull(strstr(out, "valid              3           1            2   50.000%\n"));
-	ck_assert_ptr_nonnull(strstr(out, "           3  b\n           2  a\n           1  c\n"));
-	ck_assert_int_eq(RUN("info", "sample"), 0);
-	ck_assert_ptr_nonnull(strstr(out, "entropy      2.638"));
-	folder_write("wiki.test.tokens", "\xFF", 1);
-	ck_assert_int_eq(RUN("info", folder_path("")), 2);
-	expect_error("wiki.test.tokens:1:1: byte 0xFF");
+	program_run(&run, "data info .");
+	ck_assert_int_eq(run.status, 0);
+	ck_assert_str_eq(run.error, "");
+	ck_assert_ptr_nonnull(strstr(run.out, "vocabulary   4 words\n"));
+	ck_assert_ptr_nonnull(strstr(run.out, "entropy      not known\n"));
+	ck_assert_ptr_nonnull(strstr(run.out, "train             19           2            7   14.286%\n"));
+	ck_assert_ptr_nonnull(strstr(run.out, "valid              3           1            2   50.000%\n"));
+	ck_assert_ptr_nonnull(strstr(run.out, "           3  b\n           2  a\n           1  c\n"));
+	program_run(&run, "data info sample");
+	ck_assert_ptr_nonnull(strstr(run.out, "entropy      2.638"));
+	file_write("wiki.test.tokens", "\xFF");
+	expect_error(2, "wiki.test.tokens:1:1: byte 0xFF", "data info .");
 }
 END_TEST
 
@@ -175,15 +136,11 @@ START_TEST(fetch)
 {
 	static const http_answer missing[] = {{.status = 404}};
 	http_server *server = http_server_start("", 0, missing, 1);
-	char option[300];
-	snprintf(option, sizeof option, "--url=%s", http_server_url(server, "/wikitext-2-v1.zip"));
-	ck_assert_int_eq(RUN("fetch", "wikitext-2", option, "--to", folder_path("to")), 1);
-	expect_error("404");
-	ck_assert_int_eq(RUN("fetch", "wikitext-2", "--url", "ftp://x/y", "--to", folder_path("to")), 2);
-	expect_error("neither http nor https");
-	folder_write("file", "x", 1);
-	ck_assert_int_eq(RUN("fetch", "wikitext-2", option, "--to", folder_path("file")), 2);
-	expect_error("file");
+	const char *url = http_server_url(server, "/wikitext-2-v1.zip");
+	expect_error(1, "404", "data fetch wikitext-2 --url=%s --to to", url);
+	expect_error(2, "neither http nor https", "data fetch wikitext-2 --url ftp://x/y --to to");
+	file_write("file", "x");
+	expect_error(2, "file", "data fetch wikitext-2 --url=%s --to file", url);
 	http_server_stop(server);
 }
 END_TEST
@@ -193,7 +150,7 @@ int main(void)
 	Suite *suite = suite_create("cmd_data");
 	TCase *cases = tcase_create("cmd_data");
 	tcase_set_timeout(cases, 60);
-	tcase_add_checked_fixture(cases, set_up, tear_down);
+	tcase_add_checked_fixture(cases, set_up, program_leave);
 	tcase_add_test(cases, command_line);
 	tcase_add_test(cases, info_json);
 	tcase_add_test(cases, info_text);

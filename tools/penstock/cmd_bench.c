@@ -337,27 +337,15 @@ static void print_help(void)
 int cmd_bench(int argc, char **argv)
 {
 	const char *names[BENCH_KINDS + 1] = {NULL};
-	char listed[128] = "";
-	for (int i = 0; i < BENCH_KINDS; i++) {
-		size_t length = strlen(listed);
+	for (int i = 0; i < BENCH_KINDS; i++)
 		names[i] = bench_name((bench_kind)i);
-		snprintf(listed + length, sizeof listed - length, "%s%s", i > 0 ? ", " : "", names[i]);
-	}
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
 		print_help();
 		return EXIT_DONE;
 	}
-	int kind = 0;
-	while (kind < BENCH_KINDS && (argc < 2 || strcmp(argv[1], names[kind]) != 0))
-		kind++;
-	if (kind == BENCH_KINDS) {
-		const char *nearest = argc > 1 ? options_nearest(argv[1], names) : NULL;
-		return command_fail(
-		        "bench", argc < 2 ? ps_fail(PS_EINVAL, "give what to measure: %s", listed)
-		                 : nearest != NULL
-		                         ? ps_fail(PS_EINVAL, "there is no '%.60s'; did you mean %s?", argv[1], nearest)
-		                         : ps_fail(PS_EINVAL, "there is no '%.60s'; there are %s", argv[1], listed));
-	}
+	int kind = command_choose(names, argc, argv, "what to measure");
+	if (kind < 0)
+		return command_fail("bench", PS_EINVAL);
 	const option_table *table = &bench_tables[kind];
 	option_settings settings;
 	int exit_status = EXIT_DONE;
@@ -371,7 +359,7 @@ int cmd_bench(int argc, char **argv)
 		if (status == PS_OK && interrupt_seen()) {
 			fprintf(stderr, "penstock %s: interrupted; what was measured until then is told\n",
 			        table->command);
-			exit_status = EXIT_INTERRUPTED;
+			exit_status = interrupt_exit_status();
 		}
 	}
 	options_finish(&settings);

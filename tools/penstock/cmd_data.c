@@ -1,117 +1,75 @@
 /* `penstock data info DIR` and `penstock data fetch NAME`. */
-#include "tools/penstock/cmd_data.h"
-
-#include "train/json.h"
+#include "tools/penstock/command.h"
+#include "tools/penstock/progress.h"
 
 #include <penstock/data.h>
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-#include <jansson.h>
+enum { FREQUENT_WORDS = 10 };
 
-enum { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, FREQUENT_WORDS = 10 };
+typedef struct data_options {
+	const char *name, *to, *url; /* fetch */
+	const char *folder;          /* info */
+	bool json;
+} data_options;
 
-static const char help[] =
-        "Usage: penstock data info DIR|sample [--json]\n"
-        "       penstock data fetch NAME [--url URL] [--to DIR]\n"
-        "\n"
-        "  info     Shows what a corpus holds: a folder with wiki.train.tokens, wiki.valid.tokens and\n"
-        "           wiki.test.tokens, or the built-in sample.\n"
-        "  fetch    Downloads a published corpus, checks it and unpacks it. A download that was cut off\n"
-        "           goes on where it ended when the same command is run again.\n"
-        "\n"
-        "  --json       info: one JSON object in place of the table\n"
-        "  --url URL    fetch: take the archive from this address (http or https)\n"
-        "  --to DIR     fetch: put the files into this folder; the default is the name of the corpus\n"
-        "\n"
-        "Examples:\n"
-        "  penstock data info sample\n"
-        "  penstock data fetch wikitext-2\n"
-        "  penstock data info wikitext-2 --json\n";
+static const data_options defaults;
 
-/* What the command line says. */
-typedef struct arguments {
-	const char *what; /* the folder or the name */
-	const char *url;
-	const char *to;
-	int json;
-	int help;
-} arguments;
+static const option_row name_row = {
+        .name = "NAME", .kind = OPTION_TEXT, .argument = "NAME", .offset = offsetof(data_options, name)};
 
-/* Writes one line on standard error; control characters of a file name cannot break it in two. */
-static void error_line(const char *command, const char *text, const char *detail)
-{
-	char line[2048];
-	snprintf(line, sizeof line, "penstock data%s%s: %s%s", command[0] != '\0' ? " " : "", command, text, detail);
-	for (char *c = line; *c != '\0'; c++) {
-		if ((unsigned char)*c < ' ' || *c == 0x7F)
-			*c = '?';
-	}
-	fprintf(stderr, "%s\n", line);
-}
+static const option_row fetch_rows[] = {
+        {.name = "to",
+         .kind = OPTION_TEXT,
+         .argument = "DIR",
+         .offset = offsetof(data_options, to),
+         .help = "Put the files into this folder; default: one with the name of the corpus"},
+        {.name = "url",
+         .kind = OPTION_TEXT,
+         .argument = "URL",
+         .offset = offsetof(data_options, url),
+         .help = "Take the archive from this address (http or https)"},
+};
 
-static int fail_usage(const char *command, const char *text, const char *detail)
-{
-	error_line(command, text, detail);
-	return EXIT_USAGE;
-}
+const option_table data_fetch_table = {
+        .command = "data fetch",
+        .usage = "NAME [--to DIR] [--url URL]",
+        .text = "Downloads a published corpus, checks it and unpacks it. A download that was cut off goes on where it\n"
+                "ended when the same command is run again.",
+        .examples = "  penstock data fetch wikitext-2\n"
+                    "  penstock train --preset small --data wikitext-2\n",
+        .operand = &name_row,
+        .rows = fetch_rows,
+        .count = sizeof fetch_rows / sizeof *fetch_rows,
+        .defaults = &defaults,
+};
 
-/* The value of an option "--name VALUE" or "--name=VALUE" at argv[*at], or NULL when it is another option. */
-static const char *option_value(int argc, char **argv, int *at, const char *name, int *missing)
-{
-	size_t length = strlen(name);
-	/* *at < argc. NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
-	if (strncmp(argv[*at], name, length) != 0)
-		return NULL;
-	if (argv[*at][length] == '=')
-		return argv[*at] + length + 1;
-	if (argv[*at][length] != '\0')
-		return NULL;
-	if (*at + 1 == argc) {
-		*missing = 1;
-		return NULL;
-	}
-	return argv[++*at];
-}
+static const option_row folder_row = {
+        .name = "DIR", .kind = OPTION_TEXT, .argument = "DIR|sample", .offset = offsetof(data_options, folder)};
 
-/* Reads the arguments of a subcommand; argv[0] is its name. Returns EXIT_DONE or EXIT_USAGE. */
-static int parse(int argc, char **argv, arguments *out)
-{
-	*out = (arguments){0};
-	int fetch = strcmp(argv[0], "fetch") == 0;
-	int only_operands = 0;
-	for (int i = 1; i < argc; i++) {
-		const char *argument = argv[i];
-		const char *value = NULL;
-		int missing = 0;
-		if (only_operands || argument[0] != '-') {
-			if (out->what != NULL)
-				return fail_usage(argv[0], "one name is enough; this is too much: ", argument);
-			out->what = argument;
-		} else if (strcmp(argument, "--") == 0) {
-			only_operands = 1;
-		} else if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
-			out->help = 1;
-		} else if (!fetch && strcmp(argument, "--json") == 0) {
-			out->json = 1;
-		} else if (fetch && (value = option_value(argc, argv, &i, "--url", &missing)) != NULL) {
-			out->url = value;
-		} else if (fetch && !missing && (value = option_value(argc, argv, &i, "--to", &missing)) != NULL) {
-			out->to = value;
-		} else if (missing) {
-			return fail_usage(argv[0], "a value is missing after ", argument);
-		} else {
-			return fail_usage(argv[0], "there is no such option (see penstock data --help): ", argument);
-		}
-	}
-	return EXIT_DONE;
-}
+static const option_row info_rows[] = {
+        {.name = "json",
+         .argument = "",
+         .offset = offsetof(data_options, json),
+         .help = "Write one JSON object in place of the table"},
+};
+
+const option_table data_info_table = {
+        .command = "data info",
+        .usage = "DIR|sample [--json]",
+        .text = "Shows what a corpus holds: a folder with wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens,\n"
+                "or the built-in sample.",
+        .examples = "  penstock data info sample\n"
+                    "  penstock data info wikitext-2 --json\n",
+        .operand = &folder_row,
+        .rows = info_rows,
+        .count = sizeof info_rows / sizeof *info_rows,
+        .defaults = &defaults,
+};
 
 /* A word and how often the training split has it. */
 typedef struct frequent {
@@ -150,7 +108,7 @@ static double share(const ps_split_info *info)
 	return info->tokens > 0 ? (double)info->unknown / (double)info->tokens : 0;
 }
 
-static int print_text(const ps_corpus *corpus, const char *where)
+static void print_text(const ps_corpus *corpus, const char *where)
 {
 	printf("corpus       %s\n", where);
 	printf("vocabulary   %" PRId32 " words\n", ps_corpus_vocabulary(corpus));
@@ -170,7 +128,6 @@ static int print_text(const ps_corpus *corpus, const char *where)
 	printf("\nmost frequent words\n");
 	for (int i = 0; i < found; i++)
 		printf("%12" PRIu64 "  %s\n", best[i].count, ps_corpus_word(corpus, best[i].id));
-	return EXIT_DONE;
 }
 
 static json_t *split_json(const ps_corpus *corpus, ps_split split)
@@ -197,131 +154,98 @@ static json_t *corpus_json(const ps_corpus *corpus, const char *where)
 	                 split_json(corpus, PS_SPLIT_TEST), "frequent", words);
 }
 
-/* Writes an object as one line and gives it up; NULL, from text that JSON cannot hold for instance, is a failure. */
-static int print_json(json_t *object)
+static ps_status run_info(const data_options *options)
 {
-	char *text = object != NULL ? ps__json_text(object, 0) : NULL;
-	int done = text != NULL && puts(text) != EOF;
-	free(text);
-	json_decref(object);
-	if (done)
-		return EXIT_DONE;
-	error_line("", "the result cannot be written as JSON", "");
-	return EXIT_FAILED;
-}
-
-/* The exit status of a failed call, with its message on standard error and, if asked for, as JSON. */
-static int report(ps_status status, int json)
-{
-	error_line("", ps_error_message(), "");
-	if (json)
-		(void)print_json(
-		        json_pack("{s:s, s:s}", "error", ps_error_message(), "status", ps_status_name(status)));
-	return ps_status_is_usage(status) ? EXIT_USAGE : EXIT_FAILED;
-}
-
-static int run_info(const arguments *given)
-{
-	if (given->what == NULL)
-		return fail_usage("info", "no corpus was named; name a folder with wiki.{train,valid,test}.tokens, or ",
-		                  "sample");
-	ps_corpus *corpus = NULL;
-	ps_status status = ps_corpus_open(&corpus, given->what, NULL);
-	if (status != PS_OK)
-		return report(status, given->json);
-	int code = given->json ? print_json(corpus_json(corpus, given->what)) : print_text(corpus, given->what);
+	const char *folder = options->folder;
+	if (folder == NULL)
+		return ps_fail(PS_EINVAL,
+		               "DIR is missing; give a folder with wiki.{train,valid,test}.tokens, or sample");
+	ps_corpus *corpus;
+	PS_TRY(command_fail_corpus(ps_corpus_open(&corpus, folder, NULL), folder));
+	ps_status status = PS_OK;
+	if (options->json)
+		status = command_print_json(corpus_json(corpus, folder), false);
+	else
+		print_text(corpus, folder);
 	ps_corpus_close(corpus);
-	if (fflush(stdout) != 0) {
-		error_line("", "the result cannot be written to standard output", "");
-		code = EXIT_FAILED;
-	}
-	return code;
+	return status;
 }
 
-/* How far the progress was shown. */
-typedef struct shown {
-	int terminal;
-	int tenths;
-	int64_t milliseconds;
-} shown;
-
-/* A line that is written over on a terminal; elsewhere a line each tenth. */
 static int show_progress(void *user, uint64_t done, uint64_t total)
 {
-	shown *last = user;
-	struct timespec now;
-	if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+	struct progress_line *line = user;
+	double megabytes = (double)done * 1e-6;
+	if (!progress_line_due(line))
 		return 0;
-	int64_t milliseconds = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-	double megabytes = (double)done / 1e6;
-	if (last->terminal && (milliseconds - last->milliseconds >= 100 || done == total)) {
-		last->milliseconds = milliseconds;
-		if (total > 0)
-			fprintf(stderr, "\r%6.1f of %.1f MB  %3.0f%%", megabytes, (double)total / 1e6,
-			        100.0 * (double)done / (double)total);
-		else
-			fprintf(stderr, "\r%6.1f MB", megabytes);
-	} else if (!last->terminal && total > 0 && (int)(10 * done / total) > last->tenths) {
-		last->tenths = (int)(10 * done / total);
-		fprintf(stderr, "%.1f of %.1f MB\n", megabytes, (double)total / 1e6);
-	}
+	if (total > 0)
+		progress_line_show(line, "%.1f of %.1f MB  %3.0f%%", megabytes, (double)total * 1e-6,
+		                   100.0 * (double)done / (double)total);
+	else
+		progress_line_show(line, "%.1f MB", megabytes);
 	return 0;
 }
 
-/* The names of all known data sets, in quotes. */
-static void list_sources(char *text, size_t size)
+static ps_status find_source(const char *name, const ps_fetch_source **out)
 {
-	text[0] = '\0';
-	const ps_fetch_source *source = NULL;
+	char known[256] = "";
+	const ps_fetch_source *source;
+	*out = name != NULL ? ps_fetch_source_find(name) : NULL;
+	if (*out != NULL)
+		return PS_OK;
 	for (size_t i = 0; (source = ps_fetch_source_at(i)) != NULL; i++) {
-		size_t used = strlen(text);
-		snprintf(text + used, size - used, "%s%s", i > 0 ? ", " : "", source->name);
+		size_t used = strlen(known);
+		snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", source->name);
 	}
+	if (name == NULL)
+		return ps_fail(PS_EINVAL, "NAME is missing; there are: %s", known);
+	return ps_fail(PS_EINVAL, "there is no corpus '%.60s'; there are: %s", name, known);
 }
 
-static int run_fetch(const arguments *given)
+static ps_status run_fetch(const data_options *options)
 {
-	char known[256];
-	list_sources(known, sizeof known);
-	if (given->what == NULL)
-		return fail_usage("fetch", "no corpus was named; there are: ", known);
-	const ps_fetch_source *source = ps_fetch_source_find(given->what);
-	if (source == NULL) {
-		char text[512];
-		snprintf(text, sizeof text, "there is no corpus %.200s; there are: ", given->what);
-		return fail_usage("fetch", text, known);
-	}
-	const char *to = given->to != NULL ? given->to : source->name;
-	shown progress = {.terminal = isatty(STDERR_FILENO)};
-	ps_fetch_options options = {.url = given->url, .progress = show_progress, .user = &progress};
-	ps_status status = ps_data_fetch(source, to, &options);
-	if (progress.milliseconds != 0)
-		fputc('\n', stderr);
-	if (status != PS_OK)
-		return report(status, 0);
-	printf("%s is in %s, complete and checked; train on it with: penstock train --data %s\n", source->name, to, to);
-	return EXIT_DONE;
+	const ps_fetch_source *source;
+	PS_TRY(find_source(options->name, &source));
+	const char *to = options->to != NULL ? options->to : source->name;
+	struct progress_line line;
+	progress_line_init(&line);
+	ps_status status = ps_data_fetch(
+	        source, to, &(ps_fetch_options){.url = options->url, .progress = show_progress, .user = &line});
+	progress_line_clear(&line);
+	if (status == PS_OK)
+		printf("%s is in %s, complete and checked; train on it with: penstock train --data %s\n", source->name,
+		       to, to);
+	return status;
 }
 
-int ps_cmd_data(int argc, char **argv)
+static void print_help(void)
 {
+	puts("Usage: penstock data fetch NAME [OPTION]…\n       penstock data info DIR|sample [OPTION]…\n\n"
+	     "  fetch      Downloads a published corpus, checks it and unpacks it.\n"
+	     "  info       Shows what a corpus holds.\n\nEach explains itself with "
+	     "--help.\n\nExamples:\n  penstock data fetch wikitext-2\n  penstock data info wikitext-2");
+}
+
+int cmd_data(int argc, char **argv)
+{
+	static const char *const names[] = {"fetch", "info", NULL};
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-		fputs(help, stdout);
+		print_help();
 		return EXIT_DONE;
 	}
-	if (argc < 2)
-		return fail_usage("", "no subcommand was named; there are info and fetch (see penstock data --help)",
-		                  "");
-	int info = strcmp(argv[1], "info") == 0;
-	if (!info && strcmp(argv[1], "fetch") != 0)
-		return fail_usage("", "there is no such subcommand, only info and fetch: ", argv[1]);
-	arguments given;
-	int code = parse(argc - 1, argv + 1, &given);
-	if (code != EXIT_DONE)
-		return code;
-	if (given.help) {
-		fputs(help, stdout);
-		return EXIT_DONE;
+	int which = command_choose(names, argc, argv, "what to do");
+	if (which < 0)
+		return command_fail("data", PS_EINVAL);
+	const option_table *table = which == 0 ? &data_fetch_table : &data_info_table;
+	option_settings settings;
+	int exit_status = EXIT_DONE;
+	if (command_begin(&settings, table, argc - 1, argv + 1, &exit_status)) {
+		data_options options = defaults;
+		ps_status status = options_apply(&settings, &options);
+		if (status == PS_OK)
+			status = which == 0 ? run_fetch(&options) : run_info(&options);
+		if (status != PS_OK)
+			exit_status = command_fail(table->command, status);
 	}
-	return info ? run_info(&given) : run_fetch(&given);
+	options_finish(&settings);
+	return exit_status;
 }

@@ -158,7 +158,7 @@ int cmd_eval(int argc, char **argv)
 		if (status != PS_OK)
 			exit_status = command_fail("eval", status);
 		else if (interrupt_seen())
-			exit_status = EXIT_INTERRUPTED;
+			exit_status = interrupt_exit_status();
 	}
 	options_finish(&settings);
 	return exit_status;

@@ -385,7 +385,7 @@ int cmd_train(int argc, char **argv)
 			exit_status = command_fail("train", status);
 		} else if (result.interrupted) {
 			tell_interrupt(run, &result);
-			exit_status = EXIT_INTERRUPTED;
+			exit_status = interrupt_exit_status();
 		}
 		if (run != NULL) {
 			ps_trace_abandon(run->trace);

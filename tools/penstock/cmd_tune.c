@@ -134,15 +134,21 @@ static const char *rate_text(const ps_tune_row *row, double seconds, char text[1
 static void print_table(const ps_tuning *tuning, const char *device)
 {
 	char before[16], after[16], library[16];
+	size_t missed = 0;
 	printf("%-15s %6s %6s %6s %9s %9s %9s  %s\n", "GFLOP/s", "m", "n", "k", "before", "after", "CLBlast",
 	       "from now on");
 	for (size_t i = 0; i < tuning->count; i++) {
 		const ps_tune_row *row = &tuning->rows[i];
+		missed += row->by_library_s <= 0;
 		printf("%-15s %6lld %6lld %6lld %9s %9s %9s  %s\n", kind_of(row), (long long)row->m, (long long)row->n,
 		       (long long)row->k, rate_text(row, row->before_s, before), rate_text(row, row->after_s, after),
 		       rate_text(row, row->by_library_s, library), row->choice);
 	}
 	printf("%lld candidates, %lld of them unusable\n", (long long)tuning->tried, (long long)tuning->wrong);
+	if (missed > 0)
+		printf("CLBlast was not reached for %zu of %zu products in the time there was; --minutes gives it "
+		       "more\n",
+		       missed, tuning->count);
 	if (tuning->file[0] != '\0')
 		printf("%s uses this from now on, by %s; delete the file to go back\n", device, tuning->file);
 	else
@@ -215,7 +221,7 @@ int cmd_tune(int argc, char **argv)
 		if (status != PS_OK)
 			exit_status = command_fail("tune", status);
 		else if (interrupt_seen())
-			exit_status = EXIT_INTERRUPTED;
+			exit_status = interrupt_exit_status();
 	}
 	options_finish(&settings);
 	return exit_status;

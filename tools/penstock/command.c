@@ -1,13 +1,30 @@
-/* What all subcommands share: the line of an error, --help, and SIGINT. */
+/* What all subcommands share: the line of an error, --help, JSON, and signals that ask for an end. */
 #include "tools/penstock/command.h"
 
 #include "train/json.h"
+
+#include <penstock/data.h>
 
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted; /* the signal's number; 0: none came */
+static bool json_wanted, json_printed;
+
+ps_status command_print_json(json_t *object, bool figures)
+{
+	char *text = object == NULL ? NULL
+	             : figures      ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9))
+	                            : ps__json_text(object, JSON_COMPACT);
+	json_decref(object);
+	if (text == NULL)
+		return ps_fail(PS_ENOMEM, "no memory for the result as JSON");
+	puts(text);
+	free(text);
+	json_printed = true;
+	return PS_OK;
+}
 
 int command_fail(const char *command, ps_status status)
 {
@@ -19,25 +36,49 @@ int command_fail(const char *command, ps_status status)
 			*c = '?';
 	}
 	fprintf(stderr, "penstock %s: %s\n", command, text);
+	json_t *object = json_wanted && !json_printed
+	                         ? json_pack("{s:s, s:s}", "error", text, "status", ps_status_name(status))
+	                         : NULL;
+	if (object != NULL && command_print_json(object, false) != PS_OK)
+		return EXIT_RUN_FAILED;
 	return ps_status_is_usage(status) ? EXIT_WRONG_INPUT : EXIT_RUN_FAILED;
 }
 
-ps_status command_print_json(json_t *object, bool figures)
+ps_status command_fail_corpus(ps_status status, const char *folder)
 {
-	char *text = object == NULL ? NULL
-	             : figures      ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9))
-	                            : ps__json_text(object, JSON_COMPACT);
-	json_decref(object);
-	if (text == NULL)
-		return ps_fail(PS_ENOMEM, "no memory for the results");
-	puts(text);
-	free(text);
-	return PS_OK;
+	const char *known = ps_fetch_source_at(0)->name;
+	bool same = strcmp(folder, known) == 0;
+	if (status != PS_ENOENT)
+		return status;
+	return ps_fail(status, "%s; penstock data fetch %s%s%s makes one, and sample is built in", ps_error_message(),
+	               known, same ? "" : " --to ", same ? "" : folder);
+}
+
+int command_choose(const char *const *names, int argc, char **argv, const char *what)
+{
+	char listed[256] = "";
+	for (int i = 0; names[i] != NULL; i++) {
+		size_t length = strlen(listed);
+		if (argc > 1 && strcmp(argv[1], names[i]) == 0)
+			return i;
+		snprintf(listed + length, sizeof listed - length, "%s%s", i > 0 ? ", " : "", names[i]);
+	}
+	const char *nearest = argc > 1 ? options_nearest(argv[1], names) : NULL;
+	if (argc < 2)
+		(void)ps_fail(PS_EINVAL, "give %s: %s", what, listed);
+	else if (nearest != NULL)
+		(void)ps_fail(PS_EINVAL, "there is no '%.60s'; did you mean %s?", argv[1], nearest);
+	else
+		(void)ps_fail(PS_EINVAL, "there is no '%.60s'; there are %s", argv[1], listed);
+	return -1;
 }
 
 bool command_begin(option_settings *settings, const option_table *table, int argc, char **argv, int *exit_status)
 {
 	ps_status status = options_collect(settings, table, argc, argv);
+	for (int i = 0; i < settings->count; i++)
+		json_wanted |= settings->items[i].row->kind == OPTION_FLAG &&
+		               strcmp(settings->items[i].row->name, "json") == 0;
 	if (status != PS_OK) {
 		*exit_status = command_fail(table->command, status);
 		return false;
@@ -52,8 +93,7 @@ bool command_begin(option_settings *settings, const option_table *table, int arg
 
 static void on_interrupt(int number)
 {
-	(void)number;
-	interrupted = 1;
+	interrupted = number;
 }
 
 void interrupt_catch(void)
@@ -62,9 +102,19 @@ void interrupt_catch(void)
 	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	/* Under nohup a terminal may go. */
+	struct sigaction before;
+	if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+		sigaction(SIGHUP, &action, NULL);
 }
 
 bool interrupt_seen(void)
 {
 	return interrupted != 0;
+}
+
+int interrupt_exit_status(void)
+{
+	return 128 + interrupted;
 }

@@ -1,6 +1,5 @@
 /* The command `penstock`: picks the subcommand. A new one is a file of its own and a row here. */
 #include "tools/penstock/bench_options.h"
-#include "tools/penstock/cmd_data.h"
 #include "tools/penstock/command.h"
 
 #include <signal.h>
@@ -21,15 +20,10 @@ static const subcommand subcommands[] = {
         {"devices", cmd_devices, "list the devices that are here, and what did not load", &devices_table},
         {"tune", cmd_tune, "search for what makes a device's products fast, and keep it", &tune_table},
         {"bench", cmd_bench, "measure how fast things are here", NULL},
-        {"data", ps_cmd_data, "fetch a corpus, or look at one", NULL},
+        {"data", cmd_data, "fetch a corpus, or look at one", NULL},
 };
 
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
-
-/* `data` has subcommands of its own and reads its arguments itself. */
-static const char data_options[] = "data fetch\t--url\tURL\tTake the archive from this address\n"
-                                   "data fetch\t--to\tDIR\tThe folder to put the files into\n"
-                                   "data info\t--json\t\tWrite one JSON object in place of the table\n";
 
 static void print_help(FILE *to)
 {
@@ -43,7 +37,7 @@ static void print_help(FILE *to)
 	      "  version    show the version\n"
 	      "\n"
 	      "Examples:\n"
-	      "  penstock train                          # a small model on the built-in corpus, in about a minute\n"
+	      "  penstock train                          # a small model on the built-in corpus, in a few seconds\n"
 	      "  penstock devices                        # what a stage can run on\n"
 	      "  penstock verify --device opencl:0       # does that one compute what the reference does\n"
 	      "  penstock tune opencl:0                  # make an OpenCL device's products faster\n"
@@ -86,8 +80,9 @@ static int run_help(int argc, char **argv)
 	const subcommand *command = find(argv[1]);
 	if (command == NULL)
 		return fail_unknown(argv[1]);
-	char option[] = "--help", *arguments[] = {argv[1], option, NULL};
-	return command->run(2, arguments);
+	/* Of a subcommand's own subcommand too: help bench ops. */
+	char option[] = "--help", *arguments[] = {argv[1], argc > 2 ? argv[2] : option, option, NULL};
+	return command->run(argc > 2 ? 3 : 2, arguments);
 }
 
 static int list_options(void)
@@ -98,7 +93,8 @@ static int list_options(void)
 	}
 	for (int i = 0; i < BENCH_KINDS; i++)
 		options_list(&bench_tables[i], stdout);
-	fputs(data_options, stdout);
+	options_list(&data_fetch_table, stdout);
+	options_list(&data_info_table, stdout);
 	return EXIT_DONE;
 }
 

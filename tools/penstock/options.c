@@ -71,6 +71,21 @@ static ps_status fail_unknown(const option_table *table, const char *where, cons
 	return status;
 }
 
+/* The options that begin with `name`, as "--a, --b"; returns how many there are. */
+static int list_beginning(const option_table *table, const char *name, char *text, size_t bytes)
+{
+	const option_row *row;
+	int count = 0;
+	text[0] = '\0';
+	for (int i = 0; (row = options_row(table, i)) != NULL; i++) {
+		if (row->name == NULL || strncmp(row->name, name, strlen(name)) != 0)
+			continue;
+		size_t length = strlen(text);
+		snprintf(text + length, bytes - length, "%s--%s", count++ > 0 ? ", " : "", row->name);
+	}
+	return count;
+}
+
 /* getopt_long's complaint about argv[at], as a message. */
 static ps_status fail_getopt(const option_table *table, char **argv, int at, int code)
 {
@@ -82,9 +97,11 @@ static ps_status fail_getopt(const option_table *table, char **argv, int at, int
 		return ps_fail(PS_EINVAL,
 		               "unknown option -%c; options begin with two dashes, penstock %s --help lists them",
 		               optopt, table->command);
-	char name[64];
+	char name[64], list[256];
 	snprintf(name, sizeof name, "%s", argv[at] + 2);
 	name[strcspn(name, "=")] = '\0';
+	if (list_beginning(table, name, list, sizeof list) > 1)
+		return ps_fail(PS_EINVAL, "--%s could be any of %s; give more of its name", name, list);
 	return fail_unknown(table, "", "--", name);
 }
 

@@ -70,7 +70,8 @@ typedef struct option_settings {
 } option_settings;
 
 /*
- * Reads argv (argv[0] is the subcommand). Unknown options are PS_EINVAL and name the nearest. `config` in the table
+ * Reads argv (argv[0] is the subcommand). The beginning of a name will do where it is that of no
+ * other. Unknown options are PS_EINVAL and name the nearest. `config` in the table
  * names a file of `name = value` lines with # comments. The caller ends *out with options_finish, also on failure.
  */
 ps_status options_collect(option_settings *out, const option_table *table, int argc, char **argv) PS_WARN_UNUSED;

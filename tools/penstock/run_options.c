@@ -175,7 +175,7 @@ const option_table train_table = {
         .command = "train",
         .usage = "[OPTION]…",
         .text = "Trains a Transformer language model as a pipeline of stages. Without options: a small model on the\n"
-                "built-in corpus, over two halves of the CPU, within a minute. [Defaults are those of the preset\n"
+                "built-in corpus, over two halves of the CPU, in a few seconds. [Defaults are those of the preset\n"
                 "'default'.]",
         .examples = "  penstock train\n"
                     "      The small model; the last line says how close it came to the entropy of its text.\n"

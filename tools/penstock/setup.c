@@ -1,5 +1,6 @@
 /* The corpus, the model, the cut and the pipeline of a run. */
 #include "tools/penstock/setup.h"
+#include "tools/penstock/command.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -220,7 +221,7 @@ ps_status setup_init(struct setup *out, const run_options *options, bool evaluat
 	if (options->shadow != NULL)
 		PS_TRY(shadow_parse(&out->shadow, &out->shadow_count, options->shadow, out->stage_count));
 	if (options->data != NULL) {
-		PS_TRY(ps_corpus_open(&out->corpus, options->data, NULL));
+		PS_TRY(command_fail_corpus(ps_corpus_open(&out->corpus, options->data, NULL), options->data));
 		PS_TRY(check_corpus(out, options, evaluate_only));
 	}
 	const ps_transformer_config model = {.vocabulary = out->corpus != NULL ? ps_corpus_vocabulary(out->corpus)
