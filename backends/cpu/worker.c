@@ -2,8 +2,17 @@
 
 #include "core/platform.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+
+/*
+ * How long to look for work before going to sleep. Two devices that hand each other work of some microseconds would
+ * otherwise spend their time waking each other, which takes 5 to 50 us.
+ */
+#define LINGER_NS INT64_C(50000)
+#define LONG_AWAY_NS INT64_C(1000000)
+#define KEEP_NS INT64_C(100000000)
 
 static ps_event awaited(const struct cpu_command *wait)
 {
@@ -88,6 +97,49 @@ static bool take_changes(struct cpu_worker *worker)
 	return !stop;
 }
 
+/*
+ * Lets others have the core for a moment, which costs little where nobody wants it for long. Another program that
+ * computes would keep it for milliseconds; after one did, the core is not offered for a while.
+ */
+static void offer_core(int64_t now, int64_t *keep_until)
+{
+	if (now < *keep_until)
+		return;
+	sched_yield();
+	int64_t after = ps_clock_ns();
+	if (after - now > LONG_AWAY_NS)
+		*keep_until = after + KEEP_NS;
+}
+
+static void serve(struct cpu_worker *worker)
+{
+	enum { BUSY, LINGERING, HUSHED } state = BUSY;
+	int64_t idle_since = 0, keep_until = 0;
+	for (;;) {
+		if (atomic_load(&worker->changed) && !take_changes(worker))
+			return;
+		struct cpu_queue *q = pick(worker, state == HUSHED);
+		if (q) {
+			run(worker, q);
+			state = BUSY;
+		} else if (state == HUSHED) {
+			ps__bell_wait(&worker->bell);
+			state = BUSY;
+		} else {
+			int64_t now = ps_clock_ns();
+			if (state == BUSY)
+				idle_since = now;
+			state = LINGERING;
+			if (now - idle_since < LINGER_NS) {
+				offer_core(now, &keep_until);
+			} else {
+				ps__bell_hush(&worker->bell);
+				state = HUSHED;
+			}
+		}
+	}
+}
+
 static void *thread_main(void *argument)
 {
 	struct cpu_worker *worker = argument;
@@ -97,22 +149,8 @@ static void *thread_main(void *argument)
 	(void)hwloc_set_cpubind(device->topology, device->cores, HWLOC_CPUBIND_THREAD);
 	if (!device->reference)
 		ps__fast_thread_start(device);
-	bool hushed = false;
-	for (;;) {
-		if (atomic_load(&worker->changed) && !take_changes(worker))
-			return NULL;
-		struct cpu_queue *q = pick(worker, hushed);
-		if (q) {
-			run(worker, q);
-			hushed = false;
-		} else if (!hushed) {
-			ps__bell_hush(&worker->bell);
-			hushed = true;
-		} else {
-			ps__bell_wait(&worker->bell);
-			hushed = false;
-		}
-	}
+	serve(worker);
+	return NULL;
 }
 
 static void change(struct cpu_worker *worker)

@@ -37,9 +37,9 @@ struct cpu_worker {
 	const char *name;
 	pthread_t thread;
 	struct ps__bell bell;
-	_Atomic(uint64_t) places;  /* handed out to commands */
-	struct cpu_queue *queues;  /* the thread's own */
-	_Atomic(bool) changed;     /* there is something new in what follows, which `mutex` guards */
+	_Atomic(uint64_t) places; /* handed out to commands */
+	struct cpu_queue *queues; /* the thread's own */
+	_Atomic(bool) changed;    /* there is something new in what follows, which `mutex` guards */
 	struct cpu_queue *arrived;
 	bool stop;
 	pthread_mutex_t mutex;
