@@ -200,7 +200,7 @@ static ps_status open_cores(ps_device *out, const char *spec, bool reference)
 		if (!reference)
 			status = ps__fast_device_open(device);
 		if (status == PS_OK)
-			status = start(device, out->info.name);
+			status = start(device, reference ? "ref" : out->info.name);
 	}
 	if (status != PS_OK) {
 		device_free(device);

@@ -3,6 +3,7 @@
 #include "core/platform.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -210,7 +211,7 @@ ps_status ps__cpu_worker_create(struct cpu_worker **out, struct cpu_device *devi
 	if (!worker)
 		return ps_fail(PS_ENOMEM, "out of memory for the thread of %s", name);
 	worker->device = device;
-	worker->name = name;
+	snprintf(worker->name, sizeof worker->name, "%.15s", name);
 	ps_status status = init(worker);
 	if (status != PS_OK) {
 		free(worker);

@@ -34,7 +34,7 @@ struct cpu_queue {
 
 struct cpu_worker {
 	struct cpu_device *device;
-	const char *name;
+	char name[16]; /* of the thread; the device may be given another name once it is open */
 	pthread_t thread;
 	struct ps__bell bell;
 	_Atomic(uint64_t) places; /* handed out to commands */
@@ -46,7 +46,7 @@ struct cpu_worker {
 	pthread_cond_t cond; /* a queue is gone */
 };
 
-/* `name` is the device's; it is borrowed. The caller owns *out. */
+/* The thread, in messages too, is called `name`. The caller owns *out. */
 ps_status ps__cpu_worker_create(struct cpu_worker **out, struct cpu_device *device, const char *name) PS_WARN_UNUSED;
 /* For a worker without queues. */
 void ps__cpu_worker_destroy(struct cpu_worker *worker);
