@@ -186,9 +186,9 @@ static ps_status record(struct layer_bench *bench, ps_list **out, ps_action_kind
 
 void ps__layer_bench_finish(struct layer_bench *bench)
 {
-	ps_queue_destroy(bench->queue);
 	for (size_t i = 0; i < sizeof bench->lists / sizeof *bench->lists; i++)
 		ps_list_destroy(bench->lists[i]);
+	ps_queue_destroy(bench->queue);
 	for (int i = 0; i < bench->buffer_count; i++)
 		ps_buffer_destroy(bench->buffers[i]);
 	void *const blocks[] = {bench->buffers, bench->values,     bench->gradients,
@@ -210,8 +210,7 @@ static ps_status build(struct layer_bench *bench, ps_device *device)
 	if (!bench->buffers || !bench->parameters || !bench->gradients || !bench->values || !bench->copies ||
 	    !bench->times)
 		return ps_fail(PS_ENOMEM, "no memory to measure with");
-	PS_TRY(ps_queue_create(&bench->queue, device, "measure"));
-	PS_TRY(ps_queue_set_math(bench->queue, bench->pipeline->config.math));
+	PS_TRY(ps__queue_create_as_configured(&bench->queue, &bench->pipeline->config, device, "measure"));
 	PS_TRY(make_parameters(bench));
 	PS_TRY(make_slots(bench));
 	PS_TRY(make_activations(bench));
@@ -236,12 +235,18 @@ static ps_status make_other(struct layer_bench *bench)
 	return make_tensor(bench, &bench->other, PS_F32, 1, &count);
 }
 
-/* The rows of the largest micro-batch and of the largest group that training will have. */
+/* The rows of the largest backward and of the largest group that training will have. */
 static void set_sizes(struct layer_bench *bench)
 {
 	const struct program *program = bench->pipeline->train;
-	for (int i = 0; i < program->micro_batches; i++)
-		bench->rows = program->sizes[i] > bench->rows ? program->sizes[i] : bench->rows;
+	for (int r = 0; r < program->schedule->ranks; r++)
+		for (int64_t at = 0; at < program->schedule->rank[r].count; at++) {
+			ps_action action = program->schedule->rank[r].actions[at];
+			int64_t rows = program->first_row[action.micro_batch + action.count] -
+			               program->first_row[action.micro_batch];
+			if ((action.kind == PS_ACTION_B || action.kind == PS_ACTION_BW) && rows > bench->rows)
+				bench->rows = rows;
+		}
 	for (int s = 0; s < bench->pipeline->stage_count; s++) {
 		for (int g = 0; g < program->group_count[s]; g++) {
 			int first = program->group_first[ps__at(program, s, g)];

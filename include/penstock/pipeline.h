@@ -94,6 +94,11 @@ typedef struct ps_pipeline_config {
 	ps_checkpoint checkpoint;
 	/* Micro-batches in one weight gradient; 0: the whole batch; below 0: as the schedule itself has them. */
 	int weight_group;
+	/*
+	 * Where all ranks are on one device, so that nobody waits for it elsewhere: a stage does its forwards that come
+	 * in a row at once, and its backwards (ps_schedule_join). Larger products are faster; the bits are the same.
+	 */
+	bool join;
 
 	ps_dtype dtype; /* of activations and, unless the next two say otherwise, weights: PS_F32, or PS_F64 where all
 	                   can */
@@ -107,6 +112,12 @@ typedef struct ps_pipeline_config {
 	uint64_t seed;
 	/* The largest batch: `rows` samples of int32 (time) in training, `eval_rows` in evaluation (0: none). */
 	int64_t rows, eval_rows, time;
+
+	/*
+	 * For the queues of the devices that have graphs (ps_queue_set_graphs). ON: at least one has. The results are
+	 * the same. Steps whose ops are looked at one by one, for a shadow or a profile, run without them.
+	 */
+	ps_graphs graphs;
 
 	double stall_timeout_s; /* 0: 600 s without progress anywhere is a stall */
 	bool trace;             /* record when each action and transfer began and ended */
@@ -140,6 +151,7 @@ typedef struct ps_rank_info {
 	uint64_t activation_bytes; /* saved, carried, boundary and scratch tensors of the largest program */
 	uint64_t peak_bytes;       /* the sum: all that is ever allocated for it */
 	double flops;              /* of one training step */
+	char note[256];            /* what its queue does otherwise than one would expect (ps_queue_note); mostly "" */
 } ps_rank_info;
 
 int ps_pipeline_rank_count(const ps_pipeline *pipeline);

@@ -76,6 +76,20 @@ START_TEST(lines)
 }
 END_TEST
 
+/* Stages of one device take micro-batches together, which is said, and which changes nothing but the time. */
+START_TEST(joined)
+{
+	static const char *const joins[] = {"auto", "never"};
+	for (int i = 0; i < 2; i++) {
+		program_run(&run, "train " SMALL "--dropout 0.1 --schedule gpipe --join %s --save %s.safetensors",
+		            joins[i], joins[i]);
+		ck_assert_msg(run.status == 0, "%s", run.error);
+		ck_assert_int_eq(strstr(run.error, "up to 2 forwards and 2 backwards at once") != NULL, i == 0);
+	}
+	ck_assert_int_eq(system("cmp auto.safetensors never.safetensors"), 0);
+}
+END_TEST
+
 START_TEST(json_log)
 {
 	program_run(&run,
@@ -149,7 +163,7 @@ END_TEST
 
 START_TEST(trace)
 {
-	program_run(&run, "train " SMALL "--trace trace.json");
+	program_run(&run, "train " SMALL "--join never --trace trace.json");
 	ck_assert_msg(run.status == 0, "%s", run.error);
 	json_t *object = json_load_file("trace.json", JSON_REJECT_DUPLICATES, NULL);
 	const json_t *events = json_object_get(object, "traceEvents");
@@ -205,6 +219,31 @@ START_TEST(balance_time)
 	program_run(&run, "train " SMALL "--balance flops");
 	ck_assert_msg(run.status == 0, "%s", run.error);
 	ck_assert_ptr_null(strstr(run.out, "predicted"));
+}
+END_TEST
+
+/* A schedule file with several stages for each device gives the bits of one stage on one. */
+START_TEST(schedule_file)
+{
+#define FOUR_UNITS "train " SMALL "--nlayers 2 --dropout 0.1 --seed 4 "
+	program_run(&run, FOUR_UNITS "--stages ref --save-last one");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	file_write("wave", "0F0 0F1 3F0 3BW0 3F1 3BW1 0BW0 0BW1\n1F0 2F0 1F1 2F1 2B0 1B0 2B1 1B1 2W0-1 1W0-1\n");
+	program_run(&run, FOUR_UNITS "--schedule wave --save-last file --trace trace.json --log log.jsonl");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	check_matches(run.error, "^stages 0,3 on ref: 2 units,");
+	check_matches(run.error, "^stages 1,2 on ref: 2 units,");
+	ck_assert(tiny_same_files("one", "file"));
+	json_t *object = line("log.jsonl", 0);
+	const json_t *numbers = json_object_get(json_array_get(json_object_get(object, "stages"), 0), "numbers");
+	ck_assert_uint_eq(json_array_size(numbers), 2);
+	ck_assert_int_eq((int)json_integer_value(json_array_get(numbers, 1)), 3);
+	json_decref(object);
+	program_run(&run, "trace trace.json");
+	check_matches(run.out, "stage 3");
+	program_run(&run, FOUR_UNITS "--schedule wave --balance params --shadow 3 --save-last file");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	ck_assert(tiny_same_files("one", "file"));
 }
 END_TEST
 
@@ -429,10 +468,12 @@ int main(void)
 	tcase_set_timeout(cases, 120);
 	tcase_add_checked_fixture(cases, program_enter, program_leave);
 	tcase_add_test(cases, lines);
+	tcase_add_test(cases, joined);
 	tcase_add_test(cases, json_log);
 	tcase_add_test(cases, failure);
 	tcase_add_test(cases, trace);
 	tcase_add_test(cases, balance_time);
+	tcase_add_test(cases, schedule_file);
 	tcase_add_test(cases, as_published);
 	tcase_add_test(cases, config_file);
 	tcase_add_test(cases, help);
