@@ -53,14 +53,17 @@ static void destroy(ps_link *link)
 	free(link);
 }
 
-/* The device whose queue can copy from one memory to the other, or NULL. */
+/*
+ * The device whose queue can copy from one memory to the other, or NULL. Where both can it is the source: it has just
+ * made the tensor, while the destination may be in the middle of something.
+ */
 static ps_device *peer_device(const ps_link *link)
 {
 	if (link->from == link->to)
 		return NULL;
-	if (link->to->backend->can_copy_from(link->to, link->from))
-		return link->to;
-	return link->from->backend->can_copy_to(link->from, link->to) ? link->from : NULL;
+	if (link->from->backend->can_copy_to(link->from, link->to))
+		return link->from;
+	return link->to->backend->can_copy_from(link->to, link->from) ? link->to : NULL;
 }
 
 static ps_status choose(ps_link *link, const ps_link_options *options)

@@ -4,6 +4,7 @@
  */
 #include "core/ring.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,15 +49,6 @@ ps_status ps__ring_init(struct ps__ring *ring)
 	if (!add_chunk(ring))
 		return ps_fail(PS_ENOMEM, "out of memory for a queue's commands");
 	ring->head = ring->tail;
-	if (pthread_mutex_init(&ring->mutex, NULL)) {
-		free(ring->tail);
-		return ps_fail(PS_ENOMEM, "cannot create a mutex");
-	}
-	if (pthread_cond_init(&ring->cond, NULL)) {
-		pthread_mutex_destroy(&ring->mutex);
-		free(ring->tail);
-		return ps_fail(PS_ENOMEM, "cannot create a condition variable");
-	}
 	return PS_OK;
 }
 
@@ -69,8 +61,6 @@ void ps__ring_finish(struct ps__ring *ring)
 		free(chunk);
 		chunk = next;
 	}
-	pthread_cond_destroy(&ring->cond);
-	pthread_mutex_destroy(&ring->mutex);
 }
 
 void *ps__ring_reserve(struct ps__ring *ring, size_t bytes)
@@ -95,46 +85,12 @@ void ps__ring_push(struct ps__ring *ring)
 {
 	ring->tail_used += ring->reserved;
 	ring->pushed_bytes += ring->reserved;
-	/*
-	 * Sequential consistency pairs this with the reader's going to sleep: either it sees the item, or it is seen
-	 * asleep here, and holds the mutex until it sleeps.
-	 */
 	atomic_fetch_add(&ring->pushed, 1);
-	if (atomic_load(&ring->asleep)) {
-		pthread_mutex_lock(&ring->mutex);
-		pthread_cond_signal(&ring->cond);
-		pthread_mutex_unlock(&ring->mutex);
-	}
-}
-
-void ps__ring_close(struct ps__ring *ring)
-{
-	pthread_mutex_lock(&ring->mutex);
-	atomic_store(&ring->closed, true);
-	pthread_cond_signal(&ring->cond);
-	pthread_mutex_unlock(&ring->mutex);
-}
-
-static bool has_item(const struct ps__ring *ring)
-{
-	return atomic_load(&ring->pushed) > ring->popped;
-}
-
-/* Waits for an item; false: the ring was closed without one. */
-static bool wait_for_item(struct ps__ring *ring)
-{
-	pthread_mutex_lock(&ring->mutex);
-	atomic_store(&ring->asleep, true);
-	while (!has_item(ring) && !atomic_load(&ring->closed))
-		pthread_cond_wait(&ring->cond, &ring->mutex);
-	atomic_store(&ring->asleep, false);
-	pthread_mutex_unlock(&ring->mutex);
-	return has_item(ring);
 }
 
 const void *ps__ring_front(struct ps__ring *ring)
 {
-	if (!has_item(ring) && !wait_for_item(ring))
+	if (atomic_load(&ring->pushed) == ring->popped)
 		return NULL;
 	struct header *header = header_at(ring->head, ring->head_used);
 	if (header->size == 0) {

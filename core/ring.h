@@ -9,9 +9,7 @@
 
 #include <penstock/status.h>
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,24 +27,19 @@ struct ps__ring {
 	char pad_reader[64];
 	_Atomic(uint64_t) pushed;       /* items */
 	_Atomic(uint64_t) popped_bytes; /* what the enqueuing thread may write over */
-	_Atomic(bool) asleep, closed;
-	pthread_mutex_t mutex; /* for sleeping only */
-	pthread_cond_t cond;
 };
 
-/* PS_ENOMEM when there is no memory for the first chunk or the system gives no mutex. */
+/* PS_ENOMEM when there is no memory for the first chunk. */
 ps_status ps__ring_init(struct ps__ring *ring) PS_WARN_UNUSED;
 /* For a ring that neither thread uses any more. */
 void ps__ring_finish(struct ps__ring *ring);
 
 /* Room for an item of `bytes`, at most PS__RING_ITEM, aligned for anything; NULL: no memory. */
 void *ps__ring_reserve(struct ps__ring *ring, size_t bytes);
-/* Hands over the item reserved last. */
+/* Hands over the item reserved last; a bell may be rung for it then (core/bell.h). */
 void ps__ring_push(struct ps__ring *ring);
-/* Lets the other thread end once it has popped everything. */
-void ps__ring_close(struct ps__ring *ring);
 
-/* The oldest item, waiting for one; NULL: the ring was closed and is empty. */
+/* The oldest item; NULL: there is none. */
 const void *ps__ring_front(struct ps__ring *ring);
 /* Gives up the oldest item. */
 void ps__ring_pop(struct ps__ring *ring);

@@ -1,6 +1,7 @@
 /* Timelines: 64-bit counters that one side hands out and completes in order, and others wait for. */
 #include "core/backend.h"
 
+#include "core/bell.h"
 #include "core/platform.h"
 
 #include <inttypes.h>
@@ -13,6 +14,7 @@ ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue, const char *
 	timeline->queue = queue;
 	timeline->label = label;
 	atomic_init(&timeline->wanted, UINT64_MAX);
+	atomic_init(&timeline->watched, UINT64_MAX);
 	if (pthread_mutex_init(&timeline->mutex, NULL))
 		return ps_fail(PS_ENOMEM, "cannot create a mutex");
 	if (ps__condition_init(&timeline->cond)) {
@@ -34,17 +36,30 @@ uint64_t ps__timeline_next(ps_timeline *timeline)
 }
 
 /* The caller holds the mutex. Whoever goes on to wait says again what for. */
-static void wake_all(ps_timeline *timeline)
+static void wake_sleepers(ps_timeline *timeline)
 {
 	atomic_store(&timeline->wanted, UINT64_MAX);
 	pthread_cond_broadcast(&timeline->cond);
 }
 
-/* Before a look at `completed` that may end in sleep. The caller holds the mutex. */
-static void want(ps_timeline *timeline, uint64_t value)
+/* Likewise. */
+static void ring_watches(ps_timeline *timeline)
 {
-	if (value < atomic_load(&timeline->wanted))
-		atomic_store(&timeline->wanted, value);
+	atomic_store(&timeline->watched, UINT64_MAX);
+	while (timeline->watches) {
+		struct ps__watch *watch = timeline->watches;
+		timeline->watches = watch->next;
+		atomic_store(&watch->set, false);
+		/* Only now: whoever sees the watch still set may count on a ring to come. */
+		ps__bell_ring(watch->bell);
+	}
+}
+
+/* Before a look at `completed` that may end in sleep: lowers `wanted` or `watched`. The caller holds the mutex. */
+static void lower(_Atomic(uint64_t) *lowest, uint64_t value)
+{
+	if (value < atomic_load(lowest))
+		atomic_store(lowest, value);
 }
 
 void ps__timeline_complete(ps_timeline *timeline, uint64_t value)
@@ -54,11 +69,15 @@ void ps__timeline_complete(ps_timeline *timeline, uint64_t value)
 	 * seen here, and then it holds the mutex until it sleeps.
 	 */
 	atomic_store(&timeline->completed, value);
-	if (atomic_load(&timeline->wanted) <= value) {
-		pthread_mutex_lock(&timeline->mutex);
-		wake_all(timeline);
-		pthread_mutex_unlock(&timeline->mutex);
-	}
+	bool wanted = atomic_load(&timeline->wanted) <= value, watched = atomic_load(&timeline->watched) <= value;
+	if (!wanted && !watched)
+		return;
+	pthread_mutex_lock(&timeline->mutex);
+	if (wanted)
+		wake_sleepers(timeline);
+	if (watched)
+		ring_watches(timeline);
+	pthread_mutex_unlock(&timeline->mutex);
 }
 
 void ps__timeline_fail(ps_timeline *timeline, uint64_t value, ps_status status)
@@ -71,7 +90,8 @@ void ps__timeline_fail(ps_timeline *timeline, uint64_t value, ps_status status)
 		atomic_store(&timeline->last_failed, (int)status);
 		atomic_store(&timeline->failed, (int)status);
 	}
-	wake_all(timeline);
+	wake_sleepers(timeline);
+	ring_watches(timeline);
 	pthread_mutex_unlock(&timeline->mutex);
 }
 
@@ -83,10 +103,10 @@ ps_status ps__timeline_status(const ps_timeline *timeline)
 void ps__timeline_drain(ps_timeline *timeline)
 {
 	pthread_mutex_lock(&timeline->mutex);
-	want(timeline, timeline->submitted);
+	lower(&timeline->wanted, timeline->submitted);
 	while (atomic_load(&timeline->completed) < timeline->submitted) {
 		pthread_cond_wait(&timeline->cond, &timeline->mutex);
-		want(timeline, timeline->submitted);
+		lower(&timeline->wanted, timeline->submitted);
 	}
 	pthread_mutex_unlock(&timeline->mutex);
 }
@@ -134,11 +154,42 @@ bool ps_event_done(ps_event event)
 	ps_timeline *timeline = event.timeline;
 	if (!timeline || reached_well(timeline, event.value))
 		return true;
+	if (atomic_load(&timeline->last_failed) == PS_OK)
+		return false;
 	ps_status status;
 	pthread_mutex_lock(&timeline->mutex);
 	bool done = settled(timeline, event.value, &status);
 	pthread_mutex_unlock(&timeline->mutex);
 	return done;
+}
+
+bool ps__event_watch(ps_event event, struct ps__watch *watch)
+{
+	ps_timeline *timeline = event.timeline;
+	ps_status status;
+	pthread_mutex_lock(&timeline->mutex);
+	lower(&timeline->watched, event.value);
+	bool over = settled(timeline, event.value, &status);
+	if (!over) {
+		watch->next = timeline->watches;
+		timeline->watches = watch;
+		atomic_store(&watch->set, true);
+	}
+	pthread_mutex_unlock(&timeline->mutex);
+	return !over;
+}
+
+void ps__event_unwatch(ps_event event, struct ps__watch *watch)
+{
+	ps_timeline *timeline = event.timeline;
+	pthread_mutex_lock(&timeline->mutex);
+	struct ps__watch **at = &timeline->watches;
+	while (*at && *at != watch)
+		at = &(*at)->next;
+	if (*at)
+		*at = watch->next;
+	atomic_store(&watch->set, false);
+	pthread_mutex_unlock(&timeline->mutex);
 }
 
 /* The time at which a wait of timeout_ns from now is over; -1: never. */
@@ -157,11 +208,11 @@ ps_status ps_event_wait(ps_event event, int64_t timeout_ns)
 	int64_t deadline = deadline_after(timeout_ns);
 	bool late = timeout_ns == 0;
 	pthread_mutex_lock(&timeline->mutex);
-	want(timeline, event.value);
+	lower(&timeline->wanted, event.value);
 	bool over = settled(timeline, event.value, &status);
 	while (!over && !late) {
 		late = ps__condition_wait(&timeline->cond, &timeline->mutex, deadline);
-		want(timeline, event.value);
+		lower(&timeline->wanted, event.value);
 		over = settled(timeline, event.value, &status);
 	}
 	if (status != PS_OK)

@@ -1,14 +1,14 @@
 /*
- * What the reference and the fast CPU backend share: cores, memory, and a queue that is one thread with a ring of
- * commands. A command is a kernel and a copy of its arguments.
+ * What the reference and the fast CPU backend share: cores, memory, and queues, whose commands one thread for each
+ * device runs. A command is a kernel and a copy of its arguments.
  *
  * An op's function, called by the enqueuing thread, refuses what it cannot run and otherwise launches its kernel:
  *
  *   static ps_status relu_fwd_kernel(const struct cpu_device *device, const void *arguments) { … }
  *   CPU_OP(relu_fwd)
  *
- * The kernel runs on the queue's thread, on up to device->threads cores, and alone on its device (unless the device
- * is a reference device). A kernel that fails sets a message and returns the status, which fails the queue.
+ * The kernel runs on the device's thread, on up to device->threads cores, and alone on its device. A kernel that fails
+ * sets a message and returns the status, which fails the queue.
  */
 #ifndef PS_BACKENDS_CPU_CPU_H
 #define PS_BACKENDS_CPU_CPU_H
@@ -23,8 +23,9 @@ struct cpu_device {
 	hwloc_topology_t topology; /* loaded once for each device */
 	hwloc_cpuset_t cores;      /* all its processing units; kernels stay on them */
 	hwloc_cpuset_t *core;      /* [threads], one for each thread */
-	pthread_mutex_t busy;      /* held while a kernel uses the cores */
-	void *fast;                /* the fast backend's own state (primitive cache), or NULL */
+	pthread_mutex_t busy;      /* held while a command runs */
+	struct cpu_worker *worker;
+	void *fast; /* the fast backend's own state (primitive cache), or NULL */
 };
 
 typedef ps_status (*cpu_kernel)(const struct cpu_device *device, const void *arguments);
@@ -51,8 +52,8 @@ extern const ps_op_fn ps__ref_ops[PS_OP_COUNT];
 extern const ps_op_fn ps__fast_ops[PS_OP_COUNT];
 
 /*
- * The fast backend's part of opening and closing a device, and of starting a queue's thread (which is bound to the
- * device's cores already).
+ * The fast backend's part of opening and closing a device, and of starting its thread (which is bound to the device's
+ * cores already).
  */
 ps_status ps__fast_device_open(struct cpu_device *device);
 void ps__fast_device_close(struct cpu_device *device);
@@ -74,7 +75,8 @@ ps_status ps__cpu_queue_read(ps_queue *queue, void *to, ps_tensor from);
 ps_status ps__cpu_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from);
 ps_status ps__cpu_queue_zero(ps_queue *queue, ps_tensor tensor);
 ps_status ps__cpu_queue_timestamp(ps_queue *queue, int64_t *ns);
-/* All host-addressable devices can be read directly. */
+/* All host-addressable devices can be read and written directly. */
 bool ps__cpu_can_copy_from(const ps_device *to, const ps_device *from);
+bool ps__cpu_can_copy_to(const ps_device *from, const ps_device *to);
 
 #endif

@@ -3,7 +3,7 @@
 #define _DEFAULT_SOURCE /* madvise */
 #endif
 #include "backends/cpu/backend.h"
-#include "backends/cpu/cpu.h"
+#include "backends/cpu/worker.h"
 
 #include "core/platform.h"
 
@@ -173,6 +173,15 @@ static ps_status choose(struct cpu_device *device, const struct allowed *allowed
 	return status;
 }
 
+/* Starts the thread of a device that is complete otherwise. */
+static ps_status start(struct cpu_device *device, const char *name)
+{
+	ps_status status = ps__cpu_worker_create(&device->worker, device, name);
+	if (status != PS_OK && !device->reference)
+		ps__fast_device_close(device);
+	return status;
+}
+
 static ps_status open_cores(ps_device *out, const char *spec, bool reference)
 {
 	struct allowed allowed;
@@ -190,6 +199,8 @@ static ps_status open_cores(ps_device *out, const char *spec, bool reference)
 		device->topology = allowed.topology;
 		if (!reference)
 			status = ps__fast_device_open(device);
+		if (status == PS_OK)
+			status = start(device, reference ? "ref" : out->info.name);
 	}
 	if (status != PS_OK) {
 		device_free(device);
@@ -222,6 +233,7 @@ void ps__cpu_device_close(ps_device *out)
 {
 	struct cpu_device *device = out->impl;
 	hwloc_topology_t topology = device->topology;
+	ps__cpu_worker_destroy(device->worker);
 	if (!device->reference)
 		ps__fast_device_close(device);
 	device_free(device);
@@ -282,4 +294,10 @@ bool ps__cpu_can_copy_from(const ps_device *to, const ps_device *from)
 {
 	(void)to;
 	return from->info.host_addressable;
+}
+
+bool ps__cpu_can_copy_to(const ps_device *from, const ps_device *to)
+{
+	(void)from;
+	return to->info.host_addressable;
 }

@@ -22,7 +22,8 @@ static bool has_math(const ps_device *device, ps_math math)
 	.queue_create = ps__cpu_queue_create, .queue_destroy = ps__cpu_queue_destroy,                           \
 	.queue_wait = ps__cpu_queue_wait, .queue_write = ps__cpu_queue_write, .queue_read = ps__cpu_queue_read, \
 	.queue_copy = ps__cpu_queue_copy, .queue_zero = ps__cpu_queue_zero,                                     \
-	.queue_timestamp = ps__cpu_queue_timestamp, .can_copy_from = ps__cpu_can_copy_from, .has_math = has_math
+	.queue_timestamp = ps__cpu_queue_timestamp, .can_copy_from = ps__cpu_can_copy_from,                     \
+	.can_copy_to = ps__cpu_can_copy_to, .has_math = has_math
 
 const ps_backend ps__cpu_backend = {
         SHARED_ENTRIES,

@@ -30,6 +30,7 @@ extern "C" {
 #define PS_BACKEND_ENTRY "ps_backend_entry"
 
 typedef struct ps_backend ps_backend;
+struct ps__watch; /* core/bell.h */
 
 /*
  * The timeline of a queue (or of a link). Values are handed out by ps__timeline_next when something is enqueued and
@@ -49,7 +50,9 @@ struct ps_timeline {
 	char message[1024];
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
-	PS_ATOMIC(uint64_t) wanted; /* the lowest value that a thread sleeps for; UINT64_MAX: none does */
+	PS_ATOMIC(uint64_t) wanted;  /* the lowest value that a thread sleeps for; UINT64_MAX: none does */
+	PS_ATOMIC(uint64_t) watched; /* the lowest value that a watch is set on, likewise */
+	struct ps__watch *watches;
 };
 
 ps_status ps__timeline_init(ps_timeline *timeline, ps_queue *queue, const char *label) PS_WARN_UNUSED;

@@ -2,7 +2,7 @@
  * Links: one object for an ordered pair of devices moves tensors from one to the other.
  *
  *   view    same device: nothing moves, the consumer reads the producer's tensor;
- *   peer    a queue of either device copies directly between the two memories, once;
+ *   peer    a queue of either device, of the source if it can, copies directly between the two memories, once;
  *   staged  through host memory, in chunks, two of them in flight, by a thread of the link's own.
  *
  * At creation the link sends a pattern and compares it bit for bit, and measures latency and bandwidth. A peer path

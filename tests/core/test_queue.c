@@ -2,6 +2,7 @@
 #include "tests/core/contract.h"
 
 #include <pthread.h>
+#include <time.h>
 
 enum { COUNT = 64 };
 
@@ -398,6 +399,29 @@ START_TEST(test_ping_pong)
 }
 END_TEST
 
+/* Two queues wait for different points of one timeline, with and without the time to go to sleep before they come. */
+START_TEST(test_points_one_by_one)
+{
+	enum { ROUNDS = 300 };
+	set_up(_i);
+	for (uint64_t i = 0; i < ROUNDS; i++) {
+		ps_event near_point = {&gate.timeline, 2 * i + 1}, far_point = {&gate.timeline, 2 * i + 2};
+		const struct timespec pause = {.tv_nsec = (long)(i % 3) * 100000};
+		check_ok(ps_queue_wait(queue, far_point));
+		check_ok(ps_queue_wait(other, near_point));
+		check_ok(ps_queue_wait(other, far_point));
+		nanosleep(&pause, NULL);
+		ps__timeline_complete(&gate.timeline, near_point.value);
+		ck_assert(!ps_event_done(ps_queue_record(queue)));
+		nanosleep(&pause, NULL);
+		ps__timeline_complete(&gate.timeline, far_point.value);
+		check_ok(ps_event_wait(ps_queue_record(queue), 60 * SECOND));
+		check_ok(ps_event_wait(ps_queue_record(other), 60 * SECOND));
+	}
+	tear_down();
+}
+END_TEST
+
 int main(void)
 {
 	int devices = contract_devices();
@@ -420,6 +444,7 @@ int main(void)
 	tcase_add_loop_test(cases, test_timestamps, 0, devices);
 	tcase_add_loop_test(cases, test_memory, 0, devices);
 	tcase_add_loop_test(cases, test_ping_pong, 0, devices);
+	tcase_add_loop_test(cases, test_points_one_by_one, 0, devices);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }

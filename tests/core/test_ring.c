@@ -1,14 +1,17 @@
 /* The ring between two threads: everything arrives once, in order and unharmed, whatever the backlog. */
+#include "core/bell.h"
 #include "core/ring.h"
 #include "tests/support/check.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct flow {
 	struct ps__ring ring;
-	uint64_t wrong, seen;
+	struct ps__bell bell;
+	uint64_t wrong, seen, items;
 };
 
 /* Item i has so many bytes, all of them (unsigned char)i, after its number. */
@@ -17,14 +20,15 @@ static size_t size_of(uint64_t i)
 	return sizeof(uint64_t) + (size_t)(i * 2654435761U % (PS__RING_ITEM - sizeof(uint64_t) + 1));
 }
 
-static bool push(struct ps__ring *ring, uint64_t i)
+static bool push(struct flow *flow, uint64_t i)
 {
-	unsigned char *item = ps__ring_reserve(ring, size_of(i));
+	unsigned char *item = ps__ring_reserve(&flow->ring, size_of(i));
 	if (!item)
 		return false;
 	memset(item, (unsigned char)i, size_of(i));
 	memcpy(item, &i, sizeof i);
-	ps__ring_push(ring);
+	ps__ring_push(&flow->ring);
+	ps__bell_ring(&flow->bell);
 	return true;
 }
 
@@ -41,8 +45,18 @@ static bool matches(const unsigned char *item, uint64_t i)
 static void *reader(void *argument)
 {
 	struct flow *flow = argument;
-	const unsigned char *item;
-	while ((item = ps__ring_front(&flow->ring))) {
+	bool hushed = false;
+	while (flow->seen < flow->items) {
+		const unsigned char *item = ps__ring_front(&flow->ring);
+		if (!item) {
+			if (hushed)
+				ps__bell_wait(&flow->bell);
+			else
+				ps__bell_hush(&flow->bell);
+			hushed = !hushed;
+			continue;
+		}
+		hushed = false;
 		flow->wrong += !matches(item, flow->seen);
 		/* Still there when asked for again. */
 		flow->wrong += item != ps__ring_front(&flow->ring);
@@ -54,19 +68,21 @@ static void *reader(void *argument)
 
 static void check_flow(uint64_t before, uint64_t items)
 {
-	struct flow flow = {0};
+	struct flow flow = {.items = items};
 	pthread_t thread;
 	check_ok(ps__ring_init(&flow.ring));
+	check_ok(ps__bell_init(&flow.bell));
 	for (uint64_t i = 0; i < before; i++)
-		ck_assert(push(&flow.ring, i));
+		ck_assert(push(&flow, i));
 	ck_assert_int_eq(pthread_create(&thread, NULL, reader, &flow), 0);
 	for (uint64_t i = before; i < items; i++)
-		ck_assert(push(&flow.ring, i));
-	ps__ring_close(&flow.ring);
+		ck_assert(push(&flow, i));
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
 	ck_assert_uint_eq(flow.seen, items);
 	ck_assert_uint_eq(flow.wrong, 0);
+	ck_assert_ptr_null(ps__ring_front(&flow.ring));
 	ps__ring_finish(&flow.ring);
+	ps__bell_finish(&flow.bell);
 }
 
 /* With nothing waiting when the reader starts, with a little, and with many chunks full. */

@@ -48,9 +48,9 @@ void ps__fast_device_close(struct cpu_device *device)
 
 #if defined(_OPENMP)
 /*
- * Workers belong to the queue's thread, are started by its first parallel region and stay. Each is bound to a core of
- * its own; the queue's thread keeps all of the device's, so that a worker that the OpenMP library starts later does
- * not inherit a single one.
+ * The team belongs to the device's thread, is started by its first parallel region and stays. Each member is bound to
+ * a core of its own; the device's thread keeps all of the device's, so that a member that the OpenMP library starts
+ * later does not inherit a single one.
  */
 void ps__fast_thread_start(const struct cpu_device *device)
 {
