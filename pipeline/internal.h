@@ -59,23 +59,28 @@ enum region_kind {
 	REGION_COUNT
 };
 
-/* When one unit (a micro-batch, or a group of them) occupies memory: positions in its rank's action list. */
-struct interval {
-	int64_t begin, end;
+/* Micro-batches [first, end) whose rows are side by side, as some action takes them as one tensor. */
+struct unit {
+	int first, end;
+	int64_t begin, over; /* when it occupies memory: positions in its rank's action list */
 	int slot;
 	int before; /* the unit that had the slot before, or -1 */
 };
 
 /* One kind of memory of one stage: as many equal slots as units overlap in time. */
 struct region {
-	bool grouped; /* units are groups of micro-batches rather than single ones */
 	int64_t rows; /* the most that a unit has */
 	uint64_t slot_bytes;
 	int slots;
 	uint64_t *slot_at; /* arena offsets */
-	struct interval *units;
+	struct unit *units;
 	int unit_count;
+	int *unit_of; /* [micro-batch] */
 };
+
+/* Bits of a cell: its micro-batch and the next are in one action of the stage, F (that keeps its results), R, B or W.
+ */
+enum { TOGETHER_F = 1, TOGETHER_KEPT_F = 2, TOGETHER_R = 4, TOGETHER_B = 8, TOGETHER_W = 16 };
 
 enum instruction_kind { INSTRUCTION_ACTION, INSTRUCTION_TRANSFER };
 
@@ -112,9 +117,10 @@ struct program {
 
 	/* Where each action stands in its rank's list, by [stage * micro_batches + micro_batch]; -1: nowhere. */
 	int64_t *at_forward, *at_backward, *at_recompute, *at_weight;
-	int *group_of;    /* by the same index: the group within the stage */
-	int *group_first; /* [stage * micro_batches + group]: its first micro-batch; group_count groups */
-	int *group_count; /* [stage] */
+	uint8_t *together; /* by the same index */
+	int *group_of;     /* likewise: the group of micro-batches of one W, within the stage */
+	int *group_first;  /* [stage * micro_batches + group]: its first micro-batch; group_count groups */
+	int *group_count;  /* [stage] */
 
 	struct region *regions;  /* [stage * REGION_COUNT + kind] */
 	uint64_t *rank_bytes;    /* arena bytes for each rank */
@@ -259,13 +265,19 @@ static inline int ps__at(const struct program *program, int stage, int micro_bat
 	return stage * program->micro_batches + micro_batch;
 }
 
+/* region.c: finds the units of one, before tensors are added to it, and places its slots in the rank's arena after. */
+ps_status ps__region_open(const ps_pipeline *pipeline, const struct program *program, int stage, enum region_kind kind);
+ps_status ps__region_place(const ps_pipeline *pipeline, const struct program *program, int stage, enum region_kind kind,
+                           uint64_t *used);
+/* The unit of a region that a micro-batch belongs to, and the first row of one. */
+int ps__region_unit(const struct program *program, int stage, enum region_kind kind, int micro_batch);
+int64_t ps__unit_first_row(const struct program *program, int stage, enum region_kind kind, int unit);
+
 /* layout.c: fills regions, offsets and rank_bytes. */
 ps_status ps__program_layout(ps_pipeline *pipeline, struct program *program);
 void ps__program_layout_free(struct program *program);
 /* Arena bytes of a stage as it is now, if it were alone on its rank; what was laid out before is gone. */
 ps_status ps__stage_layout_bytes(ps_pipeline *pipeline, struct program *program, int stage, uint64_t *bytes);
-/* The unit of a region that a micro-batch belongs to. */
-int ps__region_unit(const struct program *program, int stage, enum region_kind kind, int micro_batch);
 /*
  * True for a stage whose B and W are always one action. It forms the weight gradient of a layer right after its input
  * gradient, so that what B leaves for W is scratch.
@@ -273,8 +285,6 @@ int ps__region_unit(const struct program *program, int stage, enum region_kind k
 bool ps__backward_whole(const struct program *program, int stage);
 /* Is a slot of this lifetime in the rank's scratch? `unsaved`: what is saved otherwise is, too. */
 bool ps__slot_is_scratch(const struct program *program, int stage, ps_lifetime lifetime, bool unsaved);
-/* First row of a unit. */
-int64_t ps__unit_first_row(const struct program *program, int stage, enum region_kind kind, int unit);
 
 /* record.c: records one action into a list. */
 ps_status ps__record_action(ps_pipeline *pipeline, struct program *program, ps_action action, ps_list *list);

@@ -236,12 +236,18 @@ static ps_status make_other(struct layer_bench *bench)
 	return make_tensor(bench, &bench->other, PS_F32, 1, &count);
 }
 
-/* The rows of the largest micro-batch and of the largest group that training will have. */
+/* The rows of the largest backward and of the largest group that training will have. */
 static void set_sizes(struct layer_bench *bench)
 {
 	const struct program *program = bench->pipeline->train;
-	for (int i = 0; i < program->micro_batches; i++)
-		bench->rows = program->sizes[i] > bench->rows ? program->sizes[i] : bench->rows;
+	for (int r = 0; r < program->schedule->ranks; r++)
+		for (int64_t at = 0; at < program->schedule->rank[r].count; at++) {
+			ps_action action = program->schedule->rank[r].actions[at];
+			int64_t rows = program->first_row[action.micro_batch + action.count] -
+			               program->first_row[action.micro_batch];
+			if ((action.kind == PS_ACTION_B || action.kind == PS_ACTION_BW) && rows > bench->rows)
+				bench->rows = rows;
+		}
 	for (int s = 0; s < bench->pipeline->stage_count; s++) {
 		for (int g = 0; g < program->group_count[s]; g++) {
 			int first = program->group_first[ps__at(program, s, g)];

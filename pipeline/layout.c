@@ -1,8 +1,8 @@
 /*
  * The memory layout of a program, made from its validated schedule alone.
  *
- * Each stage has a handful of regions. A region has units (a micro-batch, or a group whose weight gradient is formed
- * at once) that occupy memory from one position of the rank's action list to another; units that do not overlap share
+ * Each stage has a handful of regions. A region has units (a micro-batch, or several that some action takes as one)
+ * that occupy memory from one position of the rank's action list to another; units that do not overlap share
  * a slot. A tensor's place within a slot is fixed by the most rows that a unit can have.
  *
  * Where a device limits the size of a buffer, the arena is a row of segments of that size. What is larger than a
@@ -17,33 +17,9 @@ static struct region *region_of(const struct program *program, int stage, enum r
 	return &program->regions[stage * REGION_COUNT + (int)kind];
 }
 
-int ps__region_unit(const struct program *program, int stage, enum region_kind kind, int micro_batch)
-{
-	return region_of(program, stage, kind)->grouped ? program->group_of[ps__at(program, stage, micro_batch)]
-	                                                : micro_batch;
-}
-
 static uint64_t most(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
-}
-
-static int unit_first(const struct program *program, int stage, const struct region *region, int unit)
-{
-	return region->grouped ? program->group_first[ps__at(program, stage, unit)] : unit;
-}
-
-static int unit_end(const struct program *program, int stage, const struct region *region, int unit)
-{
-	if (!region->grouped)
-		return unit + 1;
-	return unit + 1 < program->group_count[stage] ? program->group_first[ps__at(program, stage, unit + 1)]
-	                                              : program->micro_batches;
-}
-
-int64_t ps__unit_first_row(const struct program *program, int stage, enum region_kind kind, int unit)
-{
-	return program->first_row[unit_first(program, stage, region_of(program, stage, kind), unit)];
 }
 
 /* Bytes of a tensor of `rows` sample rows. */
@@ -61,19 +37,6 @@ static uint64_t region_add(const ps_pipeline *pipeline, struct program *program,
 	uint64_t bytes = tensor_bytes(shape, region->rows);
 	program->largest[r] = most(program->largest[r], bytes);
 	return ps__arena_place(&pipeline->ranks[r].arena, &region->slot_bytes, bytes);
-}
-
-static void region_open(const struct program *program, int stage, enum region_kind kind, bool grouped)
-{
-	struct region *region = region_of(program, stage, kind);
-	region->grouped = grouped;
-	region->unit_count = grouped ? program->group_count[stage] : program->micro_batches;
-	for (int u = 0; u < region->unit_count; u++) {
-		int64_t rows = program->first_row[unit_end(program, stage, region, u)] -
-		               program->first_row[unit_first(program, stage, region, u)];
-		if (rows > region->rows)
-			region->rows = rows;
-	}
 }
 
 bool ps__backward_whole(const struct program *program, int stage)
@@ -107,13 +70,6 @@ static void place_tensors(const ps_pipeline *pipeline, struct program *program, 
 	const struct stage *stage = &pipeline->stages[s];
 	int last = stage->first + stage->count - 1;
 	bool training = program->training;
-	region_open(program, s, REGION_X, training && program->plans[stage->first].input == PS_LIFETIME_SAVED_W);
-	region_open(program, s, REGION_DY, training && program->plans[last].gradient == PS_LIFETIME_CARRY);
-	region_open(program, s, REGION_Y, false);
-	region_open(program, s, REGION_DX, false);
-	region_open(program, s, REGION_SAVED_B, false);
-	region_open(program, s, REGION_SAVED_W, training);
-	region_open(program, s, REGION_CARRY, training);
 	if (s > 0)
 		region_add(pipeline, program, s, REGION_X, &program->in[stage->first]);
 	bool to_next = s + 1 < pipeline->stage_count;
@@ -141,138 +97,21 @@ static void place_tensors(const ps_pipeline *pipeline, struct program *program, 
 	}
 }
 
-static int64_t least(int64_t a, int64_t b)
+/* The most rows that an action of a stage has which uses scratch. */
+static int64_t most_rows(const struct program *program, int s)
 {
-	return a < b ? a : b;
-}
-
-/*
- * When a tensor that another stage makes begins to occupy memory: at its maker's action if that is in the same list,
- * else one action early, so that it may arrive while the action before is running.
- */
-static int64_t arrival(const ps_pipeline *pipeline, int s, int maker, int64_t made, int64_t used)
-{
-	if (maker < 0 || maker >= pipeline->stage_count || pipeline->stages[maker].rank != pipeline->stages[s].rank)
-		return used > 0 ? used - 1 : 0;
-	return made;
-}
-
-/* The position up to which the input of a stage is needed: where it is filled in from, its B, or its W. */
-static int64_t last_use(ps_lifetime lifetime, int64_t filled, int64_t backward, int64_t weight)
-{
-	if (lifetime == PS_LIFETIME_SAVED_W)
-		return weight;
-	return lifetime == PS_LIFETIME_SAVED_B ? backward : filled;
-}
-
-/* When micro-batch i of stage s occupies a region: from *begin to *end, positions in the rank's list. */
-static void occupation(const ps_pipeline *pipeline, const struct program *program, int s, enum region_kind kind, int i,
-                       int64_t *begin, int64_t *end)
-{
-	int at = ps__at(program, s, i);
-	int64_t forward = program->at_forward[at], backward = program->at_backward[at];
-	int64_t recompute = program->at_recompute[at], weight = program->at_weight[at];
-	int64_t filled = recompute >= 0 ? recompute : forward;
-	*begin = *end = forward;
-	switch (kind) {
-	case REGION_X:
-		*begin = arrival(pipeline, s, s - 1, s > 0 ? program->at_forward[ps__at(program, s - 1, i)] : 0,
-		                 forward);
-		if (program->training)
-			*end = last_use(program->plans[pipeline->stages[s].first].input, filled, backward, weight);
-		break;
-	case REGION_DY:
-		*begin = arrival(pipeline, s, s + 1, program->at_backward[ps__at(program, s + 1, i)], backward);
-		*end = region_of(program, s, REGION_DY)->grouped ? weight : backward;
-		break;
-	case REGION_Y:
-		*end = forward + 1;
-		break;
-	case REGION_DX:
-		*begin = backward;
-		*end = backward + 1;
-		break;
-	case REGION_SAVED_B:
-		*begin = filled;
-		*end = backward;
-		break;
-	case REGION_SAVED_W:
-		*begin = filled;
-		*end = weight;
-		break;
-	case REGION_CARRY:
-		*begin = backward;
-		*end = weight;
-		break;
-	case REGION_COUNT:
-		break;
-	}
-}
-
-struct order {
-	int64_t begin;
-	int unit;
-};
-
-static int by_begin(const void *a, const void *b)
-{
-	const struct order *x = a, *y = b;
-	return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin) : x->unit - y->unit;
-}
-
-/* Gives each unit the first slot that is free when it begins: the fewest slots for intervals taken in order. */
-static ps_status assign_slots(const ps_pipeline *pipeline, const struct program *program, int s, enum region_kind kind)
-{
-	struct region *region = region_of(program, s, kind);
-	size_t count = (size_t)region->unit_count;
-	region->units = calloc(count, sizeof *region->units);
-	struct order *order = calloc(count, sizeof *order);
-	int *owner = calloc(count, sizeof *owner);
-	ps_status status = PS_OK;
-	if (!region->units || !order || !owner) {
-		status = ps_fail(PS_ENOMEM, "out of memory for the memory plan");
-		goto out;
-	}
-	bool apart = program->keep_boundaries && kind <= REGION_DX;
-	for (int u = 0; u < region->unit_count; u++) {
-		struct interval *unit = &region->units[u];
-		unit->begin = INT64_MAX;
-		for (int i = unit_first(program, s, region, u); i < unit_end(program, s, region, u); i++) {
-			int64_t begin, end;
-			occupation(pipeline, program, s, kind, i, &begin, &end);
-			unit->begin = least(unit->begin, begin);
-			unit->end = end > unit->end ? end : unit->end;
+	static const unsigned kinds[] = {TOGETHER_F, TOGETHER_R, TOGETHER_B};
+	int64_t most = 0;
+	for (int k = 0; k < 3; k++) {
+		int64_t rows = 0;
+		for (int i = 0; i < program->micro_batches; i++) {
+			rows += program->sizes[i];
+			most = rows > most ? rows : most;
+			if (!(program->together[ps__at(program, s, i)] & kinds[k]))
+				rows = 0;
 		}
-		if (apart) {
-			unit->begin = 0;
-			unit->end = INT64_MAX;
-		}
-		order[u] = (struct order){unit->begin, u};
 	}
-	qsort(order, count, sizeof *order, by_begin);
-	for (int k = 0; k < region->unit_count; k++) {
-		struct interval *unit = &region->units[order[k].unit];
-		int slot = 0;
-		while (slot < region->slots && region->units[owner[slot]].end >= unit->begin)
-			slot++;
-		unit->before = slot < region->slots ? owner[slot] : -1;
-		if (slot == region->slots)
-			region->slots++;
-		owner[slot] = order[k].unit;
-		unit->slot = slot;
-	}
-out:
-	free(owner);
-	free(order);
-	return status;
-}
-
-static int64_t most_rows(const struct program *program)
-{
-	int64_t rows = 0;
-	for (int i = 0; i < program->micro_batches; i++)
-		rows = program->sizes[i] > rows ? program->sizes[i] : rows;
-	return rows;
+	return most;
 }
 
 /* Does a stage run a forward that keeps nothing: in evaluation, or before a recomputation? */
@@ -288,7 +127,7 @@ static bool runs_unsaved(const struct program *program, int s)
 static uint64_t between_bytes(const ps_pipeline *pipeline, const struct program *program, int s)
 {
 	const struct stage *stage = &pipeline->stages[s];
-	int64_t rows = most_rows(program);
+	int64_t rows = most_rows(program, s);
 	bool unsaved = runs_unsaved(program, s);
 	uint64_t bytes = 0;
 	for (int l = stage->first + 1; l < stage->first + stage->count; l++) {
@@ -321,7 +160,7 @@ static void place_scratch(const ps_pipeline *pipeline, struct program *program, 
 {
 	const struct stage *stage = &pipeline->stages[s];
 	bool unsaved = runs_unsaved(program, s);
-	int64_t rows = most_rows(program);
+	int64_t rows = most_rows(program, s);
 	for (int l = stage->first; l < stage->first + stage->count; l++) {
 		const ps_layer_plan *plan = &program->plans[l];
 		/* A forward has the saved slots here and a backward has not, but neither needs more than all. */
@@ -357,22 +196,6 @@ static void layout_scratch(const ps_pipeline *pipeline, struct program *program,
 		scratch->at = ps__arena_place(&rank->arena, used, end);
 }
 
-static ps_status layout_region(ps_pipeline *pipeline, struct program *program, int s, enum region_kind kind,
-                               uint64_t *used)
-{
-	struct region *region = region_of(program, s, kind);
-	if (!region->slot_bytes)
-		return PS_OK;
-	PS_TRY(assign_slots(pipeline, program, s, kind));
-	region->slot_at = calloc((size_t)region->slots, sizeof *region->slot_at);
-	if (!region->slot_at)
-		return ps_fail(PS_ENOMEM, "out of memory for the memory plan");
-	for (int i = 0; i < region->slots; i++)
-		region->slot_at[i] =
-		        ps__arena_place(&pipeline->ranks[pipeline->stages[s].rank].arena, used, region->slot_bytes);
-	return PS_OK;
-}
-
 /* Lays out some or all of a rank's stages. */
 static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int r, const int *stages, int count)
 {
@@ -381,9 +204,11 @@ static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int
 	program->largest[r] = 0;
 	program->scratch[r] = (struct scratch){0};
 	for (int k = 0; k < count; k++) {
+		for (int kind = 0; kind < REGION_COUNT; kind++)
+			PS_TRY(ps__region_open(pipeline, program, stages[k], (enum region_kind)kind));
 		place_tensors(pipeline, program, stages[k]);
 		for (int kind = 0; kind < REGION_COUNT; kind++)
-			PS_TRY(layout_region(pipeline, program, stages[k], (enum region_kind)kind, &used));
+			PS_TRY(ps__region_place(pipeline, program, stages[k], (enum region_kind)kind, &used));
 	}
 	layout_scratch(pipeline, program, r, stages, count, &used);
 	program->rank_bytes[r] = used;
@@ -402,6 +227,7 @@ void ps__program_layout_free(struct program *program)
 	for (int i = 0; i < regions; i++) {
 		free(program->regions[i].slot_at);
 		free(program->regions[i].units);
+		free(program->regions[i].unit_of);
 		program->regions[i] = (struct region){0};
 	}
 }

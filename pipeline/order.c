@@ -27,9 +27,23 @@ struct orderer {
 	int capacity;
 };
 
-static ps_status add_wait(struct orderer *o, struct instruction *instruction, int on)
+/*
+ * Has an instruction wait for another one, which *ready needs to be there: on < 0 has not been ordered yet. A queue
+ * runs in order, so that an action needs no wait for one before it on the same rank.
+ */
+static ps_status add_wait(struct orderer *o, struct instruction *instruction, int on, bool *ready)
 {
 	struct program *program = o->program;
+	*ready = *ready && on >= 0;
+	if (!*ready)
+		return PS_OK;
+	const struct instruction *other = &program->instructions[on];
+	if (instruction->kind == INSTRUCTION_ACTION && other->kind == INSTRUCTION_ACTION &&
+	    other->rank == instruction->rank)
+		return PS_OK;
+	for (int i = 0; i < instruction->wait_count; i++)
+		if (program->waits[instruction->wait_first + i] == on)
+			return PS_OK;
 	if (program->wait_count == program->wait_capacity) {
 		int capacity = program->wait_capacity ? program->wait_capacity * 2 : 64;
 		int *waits = realloc(program->waits, (size_t)capacity * sizeof *waits);
@@ -46,24 +60,24 @@ static ps_status add_wait(struct orderer *o, struct instruction *instruction, in
 }
 
 /*
- * What must be over before the unit of `micro_batch` in a region may be written: the last action of the unit that had
- * the slot before. *on is its instruction, or -1 when there is nothing to wait for; false: it has not been ordered.
+ * Adds waits for what must be over before a unit of a region may be written, that of `micro_batch`: the last action of
+ * the unit that had the slot before or, of an output, its transfers. *ready becomes false when one is not ordered yet.
  */
-static bool region_free(const struct orderer *o, int stage, enum region_kind kind, int micro_batch, int *on)
+static ps_status wait_for_room(struct orderer *o, struct instruction *instruction, int stage, enum region_kind kind,
+                               int micro_batch, bool *ready)
 {
 	const struct program *program = o->program;
 	const struct region *region = &program->regions[stage * REGION_COUNT + (int)kind];
-	*on = -1;
-	if (!region->units)
-		return true;
-	int before = region->units[ps__region_unit(program, stage, kind, micro_batch)].before;
-	if (before < 0)
-		return true;
-	if (kind == REGION_Y || kind == REGION_DX)
-		*on = (kind == REGION_Y ? o->forward_sent : o->backward_sent)[ps__at(program, stage, before)];
-	else
-		*on = o->done[o->pipeline->stages[stage].rank][region->units[before].end];
-	return *on >= 0;
+	int unit = region->slot_bytes ? region->units[region->unit_of[micro_batch]].before : -1;
+	if (unit < 0)
+		return PS_OK;
+	const struct unit *before = &region->units[unit];
+	if (kind != REGION_Y && kind != REGION_DX)
+		return add_wait(o, instruction, o->done[o->pipeline->stages[stage].rank][before->over], ready);
+	const int *sent = kind == REGION_Y ? o->forward_sent : o->backward_sent;
+	for (int i = before->first; i < before->end; i++)
+		PS_TRY(add_wait(o, instruction, sent[ps__at(program, stage, i)], ready));
+	return PS_OK;
 }
 
 static bool is_backward(ps_action action)
@@ -84,53 +98,50 @@ static bool direct(const struct orderer *o, int a, int b)
 	return ps__boundary_direct(o->pipeline, a < b ? a : b);
 }
 
-/* Adds the waits of an action to its instruction; false when one of them has not been ordered yet. */
+/* Adds the waits of an action to its instruction: for its input, and for room. */
 static ps_status action_waits(struct orderer *o, struct instruction *instruction, bool *ready)
 {
 	ps_action action = instruction->action;
 	bool backward = is_backward(action);
-	int cell = ps__at(o->program, action.stage, action.micro_batch);
-	int input = -1, room = -1, to = consumer(o, action);
-	*ready = true;
-	if (action.kind == PS_ACTION_F && action.stage > 0)
-		*ready = (input = o->forward_here[cell]) >= 0;
-	else if (backward && action.stage + 1 < o->pipeline->stage_count)
-		*ready = (input = o->backward_here[cell]) >= 0;
-	if (*ready && to >= 0)
-		*ready = direct(o, action.stage, to)
-		                 ? region_free(o, to, backward ? REGION_DY : REGION_X, action.micro_batch, &room)
-		                 : region_free(o, action.stage, backward ? REGION_DX : REGION_Y, action.micro_batch,
-		                               &room);
-	if (!*ready)
+	int to = consumer(o, action);
+	const int *here = action.kind == PS_ACTION_F && action.stage > 0            ? o->forward_here
+	                  : backward && action.stage + 1 < o->pipeline->stage_count ? o->backward_here
+	                                                                            : NULL;
+	for (int i = action.micro_batch; here && i < action.micro_batch + action.count; i++)
+		PS_TRY(add_wait(o, instruction, here[ps__at(o->program, action.stage, i)], ready));
+	if (to < 0)
 		return PS_OK;
-	const int on[] = {input, room};
-	for (int i = 0; i < 2; i++) {
-		if (on[i] < 0)
-			continue;
-		const struct instruction *other = &o->program->instructions[on[i]];
-		/* A queue runs in order, so that an action needs no wait for one before it on the same rank. */
-		if (other->kind == INSTRUCTION_TRANSFER || other->rank != instruction->rank)
-			PS_TRY(add_wait(o, instruction, on[i]));
-	}
-	return PS_OK;
+	if (direct(o, action.stage, to))
+		return wait_for_room(o, instruction, to, backward ? REGION_DY : REGION_X, action.micro_batch, ready);
+	return wait_for_room(o, instruction, action.stage, backward ? REGION_DX : REGION_Y, action.micro_batch, ready);
+}
+
+/* Takes a new instruction, that did not find all that it waits for, back. */
+static void take_back(struct program *program, const struct instruction *instruction)
+{
+	program->wait_count = instruction->wait_first;
 }
 
 static ps_status order_transfer(struct orderer *o, struct pending transfer, bool *ready)
 {
 	struct program *program = o->program;
-	int to = transfer.backward ? transfer.stage - 1 : transfer.stage + 1, room;
-	*ready = region_free(o, to, transfer.backward ? REGION_DY : REGION_X, transfer.micro_batch, &room);
-	if (!*ready)
-		return PS_OK;
+	int to = transfer.backward ? transfer.stage - 1 : transfer.stage + 1;
 	int index = program->instruction_count;
 	struct instruction *instruction = &program->instructions[index];
 	*instruction = (struct instruction){.kind = INSTRUCTION_TRANSFER,
 	                                    .rank = o->pipeline->stages[transfer.stage].rank,
 	                                    .action = program->instructions[transfer.producer].action,
 	                                    .wait_first = program->wait_count};
-	PS_TRY(add_wait(o, instruction, transfer.producer));
-	if (room >= 0)
-		PS_TRY(add_wait(o, instruction, room));
+	instruction->action.micro_batch = transfer.micro_batch;
+	instruction->action.count = 1;
+	*ready = true;
+	PS_TRY(add_wait(o, instruction, transfer.producer, ready));
+	PS_TRY(wait_for_room(o, instruction, to, transfer.backward ? REGION_DY : REGION_X, transfer.micro_batch,
+	                     ready));
+	if (!*ready) {
+		take_back(program, instruction);
+		return PS_OK;
+	}
 	program->instruction_count++;
 	int here = ps__at(program, to, transfer.micro_batch);
 	int sent = ps__at(program, transfer.stage, transfer.micro_batch);
@@ -147,9 +158,12 @@ static ps_status order_action(struct orderer *o, int rank, bool *ready)
 	struct instruction *instruction = &program->instructions[index];
 	*instruction = (struct instruction){
 	        .kind = INSTRUCTION_ACTION, .rank = rank, .action = action, .wait_first = program->wait_count};
+	*ready = true;
 	PS_TRY(action_waits(o, instruction, ready));
-	if (!*ready)
+	if (!*ready) {
+		take_back(program, instruction);
 		return PS_OK;
+	}
 	program->instruction_count++;
 	/* prepare() has made all rows. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 	o->done[rank][o->cursor[rank]++] = index;
@@ -157,10 +171,12 @@ static ps_status order_action(struct orderer *o, int rank, bool *ready)
 	if (to < 0)
 		return PS_OK;
 	bool backward = is_backward(action);
-	if (direct(o, action.stage, to))
-		(backward ? o->backward_here : o->forward_here)[ps__at(program, to, action.micro_batch)] = index;
-	else
-		o->pending[o->pending_count++] = (struct pending){index, action.stage, action.micro_batch, backward};
+	for (int i = action.micro_batch; i < action.micro_batch + action.count; i++) {
+		if (direct(o, action.stage, to))
+			(backward ? o->backward_here : o->forward_here)[ps__at(program, to, i)] = index;
+		else
+			o->pending[o->pending_count++] = (struct pending){index, action.stage, i, backward};
+	}
 	return PS_OK;
 }
 

@@ -136,7 +136,29 @@ static void locate_weight(struct program *program, ps_action action, int64_t at)
 	}
 }
 
-/* Writes down where each action stands, and which micro-batches share a weight gradient. */
+static void locate_action(struct program *program, ps_action action, int64_t at)
+{
+	bool forward = action.kind == PS_ACTION_F, recompute = action.kind == PS_ACTION_R;
+	bool backward = action.kind == PS_ACTION_B || action.kind == PS_ACTION_BW;
+	bool weight = action.kind == PS_ACTION_W || action.kind == PS_ACTION_BW;
+	uint8_t together = (uint8_t)((forward ? TOGETHER_F : 0) | (recompute ? TOGETHER_R : 0) |
+	                             (backward ? TOGETHER_B : 0) | (weight ? TOGETHER_W : 0));
+	int cell = ps__at(program, action.stage, action.micro_batch);
+	for (int i = 0; i < action.count; i++) {
+		if (forward)
+			program->at_forward[cell + i] = at;
+		if (recompute)
+			program->at_recompute[cell + i] = at;
+		if (backward)
+			program->at_backward[cell + i] = at;
+		if (i + 1 < action.count)
+			program->together[cell + i] |= together;
+	}
+	if (weight)
+		locate_weight(program, action, at);
+}
+
+/* Writes down where each action stands, and which micro-batches are done together. */
 static void locate(struct program *program)
 {
 	const ps_schedule *schedule = program->schedule;
@@ -144,20 +166,12 @@ static void locate(struct program *program)
 	for (size_t i = 0; i < cells; i++)
 		program->at_forward[i] = program->at_backward[i] = program->at_recompute[i] = program->at_weight[i] =
 		        -1;
-	for (int r = 0; r < schedule->ranks; r++) {
-		for (int64_t at = 0; at < schedule->rank[r].count; at++) {
-			ps_action action = schedule->rank[r].actions[at];
-			int cell = ps__at(program, action.stage, action.micro_batch);
-			if (action.kind == PS_ACTION_F)
-				program->at_forward[cell] = at;
-			if (action.kind == PS_ACTION_R)
-				program->at_recompute[cell] = at;
-			if (action.kind == PS_ACTION_B || action.kind == PS_ACTION_BW)
-				program->at_backward[cell] = at;
-			if (action.kind == PS_ACTION_W || action.kind == PS_ACTION_BW)
-				locate_weight(program, action, at);
-		}
-	}
+	for (int r = 0; r < schedule->ranks; r++)
+		for (int64_t at = 0; at < schedule->rank[r].count; at++)
+			locate_action(program, schedule->rank[r].actions[at], at);
+	for (size_t i = 0; i < cells; i++)
+		if ((program->together[i] & TOGETHER_F) && program->at_recompute[i] < 0)
+			program->together[i] |= TOGETHER_KEPT_F;
 }
 
 static ps_status allocate(ps_pipeline *pipeline, struct program *program)
@@ -184,12 +198,14 @@ static ps_status allocate_cells(ps_pipeline *pipeline, struct program *program)
 	program->at_backward = zeroed(cells, sizeof *program->at_backward);
 	program->at_recompute = zeroed(cells, sizeof *program->at_recompute);
 	program->at_weight = zeroed(cells, sizeof *program->at_weight);
+	program->together = zeroed(cells, sizeof *program->together);
 	program->group_of = zeroed(cells, sizeof *program->group_of);
 	program->group_first = zeroed(cells, sizeof *program->group_first);
 	program->group_count = zeroed(stages, sizeof *program->group_count);
 	program->regions = zeroed(stages * REGION_COUNT, sizeof *program->regions);
 	if (!program->at_forward || !program->at_backward || !program->at_recompute || !program->at_weight ||
-	    !program->group_of || !program->group_first || !program->group_count || !program->regions)
+	    !program->together || !program->group_of || !program->group_first || !program->group_count ||
+	    !program->regions)
 		return ps_fail(PS_ENOMEM, "out of memory for a program");
 	return PS_OK;
 }
@@ -214,7 +230,10 @@ static ps_status build(ps_pipeline *pipeline, struct program *program)
 	PS_TRY(split(pipeline, program));
 	PS_TRY(check_sizes(pipeline, program));
 	PS_TRY(program->training ? generate_training(pipeline, program) : generate_forward(pipeline, program));
+	/* Before it is joined, so that messages are about the schedule that was asked for. */
 	PS_TRY(ps_schedule_validate(program->schedule));
+	if (pipeline->config.join && pipeline->device_count == 1)
+		PS_TRY(ps_schedule_join(program->schedule));
 	if (!pipeline->placed)
 		place_stages(pipeline, program->schedule);
 	else if (memcmp(pipeline->rank_of_stage, program->schedule->rank_of_stage,
@@ -266,14 +285,16 @@ void ps__program_destroy(struct program *program)
 	ps__program_layout_free(program);
 	for (int i = 0; i < program->instruction_count; i++)
 		ps_list_destroy(program->instructions[i].list);
-	void *const blocks[] = {
-	        program->sizes,       program->first_row,      program->in,           program->plans,
-	        program->slot_offset, program->x_offset,       program->dy_offset,    program->at_forward,
-	        program->at_backward, program->at_recompute,   program->at_weight,    program->group_of,
-	        program->group_first, program->group_count,    program->regions,      program->rank_bytes,
-	        program->largest,     program->scratch,        program->instructions, program->waits,
-	        program->events,      program->begun,          program->started,      program->times,
-	        program->transfers,   program->transfer_waits, program->spans,        program->predicted};
+	void *const blocks[] = {program->sizes,        program->first_row,    program->in,
+	                        program->plans,        program->slot_offset,  program->x_offset,
+	                        program->dy_offset,    program->at_forward,   program->at_backward,
+	                        program->at_recompute, program->at_weight,    program->group_of,
+	                        program->together,     program->group_first,  program->group_count,
+	                        program->regions,      program->rank_bytes,   program->largest,
+	                        program->scratch,      program->instructions, program->waits,
+	                        program->events,       program->begun,        program->started,
+	                        program->times,        program->transfers,    program->transfer_waits,
+	                        program->spans,        program->predicted};
 	for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
 		free(blocks[i]);
 	ps_schedule_destroy(program->schedule);

@@ -13,7 +13,7 @@ static const struct arena *arena_of(const ps_pipeline *pipeline, int stage)
 	return &pipeline->ranks[pipeline->stages[stage].rank].arena;
 }
 
-/* Rows of one recording: those of a micro-batch, or of a whole group. */
+/* Rows of one recording: those of a micro-batch, or of several. */
 struct span {
 	int64_t first, count;
 };
@@ -71,18 +71,25 @@ ps_tensor ps__input_tensor(ps_pipeline *pipeline, const struct program *program,
 	                : stage_input(pipeline, program, stage, micro_batch, rows);
 }
 
+/* Where some rows of a stage's output (or input gradient) are written, from micro-batch i on. */
+static ps_tensor stage_output(const ps_pipeline *pipeline, const struct program *program, int s, int i, bool backward,
+                              struct span rows)
+{
+	int other = backward ? s - 1 : s + 1;
+	if (other < 0 || other >= pipeline->stage_count)
+		return (ps_tensor){0};
+	if (ps__boundary_direct(pipeline, backward ? other : s))
+		return backward ? stage_gradient(pipeline, program, other, i, rows)
+		                : stage_input(pipeline, program, other, i, rows);
+	const ps_shape *shape =
+	        backward ? &program->in[pipeline->stages[s].first] : stage_output_shape(pipeline, program, s);
+	return region_tensor(pipeline, program, s, backward ? REGION_DX : REGION_Y, i, 0, shape, rows);
+}
+
 ps_tensor ps__output_tensor(ps_pipeline *pipeline, const struct program *program, int stage, int micro_batch,
                             bool backward)
 {
-	int other = backward ? stage - 1 : stage + 1;
-	if (other < 0 || other >= pipeline->stage_count)
-		return (ps_tensor){0};
-	if (ps__boundary_direct(pipeline, backward ? other : stage))
-		return ps__input_tensor(pipeline, program, other, micro_batch, backward);
-	const ps_shape *shape =
-	        backward ? &program->in[pipeline->stages[stage].first] : stage_output_shape(pipeline, program, stage);
-	return region_tensor(pipeline, program, stage, backward ? REGION_DX : REGION_Y, micro_batch, 0, shape,
-	                     micro_batch_rows(program, micro_batch));
+	return stage_output(pipeline, program, stage, micro_batch, backward, micro_batch_rows(program, micro_batch));
 }
 
 /* What one action's recording has to know. */
@@ -210,7 +217,7 @@ static ps_status record_layer(const struct recording *r, int l, ps_action_kind k
 		if (!last)
 			context.y = layer_input(r, l + 1);
 		else if (kind == PS_ACTION_F)
-			context.y = ps__output_tensor(pipeline, program, r->stage, r->micro_batch, false);
+			context.y = stage_output(pipeline, program, r->stage, r->micro_batch, false, r->rows);
 		else if (plan->out.rank)
 			context.y = between(r, l + 1, &plan->out);
 		if (l + 1 == pipeline->config.layer_count) {
@@ -227,7 +234,7 @@ static ps_status record_layer(const struct recording *r, int l, ps_action_kind k
 		return layer->impl->backward_weight ? in_layer(layer, layer->impl->backward_weight(layer, &context))
 		                                    : PS_OK;
 	context.dx = l > stage->first ? layer_gradient(r, l - 1)
-	                              : ps__output_tensor(pipeline, program, r->stage, r->micro_batch, true);
+	                              : stage_output(pipeline, program, r->stage, r->micro_batch, true, r->rows);
 	return in_layer(layer, layer->impl->backward_input(layer, &context));
 }
 
@@ -236,10 +243,9 @@ ps_status ps__record_action(ps_pipeline *pipeline, struct program *program, ps_a
 	const struct stage *stage = &pipeline->stages[action.stage];
 	struct recording r = {pipeline, program, action.stage, action.micro_batch, {0, 0}, false, list};
 	ps_action_kind kind = (ps_action_kind)action.kind;
-	r.rows = micro_batch_rows(program, action.micro_batch);
-	if (kind == PS_ACTION_W || kind == PS_ACTION_BW)
-		r.rows.count =
-		        program->first_row[action.micro_batch + action.count] - program->first_row[action.micro_batch];
+	r.rows = (struct span){program->first_row[action.micro_batch],
+	                       program->first_row[action.micro_batch + action.count] -
+	                               program->first_row[action.micro_batch]};
 	if (r.rows.count == 0)
 		return PS_OK;
 	bool recomputed =

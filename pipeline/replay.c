@@ -1,7 +1,7 @@
 /*
  * Runs a schedule without devices: each rank does its list in order and an action waits for its neighbour stage. The
  * proof that a schedule ends and the simulation are the same run, with and without costs. Each action is looked at
- * a bounded number of times: a rank that waits is woken by the action that it waits for.
+ * a bounded number of times: a rank that waits is woken by the actions that it waits for.
  */
 #include "pipeline/schedule_internal.h"
 
@@ -68,15 +68,21 @@ static double duration(const replay *run, ps_action action)
 	return 0;
 }
 
-/* The cell of what an action waits for, and the bit there; false when it waits for nothing. */
-static bool find_needed(const replay *run, ps_action action, size_t *cell, int *bit)
+/*
+ * What an action still waits for: the first micro-batch that is not done where it is needed. rank < 0: nothing; then
+ * *at is raised to when the last of them arrives.
+ */
+static ps_action_key find_missing(const replay *run, ps_action action, double *at)
 {
 	ps_action_key key = ps_schedule_dependency(run->schedule, action);
-	if (key.rank < 0)
-		return false;
-	*cell = ps__cell(run->schedule, key.stage, key.micro_batch);
-	*bit = key.kind == PS_ACTION_F ? F_DONE : B_DONE;
-	return true;
+	int bit = key.kind == PS_ACTION_F ? F_DONE : B_DONE;
+	for (int32_t i = 0; key.rank >= 0 && i < action.count; i++, key.micro_batch++) {
+		size_t cell = ps__cell(run->schedule, key.stage, key.micro_batch);
+		if (!(run->done[cell] & bit))
+			return key;
+		*at = run->arrival[cell] > *at ? run->arrival[cell] : *at;
+	}
+	return (ps_action_key){.rank = -1};
 }
 
 /* Marks an action that is done at `end` and wakes the rank whose next action waited for it. */
@@ -87,7 +93,8 @@ static void finish_action(replay *run, int rank, ps_action action, double end)
 	if (!forward && !ps__is_backward(action.kind))
 		return;
 	size_t cell = ps__cell(schedule, action.stage, action.micro_batch);
-	run->done[cell] |= forward ? F_DONE : B_DONE;
+	for (int32_t i = 0; i < action.count; i++)
+		run->done[cell + (size_t)i] |= forward ? F_DONE : B_DONE;
 	int consumer = forward ? action.stage + 1 : action.stage - 1;
 	if (consumer < 0 || consumer >= schedule->stages)
 		return;
@@ -95,12 +102,14 @@ static void finish_action(replay *run, int rank, ps_action action, double end)
 	double transfer = 0;
 	if (run->costs && other != rank)
 		transfer = forward ? run->costs[action.stage].send_forward : run->costs[action.stage].send_backward;
-	run->arrival[cell] = end + transfer;
+	for (int32_t i = 0; i < action.count; i++)
+		run->arrival[cell + (size_t)i] = end + transfer;
 	if (!run->waiting[other])
 		return;
 	ps_action head = schedule->rank[other].actions[run->next[other]];
 	bool same_way = forward ? head.kind == PS_ACTION_F : ps__is_backward(head.kind);
-	if (same_way && head.stage == consumer && head.micro_batch == action.micro_batch)
+	if (same_way && head.stage == consumer && head.micro_batch < action.micro_batch + action.count &&
+	    action.micro_batch < head.micro_batch + head.count)
 		queue_push(run, other);
 }
 
@@ -113,14 +122,9 @@ static int64_t run_rank(replay *run, int rank)
 		int64_t position = run->next[rank];
 		ps_action action = list->actions[position];
 		double begin = run->free_at[rank];
-		size_t cell;
-		int bit;
-		if (find_needed(run, action, &cell, &bit)) {
-			if (!(run->done[cell] & bit)) {
-				run->waiting[rank] = true;
-				break;
-			}
-			begin = run->arrival[cell] > begin ? run->arrival[cell] : begin;
+		if (find_missing(run, action, &begin).rank >= 0) {
+			run->waiting[rank] = true;
+			break;
 		}
 		double end = begin + duration(run, action);
 		run->free_at[rank] = end;
@@ -166,7 +170,7 @@ static ps_status fail_blocked(const replay *run)
 	int first = find_first_blocked(run), rank = first;
 	for (int link = 0; link < LINKS; link++) {
 		ps_action head = schedule->rank[rank].actions[run->next[rank]];
-		ps_action_key key = ps_schedule_dependency(schedule, head);
+		ps_action_key key = find_missing(run, head, &(double){0});
 		const char *how = "has not reached";
 		if (key.rank == rank)
 			how = "reaches only later";

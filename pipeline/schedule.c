@@ -196,10 +196,9 @@ ps_status ps__action_check(const ps_schedule *schedule, ps_action action)
 		ps__action_describe(text, action);
 		return ps_fail(PS_EINVAL, "%s: there are stages 0 to %d", text, schedule->stages - 1);
 	}
-	if (action.count < 1 || (action.count > 1 && action.kind != PS_ACTION_W)) {
+	if (action.count < 1) {
 		ps__action_describe(text, action);
-		return ps_fail(PS_EINVAL, "%s: count is %d; it must be %s", text, (int)action.count,
-		               action.kind == PS_ACTION_W ? "positive" : "1 for all but W");
+		return ps_fail(PS_EINVAL, "%s: count is %d; it must be positive", text, (int)action.count);
 	}
 	if (action.micro_batch < 0 || (int64_t)action.micro_batch + action.count > schedule->micro_batches) {
 		ps__action_describe(text, action);
@@ -263,8 +262,8 @@ int ps_schedule_in_flight(const ps_schedule *schedule, int rank)
 		return list->count > 0;
 	int now = 0, most = 0;
 	for (int64_t position = 0; position < list->count; position++) {
-		int kind = list->actions[position].kind;
-		now += (kind == PS_ACTION_F) - ps__is_backward(kind);
+		ps_action action = list->actions[position];
+		now += action.count * ((action.kind == PS_ACTION_F) - ps__is_backward(action.kind));
 		most = now > most ? now : most;
 	}
 	return most;

@@ -35,6 +35,16 @@ ps_status ps__schedule_check(const ps_schedule *schedule) PS_WARN_UNUSED;
 /* Room for `capacity` actions in all on a rank, so that adding them cannot fail. */
 ps_status ps__schedule_reserve(ps_schedule *schedule, int rank, int64_t capacity) PS_WARN_UNUSED;
 
+/* Lists that take the place of a schedule's when all of them are made. */
+typedef struct ps__rewrite {
+	ps_schedule *schedule;
+	ps_schedule fresh; /* the schedule with new lists, empty at first */
+} ps__rewrite;
+
+ps_status ps__rewrite_begin(ps__rewrite *work, ps_schedule *schedule) PS_WARN_UNUSED;
+/* Swaps the lists when all went well, and frees those that are left over. Returns `status`. */
+ps_status ps__rewrite_end(ps__rewrite *work, ps_status status);
+
 /* Duration of each action of a stage for a micro-batch of size 1, and of its transfers to its neighbours. */
 typedef struct ps__stage_cost {
 	double forward, backward_input, backward_weight, send_forward, send_backward;

@@ -3,13 +3,7 @@
 
 #include <stdlib.h>
 
-/* Lists that take the place of a schedule's when all of them are made. */
-typedef struct rewrite {
-	ps_schedule *schedule;
-	ps_schedule fresh; /* the schedule with new lists */
-} rewrite;
-
-static ps_status rewrite_begin(rewrite *work, ps_schedule *schedule)
+ps_status ps__rewrite_begin(ps__rewrite *work, ps_schedule *schedule)
 {
 	PS_TRY(ps__schedule_check(schedule));
 	work->schedule = schedule;
@@ -20,8 +14,7 @@ static ps_status rewrite_begin(rewrite *work, ps_schedule *schedule)
 	return PS_OK;
 }
 
-/* Swaps the lists when all went well and frees those that are left over. */
-static ps_status rewrite_end(rewrite *work, ps_status status)
+ps_status ps__rewrite_end(ps__rewrite *work, ps_status status)
 {
 	ps_rank_actions *unused = work->fresh.rank;
 	if (status == PS_OK) {
@@ -34,24 +27,41 @@ static ps_status rewrite_end(rewrite *work, ps_status status)
 	return status;
 }
 
-static ps_status add_recompute_on(rewrite *work, int rank, ps_checkpoint mode, bool *has_recompute)
+/* Adds the R that a backward still needs: one for each run of micro-batches. */
+static ps_status add_recompute_before(ps__rewrite *work, int rank, ps_action backward, ps_checkpoint mode,
+                                      const bool *has_recompute)
+{
+	ps_action recompute = ps__action(PS_ACTION_R, backward.stage, 0);
+	int end = backward.micro_batch + backward.count;
+	recompute.count = 0;
+	for (int i = backward.micro_batch; i <= end; i++) {
+		bool wanted = i < end && ps_checkpoint_applies(mode, i, work->schedule->micro_batches) &&
+		              !has_recompute[ps__cell(work->schedule, backward.stage, i)];
+		if (!wanted && recompute.count)
+			PS_TRY(ps_schedule_add(&work->fresh, rank, recompute));
+		if (!wanted)
+			recompute.count = 0;
+		else if (recompute.count++ == 0)
+			recompute.micro_batch = i;
+	}
+	return PS_OK;
+}
+
+static ps_status add_recompute_on(ps__rewrite *work, int rank, ps_checkpoint mode, bool *has_recompute)
 {
 	const ps_rank_actions *list = &work->schedule->rank[rank];
 	int64_t added = 0;
 	for (int64_t position = 0; position < list->count; position++) {
 		ps_action action = list->actions[position];
-		if (action.kind == PS_ACTION_R)
-			has_recompute[ps__cell(work->schedule, action.stage, action.micro_batch)] = true;
+		for (int i = 0; i < action.count && action.kind == PS_ACTION_R; i++)
+			has_recompute[ps__cell(work->schedule, action.stage, action.micro_batch + i)] = true;
 		added += ps__is_backward(action.kind);
 	}
 	PS_TRY(ps__schedule_reserve(&work->fresh, rank, list->count + added));
 	for (int64_t position = 0; position < list->count; position++) {
 		ps_action action = list->actions[position];
-		if (ps__is_backward(action.kind) &&
-		    ps_checkpoint_applies(mode, action.micro_batch, work->schedule->micro_batches) &&
-		    !has_recompute[ps__cell(work->schedule, action.stage, action.micro_batch)])
-			PS_TRY(ps_schedule_add(&work->fresh, rank,
-			                       ps__action(PS_ACTION_R, action.stage, action.micro_batch)));
+		if (ps__is_backward(action.kind))
+			PS_TRY(add_recompute_before(work, rank, action, mode, has_recompute));
 		PS_TRY(ps_schedule_add(&work->fresh, rank, action));
 	}
 	return PS_OK;
@@ -61,8 +71,8 @@ ps_status ps_schedule_add_recompute(ps_schedule *schedule, ps_checkpoint mode)
 {
 	if (mode == PS_CHECKPOINT_NEVER)
 		return PS_OK;
-	rewrite work;
-	PS_TRY(rewrite_begin(&work, schedule));
+	ps__rewrite work;
+	PS_TRY(ps__rewrite_begin(&work, schedule));
 	ps_status status = PS_OK;
 	bool *has_recompute = calloc((size_t)schedule->stages, (size_t)schedule->micro_batches);
 	if (!has_recompute)
@@ -70,7 +80,7 @@ ps_status ps_schedule_add_recompute(ps_schedule *schedule, ps_checkpoint mode)
 	for (int rank = 0; status == PS_OK && rank < schedule->ranks; rank++)
 		status = add_recompute_on(&work, rank, mode, has_recompute);
 	free(has_recompute);
-	return rewrite_end(&work, status);
+	return ps__rewrite_end(&work, status);
 }
 
 /* How far the weight gradients are. */
@@ -104,7 +114,7 @@ static void grouping_finish(grouping *groups)
 }
 
 /* Adds the W of the groups of a stage that are complete, in ascending order. */
-static ps_status add_complete_groups(rewrite *work, int rank, int stage, grouping *groups)
+static ps_status add_complete_groups(ps__rewrite *work, int rank, int stage, grouping *groups)
 {
 	int m = work->schedule->micro_batches, group = groups->group;
 	const int *missing = &groups->missing[(size_t)stage * (size_t)groups->groups_a_stage];
@@ -127,11 +137,12 @@ static bool stays_whole(const ps_schedule *schedule, const grouping *groups, ps_
 {
 	int number = backward.micro_batch / groups->group;
 	int left = schedule->micro_batches - number * groups->group;
-	return backward.kind == PS_ACTION_BW && backward.stage == 0 &&
-	       (left < groups->group ? left : groups->group) == 1 && groups->next[0] == number;
+	return backward.kind == PS_ACTION_BW && backward.stage == 0 && groups->next[0] == number &&
+	       backward.micro_batch == number * groups->group &&
+	       backward.count == (left < groups->group ? left : groups->group);
 }
 
-static ps_status group_weight_on(rewrite *work, int rank, grouping *groups)
+static ps_status group_weight_on(ps__rewrite *work, int rank, grouping *groups)
 {
 	const ps_rank_actions *list = &work->schedule->rank[rank];
 	int64_t gone = 0, backwards = 0;
@@ -139,7 +150,7 @@ static ps_status group_weight_on(rewrite *work, int rank, grouping *groups)
 		gone += list->actions[position].kind == PS_ACTION_W;
 		backwards += ps__is_backward(list->actions[position].kind);
 	}
-	/* Exact for one stage a rank. */
+	/* Exact for one stage a rank and backwards of one micro-batch. */
 	PS_TRY(ps__schedule_reserve(&work->fresh, rank, list->count - gone + backwards / groups->group + 1));
 	for (int64_t position = 0; position < list->count; position++) {
 		ps_action action = list->actions[position];
@@ -153,8 +164,9 @@ static ps_status group_weight_on(rewrite *work, int rank, grouping *groups)
 		if (!whole)
 			action.kind = PS_ACTION_B;
 		PS_TRY(ps_schedule_add(&work->fresh, rank, action));
-		int number = action.micro_batch / groups->group;
-		groups->missing[(size_t)action.stage * (size_t)groups->groups_a_stage + (size_t)number]--;
+		int *missing = &groups->missing[(size_t)action.stage * (size_t)groups->groups_a_stage];
+		for (int i = 0; i < action.count; i++)
+			missing[(action.micro_batch + i) / groups->group]--;
 		groups->next[action.stage] += whole;
 		PS_TRY(add_complete_groups(work, rank, action.stage, groups));
 	}
@@ -170,12 +182,12 @@ ps_status ps_schedule_group_weight(ps_schedule *schedule, int group)
 		return PS_OK;
 	if (group > schedule->micro_batches)
 		group = schedule->micro_batches;
-	rewrite work;
-	PS_TRY(rewrite_begin(&work, schedule));
+	ps__rewrite work;
+	PS_TRY(ps__rewrite_begin(&work, schedule));
 	grouping groups;
 	ps_status status = grouping_init(&groups, schedule, group);
 	for (int rank = 0; status == PS_OK && rank < schedule->ranks; rank++)
 		status = group_weight_on(&work, rank, &groups);
 	grouping_finish(&groups);
-	return rewrite_end(&work, status);
+	return ps__rewrite_end(&work, status);
 }

@@ -18,7 +18,7 @@
 #include <string.h>
 
 /* Stage numbers above this are taken for typing errors: the table of stages would not be worth its memory. */
-enum { MOST_STAGES = 1 << 20 };
+enum { MOST_STAGES = 1 << 20, MOST_MICRO_BATCHES = 1 << 20 };
 
 /* Where the first action of a stage stands; rank < 0: nowhere yet. */
 typedef struct stage_place {
@@ -184,17 +184,13 @@ static ps_status read_kind(reader *in, uint8_t *kind)
 	                 ps_fail(PS_EFORMAT, "%s where an action belongs; %s", name_character(shown, in->next), right));
 }
 
-/* The micro-batch of an action, or FIRST-LAST for W. */
+/* The micro-batch of an action, or FIRST-LAST. */
 static ps_status read_micro_batches(reader *in, ps_action *action)
 {
 	int line = in->line, column = in->column, first, last;
 	PS_TRY(read_number(in, &first, "a micro-batch number"));
 	last = first;
 	if (in->next == '-') {
-		if (action->kind != PS_ACTION_W)
-			return add_place(in, in->line, in->column,
-			                 ps_fail(PS_EFORMAT, "only W spans several micro-batches, not %s",
-			                         ps_action_letters(action->kind)));
 		advance(in);
 		PS_TRY(read_number(in, &last, "the last micro-batch of a range"));
 		if (last < first)
@@ -205,6 +201,10 @@ static ps_status read_micro_batches(reader *in, ps_action *action)
 		return add_place(in, line, column,
 		                 ps_fail(PS_EFORMAT, "there is no micro-batch %d; there are %d, from 0 to %d", last,
 		                         in->micro_batches, in->micro_batches - 1));
+	if (last >= MOST_MICRO_BATCHES)
+		return add_place(
+		        in, line, column,
+		        ps_fail(PS_EFORMAT, "micro-batch %d: their numbers go up to %d", last, MOST_MICRO_BATCHES - 1));
 	action->micro_batch = first;
 	action->count = last - first + 1;
 	return PS_OK;

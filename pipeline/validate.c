@@ -67,10 +67,13 @@ static ps_status fail_twice(const walk *at, int bit, const char *what, int micro
 
 static ps_status visit_forward(walk *at, ps_action action, uint8_t *seen)
 {
-	if (*seen & F_SEEN)
-		return fail_twice(at, F_SEEN, "the forward", action.micro_batch);
-	*seen |= F_SEEN;
-	if (++at->in_flight > at->in_flight_limit)
+	for (int i = 0; i < action.count; i++) {
+		if (seen[i] & F_SEEN)
+			return fail_twice(at, F_SEEN, "the forward", action.micro_batch + i);
+		seen[i] |= F_SEEN;
+	}
+	at->in_flight += action.count;
+	if (at->in_flight > at->in_flight_limit)
 		return add_place(at, ps_fail(PS_EINVAL, "%d micro-batches are in flight on the rank; %s allows %d",
 		                             at->in_flight, at->schedule->rule->name, at->in_flight_limit));
 	return PS_OK;
@@ -78,25 +81,31 @@ static ps_status visit_forward(walk *at, ps_action action, uint8_t *seen)
 
 static ps_status visit_recompute(walk *at, ps_action action, uint8_t *seen)
 {
-	if (!(*seen & F_SEEN))
-		return fail_before(at, F_SEEN, "F", action.stage, action.micro_batch);
-	if (*seen & R_SEEN)
-		return fail_twice(at, R_SEEN, "the recomputation", action.micro_batch);
-	if (*seen & B_SEEN)
-		return add_place(at, ps_fail(PS_EINVAL, "it comes behind the backward at position %lld, which needs it",
-		                             (long long)find(at, 0, B_SEEN, action.stage, action.micro_batch)));
-	*seen |= R_SEEN;
+	for (int i = 0; i < action.count; i++) {
+		int micro_batch = action.micro_batch + i;
+		if (!(seen[i] & F_SEEN))
+			return fail_before(at, F_SEEN, "F", action.stage, micro_batch);
+		if (seen[i] & R_SEEN)
+			return fail_twice(at, R_SEEN, "the recomputation", micro_batch);
+		if (seen[i] & B_SEEN)
+			return add_place(at, ps_fail(PS_EINVAL,
+			                             "it comes behind the backward at position %lld, which needs it",
+			                             (long long)find(at, 0, B_SEEN, action.stage, micro_batch)));
+		seen[i] |= R_SEEN;
+	}
 	return PS_OK;
 }
 
 static ps_status visit_backward(walk *at, ps_action action, uint8_t *seen)
 {
-	if (!(*seen & F_SEEN))
-		return fail_before(at, F_SEEN, "F", action.stage, action.micro_batch);
-	if (*seen & B_SEEN)
-		return fail_twice(at, B_SEEN, "the input gradient", action.micro_batch);
-	*seen |= B_SEEN;
-	at->in_flight--;
+	for (int i = 0; i < action.count; i++) {
+		if (!(seen[i] & F_SEEN))
+			return fail_before(at, F_SEEN, "F", action.stage, action.micro_batch + i);
+		if (seen[i] & B_SEEN)
+			return fail_twice(at, B_SEEN, "the input gradient", action.micro_batch + i);
+		seen[i] |= B_SEEN;
+	}
+	at->in_flight -= action.count;
 	return PS_OK;
 }
 
@@ -174,6 +183,25 @@ static ps_status walk_ranks(walk *at)
 	return PS_OK;
 }
 
+/* After the walk: a forward keeps what its backward needs of all its micro-batches, or of none. */
+static ps_status check_kept(walk *at)
+{
+	const ps_schedule *schedule = at->schedule;
+	for (at->rank = 0; at->rank < schedule->ranks; at->rank++)
+		for (at->position = 0; at->position < schedule->rank[at->rank].count; at->position++) {
+			ps_action action = schedule->rank[at->rank].actions[at->position];
+			const uint8_t *seen = &at->seen[ps__cell(schedule, action.stage, action.micro_batch)];
+			for (int i = 1; i < action.count && action.kind == PS_ACTION_F; i++)
+				if ((seen[i] ^ seen[0]) & R_SEEN)
+					return add_place(
+					        at, ps_fail(PS_EINVAL,
+					                    "of micro-batches %d and %d only one is recomputed; one "
+					                    "forward keeps all or none",
+					                    (int)action.micro_batch, action.micro_batch + i));
+		}
+	return PS_OK;
+}
+
 /* After the walk: what no list has. */
 static ps_status check_complete(const walk *at)
 {
@@ -203,8 +231,10 @@ static ps_status fail_missing_forward(const ps_schedule *schedule, int stage, in
 		return ps_fail(PS_ENOMEM, "no memory to validate schedule %s", schedule->name);
 	for (int64_t position = 0; position < list->count; position++) {
 		ps_action action = list->actions[position];
-		if (action.kind == PS_ACTION_F && action.stage == stage && action.micro_batch <= forwards)
-			there[action.micro_batch] = true;
+		for (int64_t i = action.micro_batch; i < (int64_t)action.micro_batch + action.count && i <= forwards;
+		     i++)
+			if (action.kind == PS_ACTION_F && action.stage == stage)
+				there[i] = true;
 	}
 	int missing = 0;
 	while (missing < forwards && there[missing])
@@ -227,7 +257,7 @@ static ps_status check_forwards(const ps_schedule *schedule)
 	for (int rank = 0; rank < schedule->ranks; rank++)
 		for (int64_t position = 0; position < schedule->rank[rank].count; position++) {
 			ps_action action = schedule->rank[rank].actions[position];
-			forwards[action.stage] += action.kind == PS_ACTION_F;
+			forwards[action.stage] += action.kind == PS_ACTION_F ? action.count : 0;
 		}
 	ps_status status = PS_OK;
 	for (int stage = 0; status == PS_OK && stage < schedule->stages; stage++)
@@ -256,6 +286,8 @@ ps_status ps_schedule_validate(const ps_schedule *schedule)
 		status = walk_ranks(&at);
 	if (status == PS_OK)
 		status = check_complete(&at);
+	if (status == PS_OK)
+		status = check_kept(&at);
 	free(at.next_weight);
 	free(at.seen);
 	return status == PS_OK ? ps__schedule_replay(schedule, NULL, NULL, NULL, NULL) : status;

@@ -94,6 +94,11 @@ typedef struct ps_pipeline_config {
 	ps_checkpoint checkpoint;
 	/* Micro-batches in one weight gradient; 0: the whole batch; below 0: as the schedule itself has them. */
 	int weight_group;
+	/*
+	 * Where all ranks are on one device, so that nobody waits for it elsewhere: a stage does its forwards that come
+	 * in a row at once, and its backwards (ps_schedule_join). Larger products are faster; the bits are the same.
+	 */
+	bool join;
 
 	ps_dtype dtype; /* of activations and, unless the next two say otherwise, weights: PS_F32, or PS_F64 where all
 	                   can */

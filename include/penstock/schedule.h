@@ -44,7 +44,7 @@ typedef struct ps_action {
 	uint8_t kind; /* ps_action_kind */
 	int32_t stage;
 	int32_t micro_batch; /* the first one */
-	int32_t count;       /* 1, but for W: the consecutive micro-batches whose weight gradient is formed at once */
+	int32_t count;       /* consecutive micro-batches that it does at once, as if they were one */
 } ps_action;
 
 /* The letters of a kind ("BW"), or "?" for a number that is none. */
@@ -138,11 +138,19 @@ ps_status ps_schedule_add_recompute(ps_schedule *schedule, ps_checkpoint mode) P
  */
 ps_status ps_schedule_group_weight(ps_schedule *schedule, int group) PS_WARN_UNUSED;
 
+/*
+ * Joins what a rank does in a row on one stage: forwards that are all recomputed or all kept, backwards whose forward
+ * is one action, and such a backward with the weight gradient behind it. Only where no more micro-batches are in flight
+ * for it, so that gpipe's are joined and 1f1b's are not. For ranks that share one device: what waits for one
+ * micro-batch waits for all that are joined with it. A schedule that could not run to its end like this stays as it is.
+ */
+ps_status ps_schedule_join(ps_schedule *schedule) PS_WARN_UNUSED;
+
 /* One action as the other end of a dependency. rank < 0: there is none, and the rest has no meaning. */
 typedef struct ps_action_key {
 	int32_t rank;
-	ps_action_kind kind; /* F, or B for either of B and BW */
-	int32_t stage, micro_batch;
+	ps_action_kind kind;        /* F, or B for either of B and BW */
+	int32_t stage, micro_batch; /* the first of as many as the action has */
 } ps_action_key;
 
 /*
@@ -153,9 +161,10 @@ ps_action_key ps_schedule_dependency(const ps_schedule *schedule, ps_action acti
 
 /*
  * Proves the rules of docs/schedules.md: each (stage, micro-batch) has exactly one F and, unless forward only, one B
- * or BW and is in exactly one W or BW; order F < B < W on a stage, R between F and B; weight gradients of a stage in
- * ascending order; each action on its stage's rank; the whole can run to its end (otherwise the message names the
- * waiting actions); micro-batches in flight within the rule's limit. PS_EINVAL names rank, position and action.
+ * or BW and is in exactly one W or BW; order F < B < W on a stage, R between F and B; all or none of the micro-batches
+ * of one F recomputed; weight gradients of a stage in ascending order; each action on its stage's rank; the whole can
+ * run to its end (otherwise the message names the waiting actions); micro-batches in flight within the rule's limit.
+ * PS_EINVAL names rank, position and action.
  */
 ps_status ps_schedule_validate(const ps_schedule *schedule) PS_WARN_UNUSED;
 
@@ -167,7 +176,7 @@ int ps_schedule_in_flight(const ps_schedule *schedule, int rank);
 
 /*
  * What things cost, in any one unit of time. Arrays may be NULL for all-equal defaults F 1, B 1, W 1, link 0. R takes
- * as long as F, BW as long as B and W, W over several micro-batches the sum of theirs.
+ * as long as F, BW as long as B and W, an action over several micro-batches the sum of theirs.
  */
 typedef struct ps_costs {
 	const double *forward, *backward_input, *backward_weight; /* per stage, for one micro-batch */

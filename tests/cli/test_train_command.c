@@ -76,6 +76,20 @@ START_TEST(lines)
 }
 END_TEST
 
+/* Stages of one device take micro-batches together, which is said, and which changes nothing but the time. */
+START_TEST(joined)
+{
+	static const char *const joins[] = {"auto", "never"};
+	for (int i = 0; i < 2; i++) {
+		program_run(&run, "train " SMALL "--dropout 0.1 --schedule gpipe --join %s --save %s.safetensors",
+		            joins[i], joins[i]);
+		ck_assert_msg(run.status == 0, "%s", run.error);
+		ck_assert_int_eq(strstr(run.error, "up to 2 forwards and 2 backwards at once") != NULL, i == 0);
+	}
+	ck_assert_int_eq(system("cmp auto.safetensors never.safetensors"), 0);
+}
+END_TEST
+
 START_TEST(json_log)
 {
 	program_run(&run,
@@ -149,7 +163,7 @@ END_TEST
 
 START_TEST(trace)
 {
-	program_run(&run, "train " SMALL "--trace trace.json");
+	program_run(&run, "train " SMALL "--join never --trace trace.json");
 	ck_assert_msg(run.status == 0, "%s", run.error);
 	json_t *object = json_load_file("trace.json", JSON_REJECT_DUPLICATES, NULL);
 	const json_t *events = json_object_get(object, "traceEvents");
@@ -429,6 +443,7 @@ int main(void)
 	tcase_set_timeout(cases, 120);
 	tcase_add_checked_fixture(cases, program_enter, program_leave);
 	tcase_add_test(cases, lines);
+	tcase_add_test(cases, joined);
 	tcase_add_test(cases, json_log);
 	tcase_add_test(cases, failure);
 	tcase_add_test(cases, trace);

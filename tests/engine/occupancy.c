@@ -125,9 +125,8 @@ static void touch_output(struct occupancy *occupancy, int s, int i, bool backwar
 		touch(occupancy, s, backward ? REGION_DX : REGION_Y, i, write);
 }
 
-static void play_forward(struct occupancy *occupancy, ps_action action, bool recompute)
+static void play_forward(struct occupancy *occupancy, int s, int i, bool recompute)
 {
-	int s = action.stage, i = action.micro_batch;
 	bool unsaved = !occupancy->program->training ||
 	               (!recompute && occupancy->program->at_recompute[ps__at(occupancy->program, s, i)] >= 0);
 	if (s > 0)
@@ -180,12 +179,14 @@ static void play(struct occupancy *occupancy)
 	if (program->scratch[instruction->rank].slots || scratch)
 		use(occupancy, instruction->rank, scratch, program->rank_bytes[instruction->rank] - scratch,
 		    SCRATCH_TAG, true);
-	if (action.kind == PS_ACTION_F || action.kind == PS_ACTION_R)
-		play_forward(occupancy, action, action.kind == PS_ACTION_R);
-	if (backward)
-		play_backward(occupancy, action.stage, action.micro_batch);
-	for (int i = 0; i < action.count && (action.kind == PS_ACTION_W || action.kind == PS_ACTION_BW); i++)
-		play_weight(occupancy, action.stage, action.micro_batch + i);
+	for (int i = action.micro_batch; i < action.micro_batch + action.count; i++) {
+		if (action.kind == PS_ACTION_F || action.kind == PS_ACTION_R)
+			play_forward(occupancy, action.stage, i, action.kind == PS_ACTION_R);
+		if (backward)
+			play_backward(occupancy, action.stage, i);
+		if (action.kind == PS_ACTION_W || action.kind == PS_ACTION_BW)
+			play_weight(occupancy, action.stage, i);
+	}
 }
 
 void occupancy_check(const ps_pipeline *pipeline, const struct program *program)

@@ -4,6 +4,7 @@
 #include "tests/engine/trial.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* How far each (stage, micro-batch) is. */
 struct cell {
@@ -88,6 +89,36 @@ static bool finished(const struct maker *maker)
 	return true;
 }
 
+/* Joins actions that stand in a row, at random, as far as the schedule stays valid. */
+static void join_some(ps_schedule *schedule, uint64_t *state)
+{
+	for (int r = 0; r < schedule->ranks; r++) {
+		ps_rank_actions *list = &schedule->rank[r];
+		for (int64_t at = 0; at + 1 < list->count; at++) {
+			ps_action first = list->actions[at], second = list->actions[at + 1], one = first;
+			bool behind = second.micro_batch == first.micro_batch + first.count;
+			if (first.kind != second.kind || first.stage != second.stage || first.kind == PS_ACTION_W ||
+			    first.kind == PS_ACTION_BW || trial_random(state, 4) == 0 ||
+			    (!behind && second.micro_batch + second.count != first.micro_batch))
+				continue;
+			one.micro_batch = behind ? first.micro_batch : second.micro_batch;
+			one.count = first.count + second.count;
+			list->actions[at] = one;
+			size_t rest = (size_t)(list->count - at - 2) * sizeof one;
+			memmove(&list->actions[at + 1], &list->actions[at + 2], rest);
+			list->count--;
+			if (ps_schedule_validate(schedule) == PS_OK) {
+				at--;
+				continue;
+			}
+			memmove(&list->actions[at + 2], &list->actions[at + 1], rest);
+			list->count++;
+			list->actions[at] = first;
+			list->actions[at + 1] = second;
+		}
+	}
+}
+
 void schedule_random(ps_schedule **out, const struct random_schedule *wanted, uint64_t *state)
 {
 	check_ok(ps_schedule_create(out, "random", wanted->ranks, wanted->stages, wanted->micro_batches));
@@ -109,6 +140,8 @@ void schedule_random(ps_schedule **out, const struct random_schedule *wanted, ui
 		try_step(&maker, state);
 	free(maker.cells);
 	free(maker.next_weight);
+	if (wanted->joined)
+		join_some(*out, state);
 	check_ok(ps_schedule_validate(*out));
 }
 

@@ -11,6 +11,7 @@ struct random_schedule {
 	bool recompute;           /* some R */
 	bool split_weight;        /* B and W apart, W in random groups */
 	bool any_order;           /* micro-batches in any order where weight gradients allow it */
+	bool joined;              /* several micro-batches in one action, where they happen to stand in a row */
 };
 
 /* Any order of work that can run to its end is as likely as not; the caller destroys *out. */

@@ -102,6 +102,24 @@ START_TEST(test_one_device_for_all)
 }
 END_TEST
 
+/* Micro-batches of stages on one device together, in training and evaluation. */
+START_TEST(test_joined)
+{
+	const char *const schedules[] = {"gpipe", "1f1b"};
+	for (int k = 0; k < 2 * 3 * 3; k++) {
+		int ranks = k % 3 + 1;
+		struct trial trial = {.devices = {"ref#0", "ref#0", "ref#0"},
+		                      .config = {.rank_count = ranks,
+		                                 .stage_count = ranks * (_i + 1),
+		                                 .chunks = 2 + k % 5,
+		                                 .join = true,
+		                                 .schedule = schedules[_i ? 0 : k / 9],
+		                                 .checkpoint = (ps_checkpoint)(k / 3 % 3)}};
+		compare(&trial, "micro-batches together");
+	}
+}
+END_TEST
+
 START_TEST(test_staged_links)
 {
 	struct trial trial = {.config = {.rank_count = 3, .chunks = 3, .links = {.force_staged = true}}};
@@ -134,7 +152,8 @@ START_TEST(test_files)
 		                                 .rank_of_stage = cases[k].placement,
 		                                 .recompute = trial_random(&state, 2),
 		                                 .split_weight = trial_random(&state, 2),
-		                                 .any_order = trial_random(&state, 2)};
+		                                 .any_order = trial_random(&state, 2),
+		                                 .joined = trial_random(&state, 2)};
 		schedule_random_file(path, &wanted, &state);
 		bool shared = trial_random(&state, 3) == 0;
 		struct trial trial = {.devices = {"ref#0", shared ? "ref#0" : "ref#1"},
@@ -172,6 +191,12 @@ START_TEST(test_shapes)
 		outcome_free(&other);
 		trial_close(&trial);
 	}
+	struct trial joined = {.config = {.chunks = 4, .schedule = "gpipe", .join = true}};
+	trial_open(&joined);
+	trial_run(&joined, STEPS, shapes[_i], &other);
+	outcome_compare(&one, &other, "batches of several shapes, micro-batches together");
+	outcome_free(&other);
+	trial_close(&joined);
 	outcome_free(&one);
 }
 END_TEST
@@ -268,6 +293,7 @@ int main(void)
 	tcase_add_loop_test(cases, test_balances, 0, 7);
 	tcase_add_loop_test(cases, test_several_stages_a_rank, 0, 3);
 	tcase_add_test(cases, test_one_device_for_all);
+	tcase_add_loop_test(cases, test_joined, 0, 2);
 	tcase_add_test(cases, test_staged_links);
 	tcase_add_loop_test(cases, test_files, 0, 12);
 	tcase_add_loop_test(cases, test_shapes, 0, 6);

@@ -51,7 +51,8 @@ START_TEST(test_files_share_nothing)
 		                                 .micro_batches = 1 + (int)trial_random(&state, 6),
 		                                 .recompute = trial_random(&state, 2),
 		                                 .split_weight = trial_random(&state, 2),
-		                                 .any_order = trial_random(&state, 4) > 0};
+		                                 .any_order = trial_random(&state, 4) > 0,
+		                                 .joined = trial_random(&state, 2)};
 		schedule_random_file(path, &wanted, &state);
 		bool shared = trial_random(&state, 3) == 0;
 		struct trial trial = {.devices = {"ref#0", shared ? "ref#0" : "ref#1"},
@@ -100,6 +101,35 @@ START_TEST(test_kept_boundaries)
 	trial_close(&plain);
 	outcome_free(&one);
 	outcome_free(&other);
+}
+END_TEST
+
+/* All micro-batches at once need the memory of a single one of all rows. */
+START_TEST(test_joined)
+{
+	uint64_t bytes[2];
+	for (int k = 0; k < 2; k++) {
+		ps_rank_info info;
+		struct trial trial = {.config = {.chunks = k ? 1 : 6, .schedule = "gpipe", .join = true}};
+		trial_open(&trial);
+		check_all(&trial);
+		ps_pipeline_get_rank(trial.pipeline, 0, &info);
+		bytes[k] = info.activation_bytes;
+		trial_close(&trial);
+	}
+	ck_assert_uint_eq(bytes[0], bytes[1]);
+	for (int k = 0; k < 2 * 3 * 3; k++) {
+		struct trial trial = {.devices = {"ref#0", "ref#0", "ref#0"},
+		                      .mixed = k % 2,
+		                      .config = {.rank_count = 1 + k / 2 % 3,
+		                                 .chunks = 1 + k % 6,
+		                                 .schedule = "gpipe",
+		                                 .checkpoint = (ps_checkpoint)(k / 6),
+		                                 .join = true}};
+		trial_open(&trial);
+		check_all(&trial);
+		trial_close(&trial);
+	}
 }
 END_TEST
 
@@ -294,6 +324,7 @@ int main(void)
 	tcase_set_timeout(cases, 300);
 	tcase_add_loop_test(cases, test_rules_share_nothing, 0, 8);
 	tcase_add_loop_test(cases, test_files_share_nothing, 0, 8);
+	tcase_add_test(cases, test_joined);
 	tcase_add_test(cases, test_kept_boundaries);
 	tcase_add_loop_test(cases, test_plan_is_what_is_allocated, 0, 9);
 	tcase_add_loop_test(cases, test_smaller_batches_fit, 0, 12);

@@ -92,6 +92,24 @@ static bool order_is_right(const facts *all, const ps_schedule *schedule)
 	return true;
 }
 
+/* Of two micro-batches of one forward both are recomputed, or neither. */
+static bool forwards_agree(const facts *all)
+{
+	for (int i = 0; i < all->count; i++) {
+		for (int k = 0; k < i; k++) {
+			const event *a = &all->events[i], *b = &all->events[k];
+			int of_a, of_b;
+			if (!is(a, 'F') || !is(b, 'F') || a->rank != b->rank || a->position != b->position)
+				continue;
+			only(all, 'R', a->stage, a->micro_batch, &of_a);
+			only(all, 'R', b->stage, b->micro_batch, &of_b);
+			if (of_a != of_b)
+				return false;
+		}
+	}
+	return true;
+}
+
 /* Repeats over all ranks until nothing moves: the plainest way to run. */
 static bool runs_to_its_end(const ps_schedule *schedule)
 {
@@ -106,12 +124,15 @@ static bool runs_to_its_end(const ps_schedule *schedule)
 			ps_action a = schedule->rank[rank].actions[next[rank]];
 			bool forward = a.kind == PS_ACTION_F,
 			     backward = a.kind == PS_ACTION_B || a.kind == PS_ACTION_BW;
-			if (forward && a.stage > 0 && !done[0][a.stage - 1][a.micro_batch])
+			bool waits = false;
+			for (int i = a.micro_batch; i < a.micro_batch + a.count; i++) {
+				waits |= forward && a.stage > 0 && !done[0][a.stage - 1][i];
+				waits |= backward && a.stage + 1 < schedule->stages && !done[1][a.stage + 1][i];
+			}
+			if (waits)
 				continue;
-			if (backward && a.stage + 1 < schedule->stages && !done[1][a.stage + 1][a.micro_batch])
-				continue;
-			if (forward || backward)
-				done[backward][a.stage][a.micro_batch] = true;
+			for (int i = a.micro_batch; i < a.micro_batch + a.count && (forward || backward); i++)
+				done[backward][a.stage][i] = true;
 			next[rank]++;
 			moved = true;
 		}
@@ -140,8 +161,8 @@ static bool is_valid(const ps_schedule *schedule)
 	for (int rank = 0; rank < schedule->ranks; rank++)
 		if (schedule->rank[rank].count == 0)
 			return false;
-	return collect(&all, schedule) && order_is_right(&all, schedule) && memory_is_bounded(schedule) &&
-	       runs_to_its_end(schedule);
+	return collect(&all, schedule) && order_is_right(&all, schedule) && forwards_agree(&all) &&
+	       memory_is_bounded(schedule) && runs_to_its_end(schedule);
 }
 
 typedef struct tally {
@@ -190,8 +211,6 @@ static void change_one(const ps_schedule *schedule, int rank, int64_t position, 
 	tally none = {0};
 	/* Changed in place. */
 	for (int kind = 0; kind < PS_ACTION_COUNT; kind++) {
-		if (kind != PS_ACTION_W && action.count > 1)
-			continue;
 		at->kind = (uint8_t)kind;
 		compare(changed, counts);
 	}
@@ -206,13 +225,11 @@ static void change_one(const ps_schedule *schedule, int rank, int64_t position, 
 		compare(changed, counts);
 	}
 	*at = action;
-	if (action.kind == PS_ACTION_W) {
-		for (int count = 1; action.micro_batch + count <= schedule->micro_batches; count++) {
-			at->count = count;
-			compare(changed, counts);
-		}
-		*at = action;
+	for (int count = 1; action.micro_batch + count <= schedule->micro_batches; count++) {
+		at->count = count;
+		compare(changed, counts);
 	}
+	*at = action;
 	/* Moved to every other place of every rank, and doubled there. */
 	for (int other = 0; other < schedule->ranks; other++) {
 		for (int64_t place = 0; place <= schedule->rank[other].count; place++) {
@@ -283,6 +300,18 @@ START_TEST(single_changes_of_a_file)
 }
 END_TEST
 
+/* Actions over several micro-batches, on two ranks that do not join the same ones. */
+START_TEST(single_changes_of_ranges)
+{
+	tally counts = {0};
+	change_everything(schedule_of("F0 F1-2 B1-2 R0 B0 W0-2\n"
+	                              "F0-1 F2 BW0 R2 B2 BW1 W2\n"),
+	                  &counts);
+	ck_assert_int_gt(counts.valid, 20);
+	ck_assert_int_gt(counts.refused, 200);
+}
+END_TEST
+
 /* Lists shuffled by several exchanges, from nearly right to wild. */
 START_TEST(random_exchanges)
 {
@@ -296,6 +325,8 @@ START_TEST(random_exchanges)
 			assert_ok(ps_schedule_group_weight(schedule, 1 + rand() % bases[_i].micro_batches));
 		if (round % 3 == 0)
 			schedule->rule = NULL;
+		if (round % 5 == 0)
+			assert_ok(ps_schedule_join(schedule));
 		for (int times = 1 + rand() % 4; times > 0; times--) {
 			ps_rank_actions *list = &schedule->rank[rand() % schedule->ranks];
 			int64_t first = rand() % list->count, second = rand() % list->count;
@@ -321,6 +352,7 @@ int main(void)
 	suite_add_tcase(suite, tests);
 	tcase_add_loop_test(tests, single_changes, 0, (int)(sizeof bases / sizeof *bases));
 	tcase_add_test(tests, single_changes_of_a_file);
+	tcase_add_test(tests, single_changes_of_ranges);
 	tcase_add_loop_test(tests, random_exchanges, 0, (int)(sizeof bases / sizeof *bases));
 	return run_suite(suite);
 }

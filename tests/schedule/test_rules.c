@@ -287,6 +287,67 @@ START_TEST(grouped_weights)
 }
 END_TEST
 
+/* What a rule becomes when it is grouped and joined. */
+START_TEST(joined)
+{
+	static const struct {
+		const char *name;
+		int ranks, stages_per_rank, group;
+		ps_checkpoint checkpoint;
+		const char *lists;
+	} cases[] = {
+	        {"gpipe", 1, 1, 4, PS_CHECKPOINT_NEVER, "F0-3 BW0-3\n"},
+	        {"gpipe", 2, 1, 4, PS_CHECKPOINT_NEVER, "F0-3 BW0-3\nF0-3 BW0-3\n"},
+	        {"gpipe", 1, 1, 2, PS_CHECKPOINT_NEVER, "F0-3 BW0-1 BW2-3\n"},
+	        {"gpipe", 1, 1, 0, PS_CHECKPOINT_NEVER, "F0-3 BW0 BW1 BW2 BW3\n"},
+	        {"gpipe", 1, 1, 4, PS_CHECKPOINT_ALWAYS, "F0-3 R0 B0 R1 B1 R2 B2 R3 B3 W0-3\n"},
+	        {"gpipe", 1, 1, 4, PS_CHECKPOINT_EXCEPT_LAST, "F0-2 F3 R0 B0 R1 B1 R2 B2 B3 W0-3\n"},
+	        {"gpipe", 1, 2, 4, PS_CHECKPOINT_NEVER,
+	         "F0 1F0 F1 1F1 F2 1F2 F3 1F3 1B0 B0 1B1 B1 1B2 B2 1B3 1W0-3 B3 W0-3\n"},
+	        {"1f1b", 1, 1, 4, PS_CHECKPOINT_NEVER, "F0 B0 F1 B1 F2 B2 F3 B3 W0-3\n"},
+	        {"1f1b", 2, 1, 4, PS_CHECKPOINT_NEVER, "F0 F1 B0 F2 B1 F3 B2 B3 W0-3\nF0 B0 F1 B1 F2 B2 F3 B3 W0-3\n"},
+	        {"forward-only", 2, 1, 0, PS_CHECKPOINT_NEVER, "F0-3\nF0-3\n"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		ps_schedule *schedule = generate(cases[i].name, cases[i].ranks, cases[i].stages_per_rank, 4);
+		assert_ok(ps_schedule_add_recompute(schedule, cases[i].checkpoint));
+		if (cases[i].group)
+			assert_ok(ps_schedule_group_weight(schedule, cases[i].group));
+		int in_flight[2] = {ps_schedule_in_flight(schedule, 0), ps_schedule_in_flight(schedule, 1)};
+		assert_ok(ps_schedule_join(schedule));
+		assert_ok(ps_schedule_validate(schedule));
+		for (int rank = 0; rank < schedule->ranks; rank++)
+			ck_assert_int_eq(ps_schedule_in_flight(schedule, rank),
+			                 schedule->forward_only ? 1 : in_flight[rank]);
+		char *text;
+		assert_ok(ps_schedule_write(&text, schedule));
+		const char *lists = strchr(strchr(text, '\n') + 1, '\n') + 1;
+		ck_assert_str_eq(lists, cases[i].lists);
+		ps_schedule *again;
+		char path[64];
+		assert_ok(read_text(&again, path, text, 0));
+		assert_same_actions(schedule, again);
+		ps_schedule_destroy(again);
+		free(text);
+		ps_schedule_destroy(schedule);
+	}
+}
+END_TEST
+
+/* Joined, stage 1 would wait for the forward of both micro-batches, of which the second waits for stage 2. */
+START_TEST(joined_in_a_ring)
+{
+	static const char *const lists = "0F0 2F0 0F1 2F1 2B0 2B1 2W0-1 0B0 0B1 0W0-1\n"
+	                                 "1F0 1F1 3F0 3F1 3B0 3B1 3W0-1 1B0 1B1 1W0-1\n";
+	ps_schedule *schedule = schedule_of(lists), *same = schedule_of(lists);
+	assert_ok(ps_schedule_validate(schedule));
+	assert_ok(ps_schedule_join(schedule));
+	assert_same_actions(schedule, same);
+	ps_schedule_destroy(schedule);
+	ps_schedule_destroy(same);
+}
+END_TEST
+
 /* W comes right behind the last B of its group; a second grouping replaces the first. */
 START_TEST(places_of_weights)
 {
@@ -387,6 +448,8 @@ int main(void)
 	tcase_add_test(tests, sizes_of_micro_batches);
 	tcase_add_test(tests, recompute);
 	tcase_add_test(tests, grouped_weights);
+	tcase_add_test(tests, joined);
+	tcase_add_test(tests, joined_in_a_ring);
 	tcase_add_test(tests, places_of_weights);
 	tcase_add_test(tests, names_and_sizes);
 	tcase_add_test(tests, bad_costs);

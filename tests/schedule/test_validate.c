@@ -138,7 +138,7 @@ START_TEST(out_of_range)
 	        {{PS_ACTION_W, 0, 2, 3}, "W2-4 of stage 0: there are micro-batches 0 to 3"},
 	        {{PS_ACTION_W, 0, 2, INT32_MAX}, "W2-2147483648 of stage 0: there are micro-batches 0 to 3"},
 	        {{PS_ACTION_W, 0, 0, 0}, "count is 0; it must be positive"},
-	        {{PS_ACTION_B, 0, 0, 2}, "B0-1 of stage 0: count is 2; it must be 1 for all but W"},
+	        {{PS_ACTION_F, 0, 3, 2}, "F3-4 of stage 0: there are micro-batches 0 to 3"},
 	        {{PS_ACTION_COUNT, 0, 0, 1}, "kind 5 is no action"},
 	        {{255, 0, 0, 1}, "kind 255 is no action"},
 	};

@@ -54,9 +54,9 @@ static const option_row step_rows[] = {
         VOCABULARY,
         SHARED,
 };
-static const char *const step_shared[] = {"preset",     "stages", "balance", "chunks", "split",      "schedule",
-                                          "checkpoint", "dtype",  "emsize",  "nhead",  "nhid",       "nlayers",
-                                          "dropout",    "mask",   "bptt",    "seed",   "batch-size", NULL};
+static const char *const step_shared[] = {
+        "preset", "stages", "balance", "chunks",  "split", "schedule", "checkpoint", "join",       "dtype", "emsize",
+        "nhead",  "nhid",   "nlayers", "dropout", "mask",  "bptt",     "seed",       "batch-size", NULL};
 
 static const option_row link_rows[] = {
         MEASURING,

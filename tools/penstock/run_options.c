@@ -131,6 +131,8 @@ static const option_row train_rows[] = {
         CHOICE("split", split, "even|torch", "Micro-batches that differ by a row at most, or rounded up as PyTorch's"),
         TEXT("schedule", schedule, "gpipe|1f1b|FILE", "The order of work: a rule's name or a schedule file"),
         CHOICE("checkpoint", checkpoint, "never|except-last|always", "Which micro-batches compute activations again"),
+        CHOICE("join", join, "auto|never",
+               "Micro-batches at once where all stages are on one device and nobody waits for one"),
         CHOICE("dtype", dtype, DTYPE_WORDS, "Numbers: bf16 is fp32 with bf16 products, bf16-pure has bf16 weights too"),
         TEXT("shadow", shadow, "STAGE[:every=N],...",
              "Check each op of these stages, or of 'all', in every N-th step on the reference"),

@@ -15,12 +15,15 @@ typedef enum mask_choice { MASK_CAUSAL, MASK_NONE } mask_choice;
 typedef enum dtype_choice { DTYPE_FP32, DTYPE_FP64, DTYPE_BF16, DTYPE_BF16_PURE, DTYPE_TF32 } dtype_choice;
 #define DTYPE_WORDS "fp32|fp64|bf16|bf16-pure|tf32"
 
+typedef enum join_choice { JOIN_AUTO, JOIN_NEVER } join_choice;
+
 typedef struct run_options {
 	int preset; /* enum preset */
 	const char *data, *stages, *balance, *schedule;
 	int64_t chunks;
 	int split;      /* ps_split_rule */
 	int checkpoint; /* ps_checkpoint */
+	int join;       /* join_choice */
 	int64_t emsize, nhead, nhid, nlayers;
 	double dropout;
 	int mask; /* mask_choice */

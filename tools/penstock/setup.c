@@ -167,6 +167,7 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .chunks = (int)options->chunks,
 	        .split = (ps_split_rule)options->split,
 	        .checkpoint = (ps_checkpoint)options->checkpoint,
+	        .join = options->join == JOIN_AUTO,
 	        .dtype = options->dtype == DTYPE_FP64 ? PS_F64 : PS_F32,
 	        .math = math_of((dtype_choice)options->dtype),
 	        .bf16_weights = options->dtype == DTYPE_BF16_PURE,
@@ -238,6 +239,19 @@ static const char *size_text(uint64_t bytes, char text[32])
 	return text;
 }
 
+/* The most micro-batches that one action of these kinds takes at once. */
+static int most_at_once(const ps_schedule *schedule, ps_action_kind kind, ps_action_kind other)
+{
+	int most = 1;
+	for (int r = 0; r < schedule->ranks; r++)
+		for (int64_t i = 0; i < schedule->rank[r].count; i++) {
+			ps_action action = schedule->rank[r].actions[i];
+			if ((action.kind == kind || action.kind == other) && action.count > most)
+				most = action.count;
+		}
+	return most;
+}
+
 void setup_print_plan(const struct setup *setup, const run_options *options, FILE *to)
 {
 	const ps_pipeline *pipeline = setup->pipeline;
@@ -258,5 +272,12 @@ void setup_print_plan(const struct setup *setup, const run_options *options, FIL
 	for (int m = 0; m < count && m < 16; m++)
 		fprintf(to, "%s%" PRId64, m == 0 ? " " : ",", sizes[m]);
 	static const char *const modes[] = {"never", "except-last", "always"};
-	fprintf(to, "%s rows, recomputed %s\n", count > 16 ? ",…" : "", modes[options->checkpoint]);
+	fprintf(to, "%s rows, recomputed %s", count > 16 ? ",…" : "", modes[options->checkpoint]);
+	const ps_schedule *schedule = ps_pipeline_get_schedule(pipeline);
+	int forwards = most_at_once(schedule, PS_ACTION_F, PS_ACTION_F);
+	int backwards = most_at_once(schedule, PS_ACTION_B, PS_ACTION_BW);
+	if (forwards > 1)
+		fprintf(to, ", up to %d forwards and %d backward%s at once", forwards, backwards,
+		        backwards == 1 ? "" : "s");
+	putc('\n', to);
 }
