@@ -19,7 +19,7 @@ rm -f "$folder"/*.status
 
 # line TEXT: printable ASCII on one line.
 line() {
-	tr -s '[:space:]' ' ' <<<"$1" | LC_ALL=C tr -cd '[:print:]' | cut -c 1-200
+	tr -s '[:space:]' ' ' <<<"$1" | LC_ALL=C tr -cd '[:print:]' | cut -c 1-200 | sed 's| *$||'
 }
 
 # quote TEXT: a JSON string of such a line.
