@@ -21,16 +21,24 @@ struct bench_sizes {
 	double dropout;
 };
 
+/* Where ops are measured, and on which numbers: as in ps_pipeline_config. */
+struct bench_device {
+	const char *name;
+	ps_dtype dtype;
+	ps_math math;
+	bool bf16_weights;
+};
+
 /* Each op of the model but the products, with its share of what a plain copy or a large product reaches. */
-ps_status bench_ops(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
-                    const struct bench_run *run) PS_WARN_UNUSED;
+ps_status bench_ops(struct bench_report *report, const struct bench_device *device, const struct bench_sizes *sizes,
+                    int count, const struct bench_run *run) PS_WARN_UNUSED;
 
 /*
  * The products of the model's linear layers, for the whole batch and for its largest micro-batch: forward y = x w^T,
  * input gradient dx = dy w, and weight gradient dw = dy^T x, alone and added.
  */
-ps_status bench_gemm(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
-                     const struct bench_run *run) PS_WARN_UNUSED;
+ps_status bench_gemm(struct bench_report *report, const struct bench_device *device, const struct bench_sizes *sizes,
+                     int count, const struct bench_run *run) PS_WARN_UNUSED;
 
 struct bench_step {
 	ps_pipeline *pipeline;     /* with its start weights */
@@ -53,13 +61,29 @@ ps_status bench_link(struct bench_report *report, const char *const *devices, in
 /* What `penstock devices --measure-links` shows of a pair: the link, with the least times of a few transfers. */
 ps_status bench_link_probe(const char *from, const char *to, ps_link_info *out) PS_WARN_UNUSED;
 
+/* A pipeline with its start weights, as a row of the bench of stages. */
+struct bench_staged {
+	const char *section, *name;
+	ps_pipeline *pipeline;
+	int64_t vocabulary;
+	int whole; /* index of the row that has the same stages and the whole batch as one micro-batch */
+};
+
+/*
+ * Forward and backward of a batch, beside the bound of its schedule: the makespan of its actions, as long as they take
+ * when nothing else runs, without hand-over; of stages on one device the sum of these. What a step takes beyond the
+ * work of the whole batch at once is told apart: that the batch is cut, the schedule's bubble, and the rest.
+ */
+ps_status bench_stages(struct bench_report *report, const struct bench_staged *what, int count,
+                       const struct bench_run *run) PS_WARN_UNUSED;
+
 /* What an action costs with next to nothing to compute, for pipelines over lists of `ranks` devices. */
-struct bench_stages {
+struct bench_devices {
 	const char *text; /* the row's name */
 	const char *const *devices;
 	int ranks;
 };
-ps_status bench_executor(struct bench_report *report, const struct bench_stages *stages, int count, int micro_batches,
+ps_status bench_executor(struct bench_report *report, const struct bench_devices *stages, int count, int micro_batches,
                          const struct bench_run *run) PS_WARN_UNUSED;
 
 /* Generating, grouping, validating and simulating the schedule of the rule of this name; NULL: every rule of one stage

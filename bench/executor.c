@@ -50,7 +50,7 @@ struct line {
 	uint32_t step;
 };
 
-static ps_status line_init(struct line *line, const struct bench_stages *stages, int rows)
+static ps_status line_init(struct line *line, const struct bench_devices *stages, int rows)
 {
 	line->relu = (ps_layer){.impl = &impl, .name = "relu", .index = 1};
 	line->layers[1] = &line->relu;
@@ -111,7 +111,7 @@ static ps_status report_line(struct bench_report *report, const struct line *lin
 }
 
 static ps_status measure(struct bench_report *report, struct line *lines, struct bench_case *cases,
-                         const struct bench_stages *stages, int count, int micro_batches, const struct bench_run *run)
+                         const struct bench_devices *stages, int count, int micro_batches, const struct bench_run *run)
 {
 	for (int i = 0; i < count; i++) {
 		PS_TRY(line_init(&lines[i], &stages[i], micro_batches));
@@ -123,7 +123,7 @@ static ps_status measure(struct bench_report *report, struct line *lines, struct
 	return PS_OK;
 }
 
-ps_status bench_executor(struct bench_report *report, const struct bench_stages *stages, int count, int micro_batches,
+ps_status bench_executor(struct bench_report *report, const struct bench_devices *stages, int count, int micro_batches,
                          const struct bench_run *run)
 {
 	struct line *lines = calloc((size_t)count, sizeof *lines);

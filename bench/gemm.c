@@ -17,18 +17,18 @@ static void add(struct bench_op_set *set, const char *section, const int64_t *mn
 static void add_layer(struct bench_op_set *set, const char *section, const int64_t *m, int count, int64_t n, int64_t k)
 {
 	struct bench_rig *rig = &set->rig;
-	ps_tensor w = BENCH_TENSOR(rig, PS_F32, n, k), dw = BENCH_TENSOR(rig, PS_F32, n, k);
-	ps_tensor bias = BENCH_TENSOR(rig, PS_F32, n);
+	ps_tensor w = BENCH_TENSOR(rig, set->factors, n, k), dw = BENCH_TENSOR(rig, set->weights, n, k);
+	ps_tensor bias = BENCH_TENSOR(rig, set->values, n);
 	for (int i = 0; i < count; i++) {
-		ps_tensor x = BENCH_TENSOR(rig, PS_F32, m[i], k), dx = BENCH_TENSOR(rig, PS_F32, m[i], k);
-		ps_tensor y = BENCH_TENSOR(rig, PS_F32, m[i], n), dy = BENCH_TENSOR(rig, PS_F32, m[i], n);
+		ps_tensor x = BENCH_TENSOR(rig, set->values, m[i], k), dx = BENCH_TENSOR(rig, set->values, m[i], k);
+		ps_tensor y = BENCH_TENSOR(rig, set->values, m[i], n), dy = BENCH_TENSOR(rig, set->values, m[i], n);
 		const int64_t mnk[] = {m[i], n, k};
 		add(set, section, mnk, "forward",
-		    BENCH_OP(rig, gemm, 0, 0, .a = x, .b = w, .c = y, .bias = bias, .trans_b = true));
-		add(set, section, mnk, "input", BENCH_OP(rig, gemm, 0, 0, .a = dy, .b = w, .c = dx));
-		add(set, section, mnk, "weight", BENCH_OP(rig, gemm, 0, 0, .a = dy, .b = x, .c = dw, .trans_a = true));
+		    BENCH_OP(rig, gemm, 0, .a = x, .b = w, .c = y, .bias = bias, .trans_b = true));
+		add(set, section, mnk, "input", BENCH_OP(rig, gemm, 0, .a = dy, .b = w, .c = dx));
+		add(set, section, mnk, "weight", BENCH_OP(rig, gemm, 0, .a = dy, .b = x, .c = dw, .trans_a = true));
 		add(set, section, mnk, "weight+",
-		    BENCH_OP(rig, gemm, 0, 0, .a = dy, .b = x, .c = dw, .trans_a = true, .accumulate = true));
+		    BENCH_OP(rig, gemm, 0, .a = dy, .b = x, .c = dw, .trans_a = true, .accumulate = true));
 	}
 }
 
@@ -50,8 +50,8 @@ static void add_model(struct bench_op_set *set, const struct bench_sizes *s)
 	}
 }
 
-ps_status bench_gemm(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
-                     const struct bench_run *run)
+ps_status bench_gemm(struct bench_report *report, const struct bench_device *device, const struct bench_sizes *sizes,
+                     int count, const struct bench_run *run)
 {
 	return bench_op_set_run(report, device, add_model, sizes, count, run);
 }

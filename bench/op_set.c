@@ -45,10 +45,10 @@ static ps_status choose_square(struct bench_op_set *set)
 	struct bench_rig *rig = &set->rig;
 	for (int64_t n = SMALLEST_SQUARE;; n *= 2) {
 		int kept = rig->buffer_count;
-		ps_tensor a = BENCH_TENSOR(rig, PS_F32, n, n), b = BENCH_TENSOR(rig, PS_F32, n, n);
-		ps_tensor c = BENCH_TENSOR(rig, PS_F32, n, n);
+		ps_tensor a = BENCH_TENSOR(rig, set->factors, n, n), b = BENCH_TENSOR(rig, set->factors, n, n);
+		ps_tensor c = BENCH_TENSOR(rig, set->values, n, n);
 		PS_TRY(rig->status);
-		set->square = BENCH_OP(rig, gemm, 0, 2.0 * (double)n * (double)n * (double)n, .a = a, .b = b, .c = c,
+		set->square = BENCH_OP(rig, gemm, 2.0 * (double)n * (double)n * (double)n, .a = a, .b = b, .c = c,
 		                       .trans_b = true);
 		double least = INFINITY;
 		for (int i = 0; i < 3; i++) {
@@ -72,7 +72,7 @@ static ps_status init_peaks(struct bench_op_set *set)
 	set->to = bench_zeros(rig, count);
 	PS_TRY(rig->status);
 	set->copies = 1;
-	set->relu = BENCH_OP(rig, relu_fwd, 8.0 * (double)count, 0, .x = set->from, .y = set->to);
+	set->relu = BENCH_OP(rig, relu_fwd, 0, .x = set->from, .y = set->to);
 	PS_TRY(choose_square(set));
 	set->cases[0] = (struct bench_case){.sample = sample_copy, .payload = set};
 	set->cases[1] = (struct bench_case){.sample = bench_op_sample, .payload = &set->relu};
@@ -134,14 +134,23 @@ static ps_status measure(struct bench_report *report, struct bench_op_set *set, 
 	return report_rows(report, set);
 }
 
-ps_status bench_op_set_run(struct bench_report *report, const char *device,
+static ps_status open_device(struct bench_op_set *set, const struct bench_device *device)
+{
+	set->values = device->dtype;
+	set->weights = device->bf16_weights ? PS_BF16 : device->dtype;
+	set->factors = device->math == PS_MATH_BF16 ? PS_BF16 : device->dtype;
+	PS_TRY(bench_rig_open(&set->rig, device->name));
+	return ps_queue_set_math(set->rig.queue, device->math);
+}
+
+ps_status bench_op_set_run(struct bench_report *report, const struct bench_device *device,
                            void (*fill)(struct bench_op_set *set, const struct bench_sizes *sizes),
                            const struct bench_sizes *sizes, int count, const struct bench_run *run)
 {
 	struct bench_op_set *set = calloc(1, sizeof *set);
 	if (set == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for a set of ops");
-	ps_status status = bench_rig_open(&set->rig, device);
+	ps_status status = open_device(set, device);
 	if (status == PS_OK) {
 		bench_report_device(report, ps_device_get_info(set->rig.device));
 		status = init_peaks(set);

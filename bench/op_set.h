@@ -9,6 +9,9 @@ enum { BENCH_MOST_OPS = 128, BENCH_PEAK_CASES = 3 };
 
 struct bench_op_set {
 	struct bench_rig rig;
+	/* Activations, their gradients and vectors; weights that are matrices, and their gradients; what gemm is given
+	 * of such a weight, which is a copy if it differs. */
+	ps_dtype values, weights, factors;
 	/* The peaks: a plain copy, a relu over the same, and the product of square matrices. */
 	ps_tensor from, to;
 	int copies; /* in one sample */
@@ -29,7 +32,7 @@ void bench_op_set_add(struct bench_op_set *set, const char *section, const char 
  * Opens the device, has `fill` add the ops of each of the sizes, measures, and reports rates and shares of the peaks:
  * of the copy's, or of the product's where that is the larger one.
  */
-ps_status bench_op_set_run(struct bench_report *report, const char *device,
+ps_status bench_op_set_run(struct bench_report *report, const struct bench_device *device,
                            void (*fill)(struct bench_op_set *set, const struct bench_sizes *sizes),
                            const struct bench_sizes *sizes, int count, const struct bench_run *run) PS_WARN_UNUSED;
 

@@ -17,18 +17,17 @@ static void elements(struct bench_op_set *set, const struct bench_sizes *s)
 {
 	struct bench_rig *rig = &set->rig;
 	ps_dropout drop = drop_of(s);
-	ps_tensor x = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, s->hidden);
-	ps_tensor y = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, s->hidden);
-	ps_tensor z = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, s->hidden);
-	ps_tensor sums = BENCH_TENSOR(rig, PS_F32, s->hidden);
-	double bytes = 4.0 * (double)(s->rows * s->time * s->hidden);
-	add(set, s, BENCH_OP(rig, add, 3 * bytes, 0, .a = x, .b = y, .y = z));
-	add(set, s, BENCH_OP(rig, relu_fwd, 2 * bytes, 0, .x = x, .y = z));
-	add(set, s, BENCH_OP(rig, relu_bwd, 3 * bytes, 0, .dy = x, .y = y, .dx = z));
-	add(set, s, BENCH_OP(rig, dropout, 2 * bytes, 0, .x = x, .y = z, .drop = drop));
-	add(set, s, BENCH_OP(rig, relu_dropout_fwd, 2 * bytes, 0, .x = x, .y = z, .drop = drop));
-	add(set, s, BENCH_OP(rig, relu_dropout_bwd, 3 * bytes, 0, .dy = x, .y = y, .dx = z, .p = drop.p));
-	add(set, s, BENCH_OP(rig, column_sum, bytes, 0, .x = x, .y = sums));
+	ps_tensor x = BENCH_TENSOR(rig, set->values, s->rows, s->time, s->hidden);
+	ps_tensor y = BENCH_TENSOR(rig, set->values, s->rows, s->time, s->hidden);
+	ps_tensor z = BENCH_TENSOR(rig, set->values, s->rows, s->time, s->hidden);
+	ps_tensor sums = BENCH_TENSOR(rig, set->values, s->hidden);
+	add(set, s, BENCH_OP(rig, add, 0, .a = x, .b = y, .y = z));
+	add(set, s, BENCH_OP(rig, relu_fwd, 0, .x = x, .y = z));
+	add(set, s, BENCH_OP(rig, relu_bwd, 0, .dy = x, .y = y, .dx = z));
+	add(set, s, BENCH_OP(rig, dropout, 0, .x = x, .y = z, .drop = drop));
+	add(set, s, BENCH_OP(rig, relu_dropout_fwd, 0, .x = x, .y = z, .drop = drop));
+	add(set, s, BENCH_OP(rig, relu_dropout_bwd, 0, .dy = x, .y = y, .dx = z, .p = drop.p));
+	add(set, s, BENCH_OP(rig, column_sum, 0, .x = x, .y = sums));
 }
 
 static void norms(struct bench_op_set *set, const struct bench_sizes *s)
@@ -37,49 +36,47 @@ static void norms(struct bench_op_set *set, const struct bench_sizes *s)
 	ps_dropout drop = drop_of(s);
 	ps_tensor t[5]; /* (rows, time, E) */
 	for (int i = 0; i < 5; i++)
-		t[i] = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, s->width);
-	ps_tensor mean = BENCH_TENSOR(rig, PS_F32, s->rows, s->time),
-	          rstd = BENCH_TENSOR(rig, PS_F32, s->rows, s->time);
-	ps_tensor gamma = BENCH_TENSOR(rig, PS_F32, s->width), beta = BENCH_TENSOR(rig, PS_F32, s->width);
-	ps_tensor dgamma = BENCH_TENSOR(rig, PS_F32, s->width), dbeta = BENCH_TENSOR(rig, PS_F32, s->width);
-	double bytes = 4.0 * (double)(s->rows * s->time * s->width);
+		t[i] = BENCH_TENSOR(rig, set->values, s->rows, s->time, s->width);
+	ps_tensor mean = BENCH_TENSOR(rig, set->values, s->rows, s->time),
+	          rstd = BENCH_TENSOR(rig, set->values, s->rows, s->time);
+	ps_tensor gamma = BENCH_TENSOR(rig, set->values, s->width), beta = BENCH_TENSOR(rig, set->values, s->width);
+	ps_tensor dgamma = BENCH_TENSOR(rig, set->values, s->width), dbeta = BENCH_TENSOR(rig, set->values, s->width);
 	add(set, s,
-	    BENCH_OP(rig, layernorm_fwd, 2 * bytes, 0, .x = t[0], .gamma = gamma, .beta = beta, .y = t[3], .mean = mean,
+	    BENCH_OP(rig, layernorm_fwd, 0, .x = t[0], .gamma = gamma, .beta = beta, .y = t[3], .mean = mean,
 	             .rstd = rstd, .eps = 1e-5));
 	add(set, s,
-	    BENCH_OP(rig, layernorm_bwd_input, 3 * bytes, 0, .dy = t[1], .x = t[0], .mean = mean, .rstd = rstd,
-	             .gamma = gamma, .dx = t[3]));
+	    BENCH_OP(rig, layernorm_bwd_input, 0, .dy = t[1], .x = t[0], .mean = mean, .rstd = rstd, .gamma = gamma,
+	             .dx = t[3]));
 	add(set, s,
-	    BENCH_OP(rig, layernorm_bwd_weight, 2 * bytes, 0, .dy = t[1], .x = t[0], .mean = mean, .rstd = rstd,
-	             .dgamma = dgamma, .dbeta = dbeta));
+	    BENCH_OP(rig, layernorm_bwd_weight, 0, .dy = t[1], .x = t[0], .mean = mean, .rstd = rstd, .dgamma = dgamma,
+	             .dbeta = dbeta));
 	add(set, s,
-	    BENCH_OP(rig, dropout_add_layernorm_fwd, 4 * bytes, 0, .z = t[0], .residual = t[1], .gamma = gamma,
-	             .beta = beta, .sum = t[3], .y = t[4], .mean = mean, .rstd = rstd, .eps = 1e-5, .drop = drop));
+	    BENCH_OP(rig, dropout_add_layernorm_fwd, 0, .z = t[0], .residual = t[1], .gamma = gamma, .beta = beta,
+	             .sum = t[3], .y = t[4], .mean = mean, .rstd = rstd, .eps = 1e-5, .drop = drop));
 	add(set, s,
-	    BENCH_OP(rig, dropout_add_layernorm_bwd_input, 4 * bytes, 0, .dy = t[1], .sum = t[0], .mean = mean,
-	             .rstd = rstd, .gamma = gamma, .dresidual = t[3], .dz = t[4], .drop = drop));
+	    BENCH_OP(rig, dropout_add_layernorm_bwd_input, 0, .dy = t[1], .sum = t[0], .mean = mean, .rstd = rstd,
+	             .gamma = gamma, .dresidual = t[3], .dz = t[4], .drop = drop));
 }
 
 static void attention(struct bench_op_set *set, const struct bench_sizes *s)
 {
 	struct bench_rig *rig = &set->rig;
 	ps_dropout drop = drop_of(s);
-	ps_tensor qkv = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, 3 * s->width);
-	ps_tensor dqkv = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, 3 * s->width);
-	ps_tensor out = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, s->width);
-	ps_tensor dout = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, s->width);
-	ps_tensor probs = BENCH_TENSOR(rig, PS_F32, s->rows, s->heads, s->time, s->time);
-	double time = (double)s->time, bytes = 4.0 * (double)(s->rows * s->time * s->width);
-	double square = 4.0 * (double)(s->rows * s->heads) * time * time;
+	ps_tensor qkv = BENCH_TENSOR(rig, set->values, s->rows, s->time, 3 * s->width);
+	ps_tensor dqkv = BENCH_TENSOR(rig, set->values, s->rows, s->time, 3 * s->width);
+	ps_tensor out = BENCH_TENSOR(rig, set->values, s->rows, s->time, s->width);
+	ps_tensor dout = BENCH_TENSOR(rig, set->values, s->rows, s->time, s->width);
+	ps_tensor probs = BENCH_TENSOR(rig, set->values, s->rows, s->heads, s->time, s->time);
+	double time = (double)s->time;
 	/* Two products forward and four backward, over the positions that are seen. */
 	double seen = s->causal ? (time + 1) / 2 : time;
 	double product = 2.0 * (double)(s->rows * s->time * s->width) * seen;
 	add(set, s,
-	    BENCH_OP(rig, attention_fwd, 4 * bytes + square, 2 * product, .qkv = qkv, .probs = probs, .out = out,
-	             .heads = s->heads, .causal = s->causal, .drop = drop));
+	    BENCH_OP(rig, attention_fwd, 2 * product, .qkv = qkv, .probs = probs, .out = out, .heads = s->heads,
+	             .causal = s->causal, .drop = drop));
 	add(set, s,
-	    BENCH_OP(rig, attention_bwd, 7 * bytes + square, 4 * product, .qkv = qkv, .probs = probs, .dout = dout,
-	             .dqkv = dqkv, .heads = s->heads, .causal = s->causal, .drop = drop));
+	    BENCH_OP(rig, attention_bwd, 4 * product, .qkv = qkv, .probs = probs, .dout = dout, .dqkv = dqkv,
+	             .heads = s->heads, .causal = s->causal, .drop = drop));
 }
 
 static void vocabulary(struct bench_op_set *set, const struct bench_sizes *s)
@@ -87,29 +84,35 @@ static void vocabulary(struct bench_op_set *set, const struct bench_sizes *s)
 	struct bench_rig *rig = &set->rig;
 	ps_dropout drop = drop_of(s);
 	ps_tensor tokens = bench_tokens(rig, s->rows, s->time, s->vocabulary);
-	ps_tensor weight = BENCH_TENSOR(rig, PS_F32, s->vocabulary, s->width);
-	ps_tensor gradient = BENCH_TENSOR(rig, PS_F32, s->vocabulary, s->width);
-	ps_tensor positions = BENCH_TENSOR(rig, PS_F32, s->time, s->width);
-	ps_tensor y = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, s->width);
-	ps_tensor logits = BENCH_TENSOR(rig, PS_F32, s->rows, s->time, s->vocabulary);
-	ps_tensor losses = BENCH_TENSOR(rig, PS_F32, s->rows, s->time);
+	ps_tensor weight = BENCH_TENSOR(rig, set->weights, s->vocabulary, s->width);
+	ps_tensor gradient = BENCH_TENSOR(rig, set->weights, s->vocabulary, s->width);
+	ps_tensor copy = {0};
+	if (set->factors != set->weights)
+		copy = BENCH_TENSOR(rig, set->factors, s->vocabulary, s->width);
+	ps_tensor positions = BENCH_TENSOR(rig, set->values, s->time, s->width);
+	ps_tensor y = BENCH_TENSOR(rig, set->values, s->rows, s->time, s->width);
+	ps_tensor logits = BENCH_TENSOR(rig, set->values, s->rows, s->time, s->vocabulary);
+	ps_tensor losses = BENCH_TENSOR(rig, set->values, s->rows, s->time);
 	ps_tensor sums = BENCH_TENSOR(rig, PS_F64, 16), norm = BENCH_TENSOR(rig, PS_F64, 1);
 	ps_tensor scale = BENCH_TENSOR(rig, PS_F64, 1), sum = BENCH_TENSOR(rig, PS_F64, 1);
-	double n = (double)(s->rows * s->time), hidden = 4.0 * n * (double)s->width;
-	double weights = 4.0 * (double)(s->vocabulary * s->width);
+	struct bench_op embed = BENCH_OP(rig, embedding_fwd, 0, .tokens = tokens, .weight = weight,
+	                                 .positions = positions, .y = y, .scale = 1, .drop = drop);
+	/* A row of the weight for each token, not all of them. */
+	embed.necessary_bytes +=
+	        (double)((s->rows * s->time - s->vocabulary) * s->width) * (double)ps_dtype_bytes(set->weights);
+	add(set, s, embed);
 	add(set, s,
-	    BENCH_OP(rig, embedding_fwd, 2 * hidden, 0, .tokens = tokens, .weight = weight, .positions = positions,
-	             .y = y, .scale = 1, .drop = drop));
-	add(set, s,
-	    BENCH_OP(rig, embedding_bwd_weight, hidden + weights, 0, .tokens = tokens, .dy = y, .dweight = gradient,
-	             .scale = 1, .drop = drop));
+	    BENCH_OP(rig, embedding_bwd_weight, 0, .tokens = tokens, .dy = y, .dweight = gradient, .scale = 1,
+	             .drop = drop));
 	/* In place, as the decoder does. */
 	add(set, s,
-	    BENCH_OP(rig, cross_entropy, 8 * n * (double)s->vocabulary, 0, .logits = logits, .targets = tokens,
-	             .losses = losses, .dlogits = logits, .scale = 0.5));
-	add(set, s, BENCH_OP(rig, sum_squares, weights, 0, .x = gradient, .out = sum));
-	add(set, s, BENCH_OP(rig, clip_scale, 16 * 8, 0, .sums = sums, .norm = norm, .scale = scale, .max_norm = 0.5));
-	add(set, s, BENCH_OP(rig, sgd, 3 * weights, 0, .w = weight, .g = gradient, .scale = scale, .lr = 1e-9));
+	    BENCH_OP(rig, cross_entropy, 0, .logits = logits, .targets = tokens, .losses = losses, .dlogits = logits,
+	             .scale = 0.5));
+	add(set, s, BENCH_OP(rig, sum_squares, 0, .x = gradient, .out = sum));
+	add(set, s, BENCH_OP(rig, clip_scale, 0, .sums = sums, .norm = norm, .scale = scale, .max_norm = 0.5));
+	add(set, s,
+	    BENCH_OP(rig, sgd, 0, .w = weight, .g = gradient, .copy = copy, .scale = scale, .lr = 1e-9,
+	             .place = place));
 }
 
 static void fill(struct bench_op_set *set, const struct bench_sizes *s)
@@ -120,8 +123,8 @@ static void fill(struct bench_op_set *set, const struct bench_sizes *s)
 	vocabulary(set, s);
 }
 
-ps_status bench_ops(struct bench_report *report, const char *device, const struct bench_sizes *sizes, int count,
-                    const struct bench_run *run)
+ps_status bench_ops(struct bench_report *report, const struct bench_device *device, const struct bench_sizes *sizes,
+                    int count, const struct bench_run *run)
 {
 	return bench_op_set_run(report, device, fill, sizes, count, run);
 }

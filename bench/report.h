@@ -18,6 +18,11 @@
 	X(MB_S, "mb_s", "MB/s", 1, 1)                      \
 	X(TOKENS_S, "tokens_s", "tokens/s", 1, 0)          \
 	X(US_ACTION, "us_action", "us/action", 1, 2)       \
+	X(BOUND, "bound_s", "bound ms", 1e3, 2)            \
+	X(BOUND_SHARE, "bound_share", "of bound", 100, 1)  \
+	X(CUT_SHARE, "cut_share", "cut", 100, 1)           \
+	X(BUBBLE_SHARE, "bubble_share", "bubble", 100, 1)  \
+	X(REST_SHARE, "rest_share", "hand-over", 100, 1)   \
 	X(PEAK_SHARE, "peak_share", "of peak", 100, 0)     \
 	X(FLOOR_SHARE, "gemm_share", "GEMM floor", 100, 1) \
 	X(STEP_SHARE, "step_share", "of step", 100, 1)

@@ -1,6 +1,10 @@
 /* Devices, tensors and timed ops for the benches. */
 #include "bench/rig.h"
 
+#include "core/operands.h"
+
+#include <penstock/bf16.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,7 +44,7 @@ static uint32_t next(uint32_t *state)
 	return *state >> 8;
 }
 
-static void fill(void *values, ps_dtype dtype, size_t count, int64_t limit)
+void bench_fill(void *values, ps_dtype dtype, size_t count, int64_t limit)
 {
 	uint32_t state = 1;
 	for (size_t i = 0; i < count; i++) {
@@ -49,6 +53,8 @@ static void fill(void *values, ps_dtype dtype, size_t count, int64_t limit)
 			((int32_t *)values)[i] = (int32_t)((int64_t)word % limit);
 		else if (dtype == PS_F64)
 			((double *)values)[i] = (double)word / 8388608.0 - 0.999;
+		else if (dtype == PS_BF16)
+			((uint16_t *)values)[i] = ps_bf16_round((float)word / 8388608.0f - 0.999f);
 		else
 			((float *)values)[i] = (float)word / 8388608.0f - 0.999f;
 	}
@@ -85,7 +91,7 @@ static ps_status make(struct bench_rig *rig, ps_tensor *out, ps_dtype dtype, int
 	void *values = malloc(bytes);
 	if (values == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for %zu values", count);
-	fill(values, dtype, count, limit);
+	bench_fill(values, dtype, count, limit);
 	ps_status status = ps_queue_write(rig->queue, *out, values);
 	ps_status finished = ps_queue_finish(rig->queue);
 	free(values);
@@ -148,11 +154,16 @@ ps_status bench_op_sample(void *op, int round, double *seconds)
 	return PS_OK;
 }
 
-struct bench_op bench_op_make(struct bench_rig *rig, ps_op op, const void *arguments, size_t bytes, double moved,
-                              double flops)
+struct bench_op bench_op_make(struct bench_rig *rig, ps_op op, const void *arguments, size_t bytes, double flops)
 {
-	struct bench_op made = {
-	        .rig = rig, .op = op, .bytes = bytes, .repeat = 1, .necessary_bytes = moved, .flops = flops};
+	struct bench_op made = {.rig = rig, .op = op, .bytes = bytes, .repeat = 1, .flops = flops};
+	const ps__operands *operands = ps__op_operands(op);
+	for (int i = 0; i < operands->count; i++) {
+		const ps__operand *operand = &operands->list[i];
+		double once = (double)ps__tensor_extent(*ps__operand_tensor(operand, arguments));
+		bool written = operand->use != PS__OPERAND_IN, read = ps__operand_is_read(operand, arguments);
+		made.necessary_bytes += once * (written + read);
+	}
 	memcpy(made.arguments, arguments, bytes);
 	return made;
 }

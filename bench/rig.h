@@ -21,7 +21,9 @@ ps_status bench_rig_open(struct bench_rig *out, const char *device) PS_WARN_UNUS
 /* Takes a zeroed rig and one whose opening failed. */
 void bench_rig_close(struct bench_rig *rig);
 
-/* A contiguous tensor with values of either sign below 1, F32 or F64. */
+/* Ordinary numbers of either sign below 1, or integers in [0, limit), always the same. */
+void bench_fill(void *values, ps_dtype dtype, size_t count, int64_t limit);
+/* A contiguous tensor with values of either sign below 1. */
 ps_tensor bench_tensor(struct bench_rig *rig, ps_dtype dtype, int rank, const int64_t *dims);
 /* int32 in [0, limit). */
 ps_tensor bench_tokens(struct bench_rig *rig, int64_t rows, int64_t time, int64_t limit);
@@ -43,11 +45,11 @@ struct bench_op {
 	double necessary_bytes, flops;
 };
 
-struct bench_op bench_op_make(struct bench_rig *rig, ps_op op, const void *arguments, size_t bytes, double moved,
-                              double flops);
-/* BENCH_OP(rig, relu_fwd, bytes, flops, .x = x, .y = y) */
-#define BENCH_OP(rig, op, moved, flops, ...) \
-	bench_op_make((rig), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op), (moved), (flops))
+/* The necessary bytes are those of all its tensors. */
+struct bench_op bench_op_make(struct bench_rig *rig, ps_op op, const void *arguments, size_t bytes, double flops);
+/* BENCH_OP(rig, relu_fwd, flops, .x = x, .y = y) */
+#define BENCH_OP(rig, op, flops, ...) \
+	bench_op_make((rig), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op), (flops))
 
 /*
  * Seconds of `count` runs one behind the other, by the host's clock until the queue is done: a timestamp of the queue's

@@ -1,12 +1,14 @@
 /* Whole training steps: how long one takes, against its products alone, and where the time goes. */
 #include "bench/bench.h"
 #include "bench/profile.h"
+#include "bench/rig.h"
 
 #include "core/platform.h"
 
 #include <penstock/train.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 /* A rate at which random tokens are learnt without the losses leaping; the time does not depend on it. */
 #define RATE 1e-3
@@ -32,15 +34,12 @@ static double since(int64_t begin)
 	return (double)(ps_clock_ns() - begin) * 1e-9;
 }
 
-/* The generator of "Numerical Recipes"; targets are the inputs, one further. */
-static void random_tokens(const struct steps *s, int64_t count)
+/* Targets are the inputs, one further. */
+static void random_tokens(const struct steps *s, size_t count)
 {
-	uint32_t state = 1;
-	for (int64_t i = 0; i < count; i++) {
-		s->targets[i] = (int32_t)((state >> 8) % (uint32_t)s->what->vocabulary);
-		state = state * 1664525u + 1013904223u;
-		s->inputs[i] = (int32_t)((state >> 8) % (uint32_t)s->what->vocabulary);
-	}
+	bench_fill(s->inputs, PS_I32, count, s->what->vocabulary);
+	memcpy(s->targets, s->inputs + 1, (count - 1) * sizeof *s->targets);
+	s->targets[count - 1] = s->inputs[0];
 }
 
 static ps_status next_batch(struct steps *s, ps_batch *out)
@@ -202,7 +201,7 @@ static ps_status prepare(struct steps *s)
 	if (s->inputs == NULL || s->targets == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for a batch of %lld tokens", (long long)count);
 	if (what->batches == NULL) {
-		random_tokens(s, count);
+		random_tokens(s, (size_t)count);
 	} else {
 		s->full_batches = (what->batches->length - 1) / what->time;
 		if (s->full_batches < 1)

@@ -16,6 +16,9 @@ ps_status ps__backend_find(const ps_backend **out, const char *name, size_t leng
 /* Opens a device on a table that the registry does not know (tests, wrappers). */
 ps_status ps__device_open_on(ps_device **out, const ps_backend *backend, const char *spec) PS_WARN_UNUSED;
 
+/* Does the device's backend compile command lists itself? */
+bool ps__device_has_graphs(const ps_device *device);
+
 /* The shared check of an op's arguments: PS_EINVAL with op, argument and shapes. */
 ps_status ps__op_check(const ps_device *device, ps_op op, const void *arguments) PS_WARN_UNUSED;
 /* Its last part: arguments that passed the others share memory only where the op allows it. */
@@ -37,10 +40,9 @@ size_t ps__list_find(const ps_list *list, uint64_t value);
 void ps__list_time(ps_list *list, int64_t *marks);
 
 /*
- * For whoever enqueues a list's ops one by one: the arguments of entry `index` for a step, valid until they are asked
- * for again, and a note that all that was enqueued since the entry before belongs to it, or that it was refused.
+ * For whoever enqueues a list's ops one by one: a note that all that was enqueued since the entry before belongs to
+ * this one, or that it was refused.
  */
-const void *ps__list_arguments(ps_list *list, size_t index, uint32_t step);
 void ps__list_mark(ps_list *list, size_t index, bool enqueued);
 
 /*

@@ -1,4 +1,7 @@
-/* Command lists: recorded ops in one growing block of memory, replayed in order. */
+/*
+ * Command lists: recorded ops in one growing block of memory, replayed in order, by the backend's own means where it
+ * has any.
+ */
 #include "core/backend.h"
 
 #include <stdlib.h>
@@ -19,6 +22,8 @@ struct ps_list {
 	size_t used, room;
 	const char *scope;
 	int64_t *marks; /* [count + 1], or NULL: see ps__list_time */
+	void *compiled; /* the backend's, of the first compiled_count entries; NULL: they are enqueued one by one */
+	size_t compiled_count;
 };
 
 ps_status ps_list_create(ps_list **out, ps_queue *queue)
@@ -31,10 +36,22 @@ ps_status ps_list_create(ps_list **out, ps_queue *queue)
 	return PS_OK;
 }
 
+/* Takes back what the backend made of the list, once none of it is on its way. */
+static void release(ps_list *list)
+{
+	if (list->compiled) {
+		ps__timeline_drain(&list->queue->timeline);
+		list->queue->device->backend->list_release(list->queue, list->compiled);
+	}
+	list->compiled = NULL;
+	list->compiled_count = 0;
+}
+
 void ps_list_destroy(ps_list *list)
 {
 	if (!list)
 		return;
+	release(list);
 	free(list->entries);
 	free(list->arguments);
 	free(list);
@@ -96,8 +113,32 @@ void ps__list_mark(ps_list *list, size_t index, bool enqueued)
 	list->entries[index].end = enqueued ? list->queue->timeline.submitted : UINT64_MAX;
 }
 
+/* Gives the backend the list as it is now, unless it has that. */
+static ps_status compile(ps_list *list)
+{
+	if (list->compiled_count == list->count)
+		return PS_OK;
+	release(list);
+	PS_TRY(list->queue->device->backend->list_compile(&list->compiled, list->queue, list));
+	list->compiled_count = list->count;
+	return PS_OK;
+}
+
+/* One value of the timeline for each op, whichever way the backend runs them. */
+static ps_status submit_compiled(ps_list *list, uint32_t step)
+{
+	uint64_t begin = list->queue->timeline.submitted;
+	ps_status status = list->queue->device->backend->list_submit(list->queue, list->compiled, step);
+	for (size_t i = 0; i < list->count; i++)
+		list->entries[i].end = status == PS_OK ? begin + i + 1 : 0;
+	return status;
+}
+
 ps_status ps_list_submit(ps_list *list, uint32_t step)
 {
+	PS_TRY(compile(list));
+	if (list->compiled && !list->marks)
+		return submit_compiled(list, step);
 	const ps_op_fn *ops = list->queue->device->backend->ops;
 	for (size_t i = 0; i < list->count; i++) {
 		if (list->marks)

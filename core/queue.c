@@ -2,6 +2,7 @@
 #include "core/backend.h"
 #include "core/registry.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,34 @@ ps_status ps_queue_set_math(ps_queue *queue, ps_math math)
 ps_math ps_queue_math(const ps_queue *queue)
 {
 	return queue->math;
+}
+
+ps_status ps_queue_set_graphs(ps_queue *queue, ps_graphs graphs)
+{
+	const ps_device *device = queue->device;
+	if (graphs == PS_GRAPHS_ON && !ps__device_has_graphs(device))
+		return ps_fail(PS_ENOTSUP, "%s has no graphs; GPUs by cuda have", device->info.name);
+	queue->graphs = graphs;
+	return PS_OK;
+}
+
+const char *ps_queue_note(ps_queue *queue, char *text, size_t size)
+{
+	pthread_mutex_lock(&queue->timeline.mutex);
+	snprintf(text, size, "%s", queue->note);
+	pthread_mutex_unlock(&queue->timeline.mutex);
+	return text;
+}
+
+void ps__queue_note(ps_queue *queue, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	pthread_mutex_lock(&queue->timeline.mutex);
+	if (!*queue->note)
+		vsnprintf(queue->note, sizeof queue->note, format, arguments);
+	pthread_mutex_unlock(&queue->timeline.mutex);
+	va_end(arguments);
 }
 
 ps_event ps_queue_record(ps_queue *queue)

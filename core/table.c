@@ -1,4 +1,5 @@
 /* Completing a backend's table: what is mandatory is asked for, what is optional gets a default with a name. */
+#include "core/backend.h"
 #include "core/registry.h"
 
 #include <string.h>
@@ -31,6 +32,27 @@ static ps_status nothing_to_tune(ps_queue *queue, ps_tuning *tuning)
 {
 	(void)tuning;
 	return ps_fail(PS_ENOTSUP, "%s has nothing to tune", queue->device->info.name);
+}
+
+static ps_status compile_nothing(void **out, ps_queue *queue, ps_list *list)
+{
+	(void)queue;
+	(void)list;
+	*out = NULL;
+	return PS_OK;
+}
+
+static ps_status submit_nothing(ps_queue *queue, void *compiled, uint32_t step)
+{
+	(void)compiled;
+	(void)step;
+	return ps_fail(PS_EINTERNAL, "%s compiles no command lists", queue->device->info.name);
+}
+
+static void release_nothing(ps_queue *queue, void *compiled)
+{
+	(void)queue;
+	(void)compiled;
 }
 
 static bool has_fp32_math(const ps_device *device, ps_math math)
@@ -89,6 +111,9 @@ static ps_status check(const ps_backend *table)
 #undef ASK
 	if (!table->pinned_create != !table->pinned_destroy)
 		return ps_fail(PS_ENODEV, "its table has one of pinned_create and pinned_destroy, and needs both");
+	if (!table->list_compile != !table->list_submit || !table->list_compile != !table->list_release)
+		return ps_fail(PS_ENODEV,
+		               "its table has some of list_compile, list_submit and list_release, and needs all");
 	if (!table->ops)
 		return ps_fail(PS_ENODEV, "its table lacks the mandatory entry ops");
 	return PS_OK;
@@ -109,6 +134,11 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 		full->table.pinned_create = no_pinned_memory;
 		full->table.pinned_destroy = destroy_no_pinned_memory;
 	}
+	if (!full->table.list_compile) {
+		full->table.list_compile = compile_nothing;
+		full->table.list_submit = submit_nothing;
+		full->table.list_release = release_nothing;
+	}
 	if (!full->table.tune)
 		full->table.tune = nothing_to_tune;
 	if (!full->table.has_math)
@@ -119,4 +149,9 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 bool ps__backend_has(const ps_backend *backend, ps_op op)
 {
 	return backend->ops[op] && backend->ops[op] != lacking[op];
+}
+
+bool ps__device_has_graphs(const ps_device *device)
+{
+	return device->backend->list_compile != compile_nothing;
 }

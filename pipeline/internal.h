@@ -250,6 +250,9 @@ ps_status ps__program_predict(const ps_pipeline *pipeline, struct program *progr
 /* pipeline.c: the first of the devices whose memory is the same, and how many bytes of it there are now. */
 int ps__memory_pool(const ps_pipeline *pipeline, int device);
 uint64_t ps__device_memory(const ps_pipeline *pipeline, int device, const char **name);
+/* A queue of a rank, or one to measure with. *out is for the caller to destroy on failure, too. */
+ps_status ps__queue_create_as_configured(ps_queue **out, const ps_pipeline_config *config, ps_device *device,
+                                         const char *label);
 /* Bytes of the step's input and output that are with a stage. */
 uint64_t ps__edge_bytes(const ps_pipeline *pipeline, int stage);
 

@@ -186,9 +186,9 @@ static ps_status record(struct layer_bench *bench, ps_list **out, ps_action_kind
 
 void ps__layer_bench_finish(struct layer_bench *bench)
 {
-	ps_queue_destroy(bench->queue);
 	for (size_t i = 0; i < sizeof bench->lists / sizeof *bench->lists; i++)
 		ps_list_destroy(bench->lists[i]);
+	ps_queue_destroy(bench->queue);
 	for (int i = 0; i < bench->buffer_count; i++)
 		ps_buffer_destroy(bench->buffers[i]);
 	void *const blocks[] = {bench->buffers, bench->values,     bench->gradients,
@@ -210,8 +210,7 @@ static ps_status build(struct layer_bench *bench, ps_device *device)
 	if (!bench->buffers || !bench->parameters || !bench->gradients || !bench->values || !bench->copies ||
 	    !bench->times)
 		return ps_fail(PS_ENOMEM, "no memory to measure with");
-	PS_TRY(ps_queue_create(&bench->queue, device, "measure"));
-	PS_TRY(ps_queue_set_math(bench->queue, bench->pipeline->config.math));
+	PS_TRY(ps__queue_create_as_configured(&bench->queue, &bench->pipeline->config, device, "measure"));
 	PS_TRY(make_parameters(bench));
 	PS_TRY(make_slots(bench));
 	PS_TRY(make_activations(bench));

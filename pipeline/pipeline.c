@@ -139,6 +139,24 @@ static ps_status open_devices(ps_pipeline *pipeline)
 	return PS_OK;
 }
 
+static ps_status check_graphs(const ps_pipeline *pipeline)
+{
+	bool any = false;
+	for (int d = 0; d < pipeline->device_count; d++)
+		any |= ps__device_has_graphs(pipeline->devices[d]);
+	if (pipeline->config.graphs != PS_GRAPHS_ON || any)
+		return PS_OK;
+	return ps_fail(PS_ENOTSUP, "graphs are on, and none of the devices has them; GPUs by cuda have");
+}
+
+ps_status ps__queue_create_as_configured(ps_queue **out, const ps_pipeline_config *config, ps_device *device,
+                                         const char *label)
+{
+	PS_TRY(ps_queue_create(out, device, label));
+	PS_TRY(ps_queue_set_math(*out, config->math));
+	return ps__device_has_graphs(device) ? ps_queue_set_graphs(*out, config->graphs) : PS_OK;
+}
+
 /* Cuts again, by time, after a look whether any cut fits: measuring takes memory and time. */
 static ps_status balance_time(ps_pipeline *pipeline)
 {
@@ -203,6 +221,8 @@ void ps_pipeline_get_rank(const ps_pipeline *pipeline, int r, ps_rank_info *out)
 	                      .stage_count = rank->stage_count,
 	                      .stages = rank->stages,
 	                      .activation_bytes = rank->arena.bytes};
+	if (rank->queue)
+		(void)ps_queue_note(rank->queue, out->note, sizeof out->note);
 	for (int k = 0; k < rank->stage_count; k++) {
 		const struct stage *stage = &pipeline->stages[rank->stages[k]];
 		out->units += stage->count;
@@ -349,6 +369,7 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 {
 	PS_TRY(set_config(pipeline, config));
 	PS_TRY(open_devices(pipeline));
+	PS_TRY(check_graphs(pipeline));
 	PS_TRY(ps__cut(pipeline));
 	PS_TRY(plan_programs(pipeline));
 	PS_TRY(check_buffers(pipeline));
@@ -360,8 +381,8 @@ static ps_status build(ps_pipeline *pipeline, const ps_pipeline_config *config)
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		char label[48];
 		snprintf(label, sizeof label, "rank %d", r);
-		PS_TRY(ps_queue_create(&pipeline->ranks[r].queue, pipeline->ranks[r].device, label));
-		PS_TRY(ps_queue_set_math(pipeline->ranks[r].queue, pipeline->config.math));
+		PS_TRY(ps__queue_create_as_configured(&pipeline->ranks[r].queue, config, pipeline->ranks[r].device,
+		                                      label));
 		PS_TRY(allocate_arena(&pipeline->ranks[r]));
 	}
 	PS_TRY(ps__parameters_allocate(pipeline));
@@ -409,10 +430,10 @@ void ps_pipeline_destroy(ps_pipeline *pipeline)
 		ps_link_destroy(pipeline->boundaries[s].forward);
 		ps_link_destroy(pipeline->boundaries[s].backward);
 	}
-	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
-		ps_queue_destroy(pipeline->ranks[r].queue);
 	for (int i = 0; i < pipeline->program_count; i++)
 		ps__program_destroy(pipeline->programs[i]);
+	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
+		ps_queue_destroy(pipeline->ranks[r].queue);
 	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++) {
 		struct arena *arena = &pipeline->ranks[r].arena;
 		for (int i = 0; i < arena->segment_count; i++)

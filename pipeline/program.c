@@ -107,7 +107,7 @@ static ps_status generate_training(ps_pipeline *pipeline, struct program *progra
 	const ps_pipeline_config *config = &pipeline->config;
 	int m = program->micro_batches;
 	if (config->schedule_file)
-		PS_TRY(ps_schedule_read(&program->schedule, config->schedule_file, m));
+		PS_TRY(ps_schedule_read(&program->schedule, config->schedule_file, 0));
 	else
 		PS_TRY(ps_schedule_generate(&program->schedule, config->schedule, pipeline->rank_count,
 		                            pipeline->stage_count / pipeline->rank_count, m));
@@ -118,6 +118,10 @@ static ps_status generate_training(ps_pipeline *pipeline, struct program *progra
 	if (schedule->ranks != pipeline->rank_count || schedule->stages != pipeline->stage_count)
 		return ps_fail(PS_EINVAL, "%s is for %d ranks and %d stages; here are %d and %d", config->schedule_file,
 		               schedule->ranks, schedule->stages, pipeline->rank_count, pipeline->stage_count);
+	if (schedule->micro_batches != m)
+		return ps_fail(PS_EINVAL, "%s is for %d micro-batches; %d chunks of a batch of %lld rows are %d",
+		               config->schedule_file, schedule->micro_batches, config->chunks, (long long)program->rows,
+		               m);
 	PS_TRY(ps_schedule_add_recompute(schedule, config->checkpoint));
 	if (config->weight_group >= 0)
 		PS_TRY(ps_schedule_group_weight(schedule, config->weight_group ? config->weight_group : m));

@@ -22,6 +22,9 @@ static const struct row rows[] = {
         {1, 35, 8, 64, true, {0.2F, 11, 149, 5}},    /* small */
         {2, 25, 16, 256, true, {0.2F, 17, 149, 11}}, /* tutorial */
         {1, 25, 16, 256, false, {0.2F, 17, 149, 11}},
+        {1, 40, 2, 130, true, {0.2F, 1, 3, 2}}, /* features in more than one piece */
+        {1, 64, 1, 160, false, {0.2F, 2, 5, 3}},
+        {1, 193, 1, 4, true, {0, 0, 0, 0}},
 };
 
 static void attention_fwd_body(struct conform *c, const void *data)

@@ -20,7 +20,8 @@ static const struct product_row product_rows[] = {
         {129, 33, 17, 0, FILL_WHOLE, true, true},    {7, 33, 129, 0, FILL_LARGE, false, false},
         {7, 33, 129, 0, FILL_TINY, true, true},      {1, 1000, 1000, 0, FILL_UNIT, true, false},
         {100, 100, 100, 0, FILL_UNIT, false, true},  {35, 1536, 512, 0, FILL_UNIT, true, false},
-        {1536, 512, 70, 0, FILL_UNIT, false, false},
+        {1536, 512, 70, 0, FILL_UNIT, false, false}, {3, 28782, 16, 0, FILL_UNIT, true, false},
+        {3, 16, 28782, 0, FILL_UNIT, false, true},   {28782, 8, 5, 0, FILL_UNIT, false, false},
 };
 
 /* Factors are the same numbers on all devices once they are rounded, and so the products, which are exact. */

@@ -9,6 +9,9 @@
  * the loop on the GPU's side; the submitter only sees to it that the event was recorded. For any other point the
  * submitter waits on the host, and what comes after goes to the stream when the point is reached.
  *
+ * A command list is compiled (list.c): its ops are a run of launches, of which some stand for several ops, and from its
+ * second submission on it is a CUDA graph, unless the queue has those turned off. It is one command with many values.
+ *
  * Failures: what a call of CUDA refuses fails the queue at its command. A range check that fails sets the queue's stop
  * flag on the device, so that the kernels behind it on the stream do nothing; products and copies that were already
  * enqueued behind it still run. A point that another queue of this backend fails to reach fails the waiting queue, but
@@ -43,6 +46,12 @@ struct cuda_device {
 	unsigned char peer[CUDA_PEERS]; /* by ordinal: 0: not asked yet, 1: can be read, 2: cannot */
 };
 
+/* Memory that a queue has no more use for, but its graphs may have. */
+struct cuda_outgrown {
+	struct cuda_outgrown *next;
+	void *memory;
+};
+
 struct cuda_queue;
 typedef ps_status (*cuda_runner)(struct cuda_queue *q, const void *arguments);
 
@@ -53,10 +62,22 @@ enum {
 	CUDA_BOUNCE_BYTES = 4096   /* transfers up to this size go through pinned memory of the queue */
 };
 
+struct cuda_list;
+
 struct cuda_command {
 	cuda_runner runner;
-	uint64_t value;
+	struct cuda_list *list; /* not NULL: it is the command, and `step` its step */
+	uint32_t step;
+	uint64_t value; /* of a list the first */
 	_Alignas(16) unsigned char arguments[CUDA_ARGUMENT_BYTES];
+};
+
+/* A range check that may have left a fault, for the message. */
+struct cuda_check {
+	const char *op;
+	const char *what;    /* "token" */
+	int64_t time, bound; /* positions of a row (0: rows have none), and what is too large */
+	uint64_t at;         /* ops of the list before it */
 };
 
 /* Commands on the stream up to `value`, and what the host does when they are done. */
@@ -71,10 +92,10 @@ struct cuda_flight {
 	int64_t *stamp; /* gets the time */
 	void *read_to;  /* host memory that gets read_bytes, */
 	size_t read_bytes;
-	bool bounced;        /* from bounce */
-	const char *checked; /* the op whose range check left `fault`, or NULL */
-	const char *what;    /* "token" */
-	int64_t time, bound; /* positions of a row (0: rows have none), and what is too large */
+	bool bounced;                    /* from bounce */
+	const struct cuda_check *checks; /* those that may leave `fault`, or NULL */
+	uint64_t checks_from;            /* the value of the list's first op */
+	struct cuda_check check;         /* of an op that is by itself */
 	/* Pinned memory, made once. */
 	struct ps_cuda_fault *fault;
 	unsigned char *bounce;
@@ -84,11 +105,14 @@ struct cuda_queue {
 	ps_queue *queue;
 	struct cuda_device *device;
 	cudaStream_t stream;
-	int *stop;        /* device memory */
-	double *partials; /* device memory, PS_CUDA_PARTIALS */
-	void *workspace;  /* device memory, made when the first product is asked for */
-	void *copies;     /* device memory for matrices in another dtype; this and the next by the device's mutex */
+	int *stop;                 /* device memory */
+	double *partials;          /* device memory, PS_CUDA_PARTIALS */
+	struct ps_cuda_turn *turn; /* device memory */
+	void *workspace;           /* device memory, made when the first product is asked for */
+	/* Device memory for matrices in another dtype; this and the next two by the device's mutex. */
+	void *copies;
 	size_t copies_bytes;
+	struct cuda_outgrown *outgrown;
 	unsigned char *pinned;
 
 	pthread_t submitter, completer;
@@ -103,10 +127,16 @@ struct cuda_queue {
 	uint64_t closed;                  /* the last value of a closed flight */
 	bool stopped;                     /* the stop flag may be set */
 
+	struct cuda_list *compiling; /* the enqueuing thread's: takes what is enqueued */
+
 	/* The submitter's. */
-	struct cuda_flight *open; /* the flight being filled */
-	uint64_t value;           /* of the command being submitted */
-	uint64_t waited;          /* the last command that made the stream wait for another queue */
+	struct cuda_flight *open;    /* the flight being filled */
+	uint64_t value, last;        /* of the command being submitted, the first and the last */
+	const uint32_t *step;        /* of the list being submitted, or NULL */
+	struct cuda_list *capturing; /* the list that is becoming a graph, or NULL */
+	uint32_t turn_step;          /* what `turn` has on the stream, */
+	bool turn_set;               /* if anything */
+	uint64_t waited;             /* the last command that made the stream wait for another queue */
 };
 
 /* error.c: fails with "where: what: name (text)". Out of memory is PS_ENOMEM, all else PS_EDEVICE. */
@@ -149,6 +179,25 @@ struct cuda_flight *ps__cuda_flight(struct cuda_queue *q, bool alone);
  * The stream's own order is of no help there, since memory that is not pinned is read when a copy is enqueued.
  */
 ps_status ps__cuda_settle(struct cuda_queue *q, const void *from, size_t bytes);
+
+/* For the submitter: runs a command with values from first to last, or skips it when the queue has failed. */
+void ps__cuda_submit(struct cuda_queue *q, uint64_t first, uint64_t last, cuda_runner runner, const void *arguments);
+/* For the submitter: what comes next is in another flight, so that nobody waits for it who waits for what was before.
+ */
+void ps__cuda_part(struct cuda_queue *q);
+
+/* list.c. */
+ps_status ps__cuda_list_compile(void **out, ps_queue *queue, ps_list *list);
+ps_status ps__cuda_list_submit(ps_queue *queue, void *compiled, uint32_t step);
+void ps__cuda_list_release(ps_queue *queue, void *compiled);
+/* What ps__cuda_enqueue does while a list is compiled. */
+ps_status ps__cuda_list_add(struct cuda_list *list, cuda_runner runner, const void *arguments, size_t bytes);
+/* How many values a submission has. */
+uint64_t ps__cuda_list_values(const struct cuda_list *list);
+/* For the submitter. */
+void ps__cuda_list_run(struct cuda_queue *q, const struct cuda_command *command);
+/* For runners: notes a check and returns its number and where it leaves its fault; false: out of memory. */
+bool ps__cuda_list_check(struct cuda_queue *q, const struct cuda_check *check, struct ps_cuda_range *range);
 
 /* transfer.c. */
 ps_status ps__cuda_queue_write(ps_queue *queue, ps_tensor to, const void *from);

@@ -3,9 +3,15 @@
  *
  * A bf16 product takes its fp32 factors from copies that are rounded first, in memory of the queue. So does a bf16 c
  * with a bias, for cuBLASLt would want that in bf16 too: it is formed in fp32 and rounded at the end.
+ *
+ * Tensor cores are fed 16 bytes at a time. So a factor in bf16 or for tf32 whose rows do not all start at a multiple of
+ * that is copied too, with its rows so far apart, and so is a bf16 c: a copy costs two passes over one factor, where
+ * cuBLASLt would fall back to its slowest kernels or have none. An fp32 c stays where it is, for only its store
+ * suffers.
  */
 #include "backends/cuda/gemm.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A matrix as it is multiplied: where it lies, or a copy in another dtype in the queue's memory for copies. */
@@ -13,27 +19,37 @@ struct operand {
 	void *data;
 	int64_t stride; /* elements from one row to the next */
 	int64_t rows, columns;
-	ps_dtype dtype; /* as it is multiplied */
+	ps_dtype stored, dtype; /* as it lies there, and as it is multiplied */
 	bool copied;
 	size_t at; /* of the copy, in bytes */
 	int64_t copy_stride;
 };
 
-/* `copies` counts the bytes of the copies. */
-static struct operand operand_of(ps_tensor matrix, ps_dtype dtype, size_t *copies)
+enum { ALIGNMENT = 16 };
+
+/* Does every row of the matrix start at a multiple of ALIGNMENT? */
+static bool is_aligned(ps_tensor matrix, int64_t stride)
+{
+	return ((uintptr_t)ps__cuda_data(matrix) | (uint64_t)stride * ps_dtype_bytes(matrix.dtype)) % ALIGNMENT == 0;
+}
+
+/* The matrix to be multiplied as `dtype`; `align`: from aligned rows. `copies` counts the bytes of the copies. */
+static struct operand operand_of(ps_tensor matrix, ps_dtype dtype, bool align, size_t *copies)
 {
 	/* Of a single row the stride is that of the matrix that it is a view of. */
 	int64_t stride = matrix.strides[0] > matrix.dims[1] ? matrix.strides[0] : matrix.dims[1];
+	const int64_t unit = ALIGNMENT / (int64_t)ps_dtype_bytes(dtype);
 	struct operand x = {.data = ps__cuda_data(matrix),
 	                    .stride = stride,
 	                    .rows = matrix.dims[0],
 	                    .columns = matrix.dims[1],
+	                    .stored = matrix.dtype,
 	                    .dtype = dtype,
-	                    .copied = matrix.dtype != dtype,
+	                    .copied = matrix.dtype != dtype || (align && !is_aligned(matrix, stride)),
 	                    .at = *copies,
 	                    .copy_stride = stride};
 	if (x.copied) {
-		x.copy_stride = (x.columns + 7) / 8 * 8;
+		x.copy_stride = (x.columns + unit - 1) / unit * unit;
 		*copies += ((size_t)(x.rows * x.copy_stride) * ps_dtype_bytes(dtype) + 255) / 256 * 256;
 	}
 	return x;
@@ -46,7 +62,7 @@ static struct operand operand_of(ps_tensor matrix, ps_dtype dtype, size_t *copie
 static uint64_t alignment(const struct operand *x)
 {
 	uint64_t start = x->copied ? 0 : (uint64_t)(uintptr_t)x->data;
-	uint64_t bits = start | (uint64_t)x->copy_stride * ps_dtype_bytes(x->dtype) | 16;
+	uint64_t bits = start | (uint64_t)x->copy_stride * ps_dtype_bytes(x->dtype) | ALIGNMENT;
 	return bits & (~bits + 1);
 }
 
@@ -66,11 +82,12 @@ static ps_math math_of(const ps_queue *queue, const ps_args_gemm *x)
 static struct product product_of(const ps_queue *queue, const ps_args_gemm *x)
 {
 	struct product p = {.bias = ps__cuda_data(x->bias), .accumulate = x->accumulate};
-	bool bf16 = x->c.dtype != PS_F64 && math_of(queue, x) == PS_MATH_BF16;
-	ps_dtype factors = bf16 ? PS_BF16 : x->c.dtype;
-	p.a = operand_of(x->a, factors, &p.copies);
-	p.b = operand_of(x->b, factors, &p.copies);
-	p.c = operand_of(x->c, p.bias && bf16 ? PS_F32 : x->c.dtype, &p.copies);
+	ps_math math = x->c.dtype == PS_F64 ? PS_MATH_F32 : math_of(queue, x);
+	ps_dtype factors = math == PS_MATH_BF16 ? PS_BF16 : x->c.dtype;
+	bool tensor_cores = math != PS_MATH_F32, wide_c = math == PS_MATH_BF16 && p.bias;
+	p.a = operand_of(x->a, factors, tensor_cores, &p.copies);
+	p.b = operand_of(x->b, factors, tensor_cores, &p.copies);
+	p.c = operand_of(x->c, wide_c ? PS_F32 : x->c.dtype, x->c.dtype == PS_BF16, &p.copies);
 	return p;
 }
 
@@ -114,8 +131,8 @@ static ps_status copy_in(struct cuda_queue *q, const struct ps_cuda_launch *laun
 {
 	if (!x->copied)
 		return PS_OK;
-	cudaError_t error = (x->dtype == PS_BF16 ? ps__cuda_narrow : ps__cuda_widen)(
-	        launch, data_of(q, x), x->copy_stride, x->data, x->stride, x->rows, x->columns);
+	cudaError_t error = ps__cuda_convert(launch, x->dtype, data_of(q, x), x->copy_stride, x->stored, x->data,
+	                                     x->stride, x->rows, x->columns);
 	return error == cudaSuccess ? PS_OK : ps__cuda_fail(q->queue->device->info.name, "gemm", error);
 }
 
@@ -155,8 +172,9 @@ static ps_status multiply(struct cuda_queue *q, const struct product *p)
 	                      plan->a, beta, c, plan->c, c, plan->c, &plan->algo, q->workspace,
 	                      q->device->workspace_bytes, q->stream));
 	if (p->c.copied)
-		CUDA_TRY(q->queue->device->info.name, ps__cuda_narrow(&launch, p->c.data, p->c.stride, c,
-		                                                      p->c.copy_stride, p->c.rows, p->c.columns));
+		CUDA_TRY(q->queue->device->info.name,
+		         ps__cuda_convert(&launch, p->c.stored, p->c.data, p->c.stride, p->c.dtype, c, p->c.copy_stride,
+		                          p->c.rows, p->c.columns));
 	return PS_OK;
 }
 
@@ -172,7 +190,10 @@ static ps_status gemm_runner(struct cuda_queue *q, const void *arguments)
 /* --- asking for a product -------------------------------------------------------------------------------------------
  */
 
-/* Memory for cuBLASLt and for copies; the caller holds the device's mutex. Only what is recorded first makes any. */
+/*
+ * Memory for cuBLASLt and for copies; the caller holds the device's mutex. Only what is recorded first makes any. What
+ * is outgrown stays for what was recorded before.
+ */
 static ps_status reserve(struct cuda_queue *q, size_t copies)
 {
 	const char *name = q->queue->device->info.name;
@@ -181,14 +202,20 @@ static ps_status reserve(struct cuda_queue *q, size_t copies)
 		CUDA_TRY(name, cudaMalloc(&q->workspace, q->device->workspace_bytes));
 	if (q->copies_bytes >= copies)
 		return PS_OK;
-	CUDA_TRY(name, cudaMalloc(&more, copies));
-	void *old = q->copies;
+	struct cuda_outgrown *old = q->copies ? malloc(sizeof *old) : NULL;
+	if (q->copies && !old)
+		return ps_fail(PS_ENOMEM, "gemm on %s: out of memory", name);
+	cudaError_t error = cudaMalloc(&more, copies);
+	if (error != cudaSuccess) {
+		free(old);
+		return ps__cuda_fail(name, "cudaMalloc", error);
+	}
+	if (old) {
+		*old = (struct cuda_outgrown){q->outgrown, q->copies};
+		q->outgrown = old;
+	}
 	q->copies = more;
 	q->copies_bytes = copies;
-	if (!old)
-		return PS_OK;
-	CUDA_TRY(name, cudaStreamSynchronize(q->stream));
-	CUDA_TRY(name, cudaFree(old));
 	return PS_OK;
 }
 

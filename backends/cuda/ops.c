@@ -1,9 +1,6 @@
 /* The ops but gemm: from arguments to launches. The functions refuse, the runners launch. */
 #include "backends/cuda/cuda.h"
 
-/* The most blocks of the second dimension of a grid. */
-enum { MOST_BLOCKS_Y = 65535 };
-
 static struct ps_cuda_launch launch_of(struct cuda_queue *q, ps_dtype dtype)
 {
 	(void)ps__cuda_flight(q, false);
@@ -38,12 +35,13 @@ static double factor_of(float p, ps_dtype dtype)
 	return dtype == PS_F64 ? factor : (double)(float)factor;
 }
 
-static struct ps_cuda_dropout dropout_of(const ps_dropout *drop, ps_dtype dtype)
+static struct ps_cuda_dropout dropout_of(const struct cuda_queue *q, const ps_dropout *drop, ps_dtype dtype)
 {
 	return (struct ps_cuda_dropout){.active = drop->p != 0,
 	                                .threshold = ps_random_threshold((double)drop->p),
 	                                .first_row = drop->first_row,
-	                                .step = drop->place.step,
+	                                .step = q->step ? *q->step : drop->place.step,
+	                                .turn = q->capturing ? q->turn : NULL,
 	                                .place = drop->place.layer << 8 | drop->place.site,
 	                                .key = {(uint32_t)drop->place.seed, (uint32_t)(drop->place.seed >> 32)},
 	                                .factor = factor_of(drop->p, dtype)};
@@ -54,14 +52,12 @@ static cudaError_t check_range(struct cuda_queue *q, ps_op op, const char *what,
                                int64_t bound)
 {
 	struct ps_cuda_launch launch = launch_of(q, PS_F32);
-	struct cuda_flight *flight = ps__cuda_flight(q, true);
-	flight->checked = ps_op_name(op);
-	flight->what = what;
-	flight->time = time;
-	flight->bound = bound;
-	flight->fault->index = -1;
-	return ps__cuda_check_range(&launch, ps__cuda_data(tokens), ps_tensor_count(tokens), bound, flight->fault,
-	                            q->stop);
+	const struct cuda_check check = {.op = ps_op_name(op), .what = what, .time = time, .bound = bound};
+	struct ps_cuda_range range = {
+	        .tokens = ps__cuda_data(tokens), .count = ps_tensor_count(tokens), .bound = bound, .stop = q->stop};
+	if (!ps__cuda_list_check(q, &check, &range))
+		return cudaErrorMemoryAllocation;
+	return ps__cuda_check_range(&launch, &range);
 }
 
 /* An op function that enqueues NAME_runner and refuses nothing. */
@@ -106,7 +102,7 @@ static ps_status dropout_runner(struct cuda_queue *q, const void *arguments)
 {
 	const ps_args_dropout *x = arguments;
 	return elementwise(q, PS_OP_dropout, PS_CUDA_DROPOUT, x->x, (ps_tensor){0}, x->y,
-	                   dropout_of(&x->drop, x->y.dtype));
+	                   dropout_of(q, &x->drop, x->y.dtype));
 }
 CUDA_OP(dropout)
 
@@ -114,7 +110,7 @@ static ps_status relu_dropout_fwd_runner(struct cuda_queue *q, const void *argum
 {
 	const ps_args_relu_dropout_fwd *x = arguments;
 	return elementwise(q, PS_OP_relu_dropout_fwd, PS_CUDA_RELU_DROPOUT_FWD, x->x, (ps_tensor){0}, x->y,
-	                   dropout_of(&x->drop, x->y.dtype));
+	                   dropout_of(q, &x->drop, x->y.dtype));
 }
 CUDA_OP(relu_dropout_fwd)
 
@@ -152,7 +148,7 @@ static ps_status embedding_fwd_runner(struct cuda_queue *q, const void *argument
 	                                      .position_stride = x->positions.strides[0],
 	                                      .scale = x->scale,
 	                                      .narrow = x->weight.dtype == PS_BF16,
-	                                      .drop = dropout_of(&x->drop, x->y.dtype)};
+	                                      .drop = dropout_of(q, &x->drop, x->y.dtype)};
 	cudaError_t error =
 	        check_range(q, PS_OP_embedding_fwd, "token", x->tokens, embedding.time, embedding.vocabulary);
 	if (error == cudaSuccess)
@@ -175,7 +171,7 @@ static ps_status embedding_bwd_weight_runner(struct cuda_queue *q, const void *a
 	                                      .scale = x->scale,
 	                                      .accumulate = x->accumulate,
 	                                      .narrow = x->dweight.dtype == PS_BF16,
-	                                      .drop = dropout_of(&x->drop, x->dy.dtype)};
+	                                      .drop = dropout_of(q, &x->drop, x->dy.dtype)};
 	cudaError_t error =
 	        check_range(q, PS_OP_embedding_bwd_weight, "token", x->tokens, embedding.time, embedding.vocabulary);
 	if (error == cudaSuccess)
@@ -218,7 +214,7 @@ static ps_status dropout_add_layernorm_fwd_runner(struct cuda_queue *q, const vo
 	                            .columns = columns_of(x->sum),
 	                            .elements = elements_of(x->sum),
 	                            .eps = x->eps,
-	                            .drop = dropout_of(&x->drop, x->sum.dtype)};
+	                            .drop = dropout_of(q, &x->drop, x->sum.dtype)};
 	return launched(q, PS_OP_dropout_add_layernorm_fwd, ps__cuda_layernorm_fwd(&launch, &norm));
 }
 CUDA_OP(dropout_add_layernorm_fwd)
@@ -252,7 +248,7 @@ static ps_status dropout_add_layernorm_bwd_input_runner(struct cuda_queue *q, co
 	const ps_args_dropout_add_layernorm_bwd_input *x = arguments;
 	const ps_args_layernorm_bwd_input norm = {
 	        .dy = x->dy, .x = x->sum, .mean = x->mean, .rstd = x->rstd, .gamma = x->gamma, .dx = x->dresidual};
-	return norm_bwd(q, PS_OP_dropout_add_layernorm_bwd_input, &norm, x->dz, dropout_of(&x->drop, x->sum.dtype));
+	return norm_bwd(q, PS_OP_dropout_add_layernorm_bwd_input, &norm, x->dz, dropout_of(q, &x->drop, x->sum.dtype));
 }
 CUDA_OP(dropout_add_layernorm_bwd_input)
 
@@ -268,15 +264,6 @@ static ps_status layernorm_bwd_weight_runner(struct cuda_queue *q, const void *a
 }
 CUDA_OP(layernorm_bwd_weight)
 
-static ps_status refuse_long(ps_queue *queue, ps_op op, ps_tensor out, int heads)
-{
-	if (out.dims[1] > ps__cuda_attention_limit(out.dtype))
-		return ps__op_refuse(queue, op, out, "the sequence is longer than its kernel's shared memory");
-	if (out.dims[0] * heads > MOST_BLOCKS_Y)
-		return ps__op_refuse(queue, op, out, "there are more than 65535 heads in all rows");
-	return PS_OK;
-}
-
 static ps_status attention_fwd_runner(struct cuda_queue *q, const void *arguments)
 {
 	const ps_args_attention_fwd *x = arguments;
@@ -289,16 +276,10 @@ static ps_status attention_fwd_runner(struct cuda_queue *q, const void *argument
 	                                      .width = x->out.dims[2],
 	                                      .heads = x->heads,
 	                                      .causal = x->causal,
-	                                      .drop = dropout_of(&x->drop, x->out.dtype)};
+	                                      .drop = dropout_of(q, &x->drop, x->out.dtype)};
 	return launched(q, PS_OP_attention_fwd, ps__cuda_attention_fwd(&launch, &attention));
 }
-
-static ps_status attention_fwd(ps_queue *queue, const void *arguments)
-{
-	const ps_args_attention_fwd *x = arguments;
-	PS_TRY(refuse_long(queue, PS_OP_attention_fwd, x->out, x->heads));
-	return ps__cuda_enqueue(queue, attention_fwd_runner, x, sizeof *x);
-}
+CUDA_OP(attention_fwd)
 
 static ps_status attention_bwd_runner(struct cuda_queue *q, const void *arguments)
 {
@@ -313,16 +294,10 @@ static ps_status attention_bwd_runner(struct cuda_queue *q, const void *argument
 	                                      .width = x->dout.dims[2],
 	                                      .heads = x->heads,
 	                                      .causal = x->causal,
-	                                      .drop = dropout_of(&x->drop, x->dout.dtype)};
+	                                      .drop = dropout_of(q, &x->drop, x->dout.dtype)};
 	return launched(q, PS_OP_attention_bwd, ps__cuda_attention_bwd(&launch, &attention));
 }
-
-static ps_status attention_bwd(ps_queue *queue, const void *arguments)
-{
-	const ps_args_attention_bwd *x = arguments;
-	PS_TRY(refuse_long(queue, PS_OP_attention_bwd, x->dout, x->heads));
-	return ps__cuda_enqueue(queue, attention_bwd_runner, x, sizeof *x);
-}
+CUDA_OP(attention_bwd)
 
 static ps_status cross_entropy_runner(struct cuda_queue *q, const void *arguments)
 {
@@ -365,7 +340,7 @@ static ps_status sgd_runner(struct cuda_queue *q, const void *arguments)
 	int64_t count = ps_tensor_count(x->w);
 	const double *scale = ps__cuda_data(x->scale);
 	const ps_dropout drop = {.place = x->place};
-	const struct ps_cuda_dropout place = dropout_of(&drop, PS_F32);
+	const struct ps_cuda_dropout place = dropout_of(q, &drop, PS_F32);
 	cudaError_t error = x->w.dtype == PS_BF16 ? ps__cuda_sgd_bf16(&launch, ps__cuda_data(x->w), ps__cuda_data(x->g),
 	                                                              count, x->lr, scale, &place)
 	                                          : ps__cuda_sgd(&launch, ps__cuda_data(x->w), ps__cuda_data(x->g),

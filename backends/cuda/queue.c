@@ -13,17 +13,16 @@ static const char *device_name(const struct cuda_queue *q)
 
 /* --- the completer ---------------------------------------------------------------------------------------------- */
 
-static ps_status fault_status(const struct cuda_flight *flight)
+static ps_status fault_status(const struct ps_cuda_fault *fault, const struct cuda_check *check)
 {
-	const struct ps_cuda_fault *fault = flight->fault;
 	char where[64];
-	if (flight->time)
-		snprintf(where, sizeof where, "row %" PRId64 ", position %" PRId64, fault->index / flight->time,
-		         fault->index % flight->time);
+	if (check->time)
+		snprintf(where, sizeof where, "row %" PRId64 ", position %" PRId64, fault->index / check->time,
+		         fault->index % check->time);
 	else
 		snprintf(where, sizeof where, "row %" PRId64, fault->index);
-	return ps_fail(PS_EINVAL, "%s: %s has %s %" PRId32 ", which should be at least 0 and below %" PRId64,
-	               flight->checked, where, flight->what, fault->value, flight->bound);
+	return ps_fail(PS_EINVAL, "%s: %s has %s %" PRId32 ", which should be at least 0 and below %" PRId64, check->op,
+	               where, check->what, fault->value, check->bound);
 }
 
 /* Waits until the stream has passed the flight. */
@@ -38,7 +37,11 @@ static ps_status pass(struct cuda_queue *q, const struct cuda_flight *flight)
 	/* Whatever it says, nothing of the flight runs after it. */
 	if (!flight->recorded && cudaStreamSynchronize(q->stream) != cudaSuccess)
 		(void)cudaGetLastError();
-	snprintf(what, sizeof what, "a command of queue %s", q->queue->label);
+	uint64_t count = flight->value - flight->first + 1;
+	if (count > 1)
+		snprintf(what, sizeof what, "one of %" PRIu64 " commands of queue %s", count, q->queue->label);
+	else
+		snprintf(what, sizeof what, "a command of queue %s", q->queue->label);
 	return ps__cuda_fail(device_name(q), what, error);
 }
 
@@ -50,9 +53,10 @@ static void land(struct cuda_queue *q, struct cuda_flight *flight)
 	ps_status status = pass(q, flight);
 	if (status == PS_OK && flight->after.timeline)
 		status = ps_event_wait(flight->after, -1);
-	if (status == PS_OK && flight->checked && flight->fault->index >= 0) {
-		status = fault_status(flight);
-		at = flight->value;
+	if (status == PS_OK && flight->checks && flight->fault->index >= 0) {
+		const struct cuda_check *check = &flight->checks[flight->fault->check];
+		status = fault_status(flight->fault, check);
+		at = flight->checks_from + check->at;
 		stopped = true;
 	}
 	if (status != PS_OK)
@@ -110,6 +114,7 @@ struct cuda_flight *ps__cuda_flight(struct cuda_queue *q, bool alone)
 		                               .bounce = flight->bounce,
 		                               .first = q->value,
 		                               .value = q->value};
+		flight->fault->index = -1;
 		q->open = flight;
 	}
 	q->open->full |= alone;
@@ -139,8 +144,14 @@ static void skip(struct cuda_queue *q)
 {
 	if (q->open)
 		close_flight(q, true);
-	(void)ps__cuda_flight(q, true);
+	ps__cuda_flight(q, true)->value = q->last;
 	close_flight(q, false);
+}
+
+void ps__cuda_part(struct cuda_queue *q)
+{
+	if (q->open)
+		close_flight(q, true);
 }
 
 /* Fails the queue at the current command, when all that came before is over, so that the first failure counts. */
@@ -154,7 +165,7 @@ static void fail(struct cuda_queue *q, ps_status status)
 		q->open->after = (ps_event){0};
 		q->open->stamp = NULL;
 		q->open->bounced = false;
-		q->open->checked = NULL;
+		q->open->checks = NULL;
 		q->open->value = q->value - 1;
 		close_flight(q, true);
 	}
@@ -163,9 +174,9 @@ static void fail(struct cuda_queue *q, ps_status status)
 		pthread_cond_wait(&q->cond, &q->mutex);
 	pthread_mutex_unlock(&q->mutex);
 	ps__timeline_fail(timeline, q->value, ps_fail(status, "%s", message));
-	ps__timeline_complete(timeline, q->value);
+	ps__timeline_complete(timeline, q->last);
 	pthread_mutex_lock(&q->mutex);
-	q->closed = q->value;
+	q->closed = q->last;
 	pthread_cond_broadcast(&q->cond);
 	pthread_mutex_unlock(&q->mutex);
 }
@@ -182,28 +193,30 @@ static ps_status restart(struct cuda_queue *q)
 	return PS_OK;
 }
 
-static void submit(struct cuda_queue *q, const struct cuda_command *command)
+void ps__cuda_submit(struct cuda_queue *q, uint64_t first, uint64_t last, cuda_runner runner, const void *arguments)
 {
-	q->value = command->value;
+	q->value = first;
+	q->last = last;
 	if (ps__timeline_status(&q->queue->timeline) != PS_OK) {
 		skip(q);
 		return;
 	}
 	ps_status status = restart(q);
 	if (status == PS_OK)
-		status = command->runner(q, command->arguments);
+		status = runner(q, arguments);
 	if (status != PS_OK) {
 		fail(q, status);
 		return;
 	}
 	struct cuda_flight *flight = ps__cuda_flight(q, false);
-	flight->value = command->value;
+	flight->value = last;
 	if (++flight->commands == CUDA_FLIGHT_COMMANDS)
 		flight->full = true;
 	pthread_mutex_lock(&q->mutex);
 	bool idle = q->count == 0;
 	pthread_mutex_unlock(&q->mutex);
-	if (idle || flight->full)
+	/* In a list there is more to come, and ps__cuda_part at its end. */
+	if ((idle && !q->step) || flight->full)
 		close_flight(q, true);
 }
 
@@ -233,7 +246,10 @@ static void *submit_main(void *argument)
 	if (cudaSetDevice(q->device->ordinal) != cudaSuccess)
 		(void)cudaGetLastError();
 	while (take(q, &command))
-		submit(q, &command);
+		if (command.list)
+			ps__cuda_list_run(q, &command);
+		else
+			ps__cuda_submit(q, command.value, command.value, command.runner, command.arguments);
 	return NULL;
 }
 
@@ -339,6 +355,25 @@ static bool grow(struct cuda_queue *q)
 	return true;
 }
 
+/* The ring's next command, with the mutex held until `hand_over`; NULL: out of memory, and it is not. */
+static struct cuda_command *next_command(struct cuda_queue *q)
+{
+	pthread_mutex_lock(&q->mutex);
+	if (q->count == q->capacity && !grow(q)) {
+		pthread_mutex_unlock(&q->mutex);
+		(void)ps_fail(PS_ENOMEM, "out of memory for the commands of queue %s", q->queue->label);
+		return NULL;
+	}
+	return &q->ring[(q->head + q->count) % q->capacity];
+}
+
+static void hand_over(struct cuda_queue *q)
+{
+	q->count++;
+	pthread_cond_broadcast(&q->cond);
+	pthread_mutex_unlock(&q->mutex);
+}
+
 ps_status ps__cuda_enqueue(ps_queue *queue, cuda_runner runner, const void *arguments, size_t bytes)
 {
 	struct cuda_queue *q = queue->impl;
@@ -346,17 +381,31 @@ ps_status ps__cuda_enqueue(ps_queue *queue, cuda_runner runner, const void *argu
 		return ps_fail(PS_EINTERNAL, "%zu bytes of arguments do not fit into a command", bytes);
 	if (queue->dry)
 		return PS_OK;
-	pthread_mutex_lock(&q->mutex);
-	if (q->count == q->capacity && !grow(q)) {
-		pthread_mutex_unlock(&q->mutex);
-		return ps_fail(PS_ENOMEM, "out of memory for the commands of queue %s", queue->label);
-	}
-	struct cuda_command *command = &q->ring[(q->head + q->count++) % q->capacity];
+	if (q->compiling)
+		return ps__cuda_list_add(q->compiling, runner, arguments, bytes);
+	struct cuda_command *command = next_command(q);
+	if (!command)
+		return PS_ENOMEM;
 	command->runner = runner;
+	command->list = NULL;
 	command->value = ps__timeline_next(&queue->timeline);
 	memcpy(command->arguments, arguments, bytes);
-	pthread_cond_broadcast(&q->cond);
-	pthread_mutex_unlock(&q->mutex);
+	hand_over(q);
+	return PS_OK;
+}
+
+ps_status ps__cuda_list_submit(ps_queue *queue, void *compiled, uint32_t step)
+{
+	struct cuda_queue *q = queue->impl;
+	struct cuda_command *command = next_command(q);
+	if (!command)
+		return PS_ENOMEM;
+	command->list = compiled;
+	command->step = step;
+	command->value = ps__timeline_next(&queue->timeline);
+	for (uint64_t i = 1; i < ps__cuda_list_values(compiled); i++)
+		(void)ps__timeline_next(&queue->timeline);
+	hand_over(q);
 	return PS_OK;
 }
 
@@ -367,8 +416,10 @@ static ps_status create_parts(struct cuda_queue *q)
 	const char *name = device_name(q);
 	const size_t each = CUDA_BOUNCE_BYTES + sizeof(struct ps_cuda_fault);
 	CUDA_TRY(name, cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking));
-	CUDA_TRY(name, cudaMalloc((void **)&q->partials, (PS_CUDA_PARTIALS + 1) * sizeof(double)));
-	q->stop = (int *)(q->partials + PS_CUDA_PARTIALS);
+	CUDA_TRY(name, cudaMalloc((void **)&q->partials,
+	                          PS_CUDA_PARTIALS * sizeof(double) + sizeof *q->turn + sizeof *q->stop));
+	q->turn = (struct ps_cuda_turn *)(void *)(q->partials + PS_CUDA_PARTIALS);
+	q->stop = (int *)(void *)(q->turn + 1);
 	CUDA_TRY(name, cudaMemsetAsync(q->stop, 0, sizeof *q->stop, q->stream));
 	CUDA_TRY(name, cudaHostAlloc((void **)&q->pinned, CUDA_FLIGHTS * each, cudaHostAllocPortable));
 	unsigned char *faults = q->pinned + (size_t)CUDA_FLIGHTS * CUDA_BOUNCE_BYTES;
@@ -398,6 +449,12 @@ static void destroy_parts(struct cuda_queue *q)
 		(void)cudaFree(q->workspace);
 	if (q->copies)
 		(void)cudaFree(q->copies);
+	while (q->outgrown) {
+		struct cuda_outgrown *next = q->outgrown->next;
+		(void)cudaFree(q->outgrown->memory);
+		free(q->outgrown);
+		q->outgrown = next;
+	}
 	if (q->partials)
 		(void)cudaFree(q->partials);
 	(void)cudaGetLastError();

@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever the table, the structs below or the op table change. */
-#define PS_BACKEND_ABI 2
+#define PS_BACKEND_ABI 3
 #define PS_BACKEND_ENTRY "ps_backend_entry"
 
 typedef struct ps_backend ps_backend;
@@ -97,9 +97,14 @@ struct ps_queue {
 	void *impl; /* the backend's */
 	ps_timeline timeline;
 	ps_math math; /* what the device has, by has_math */
-	bool dry;     /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
+	ps_graphs graphs;
+	char note[256]; /* see ps_queue_note; guarded by the timeline's mutex */
+	bool dry; /* set while ops are only asked for: functions check and refuse as always, but enqueue nothing */
 	char label[64];
 };
+
+/* Leaves a note for the user, unless there is one. For any thread. */
+void ps__queue_note(ps_queue *queue, const char *format, ...) PS_PRINTF(2, 3);
 
 /* Enqueues one op whose arguments passed the shared check, or refuses it with PS_ENOTSUP and enqueues nothing. */
 typedef ps_status (*ps_op_fn)(ps_queue *queue, const void *arguments);
@@ -155,6 +160,20 @@ struct ps_backend {
 	ps_status (*pinned_create)(ps_pinned *pinned);
 	void (*pinned_destroy)(ps_pinned *pinned);
 
+	/*
+	 * Optional, all or none; without them the ops of command lists are enqueued one by one, which a backend may
+	 * also ask for by leaving *out as it is, NULL.
+	 *
+	 * list_compile makes what will be submitted of a list (ps_list_count, ps_list_op, ps__list_arguments), whose
+	 * ops were asked for under the queue's math of that time. list_submit enqueues all of it, and hands out a value
+	 * of the timeline for each op, in their order: what fails fails at the value of its op where that can be told,
+	 * else at an earlier one of the list. `step` takes the place of that in the ops' random places. list_release
+	 * is called when all values that were handed out are completed, and before queue_destroy.
+	 */
+	ps_status (*list_compile)(void **out, ps_queue *queue, ps_list *list);
+	ps_status (*list_submit)(ps_queue *queue, void *compiled, uint32_t step);
+	void (*list_release)(ps_queue *queue, void *compiled);
+
 	/* Optional; the default refuses. Searches, on a queue of its own, and waits for the end. Arguments are checked.
 	 */
 	ps_status (*tune)(ps_queue *queue, ps_tuning *tuning);
@@ -171,6 +190,11 @@ struct ps_backend {
 
 /* What a module exports. */
 typedef const ps_backend *(*ps_backend_entry_fn)(void);
+
+/*
+ * The arguments of entry `index` of a list for a step, valid until they are asked for again or something is recorded.
+ */
+const void *ps__list_arguments(ps_list *list, size_t index, uint32_t step);
 
 /* What a backend says of an op it will not take: names op, device and the first tensor. Returns PS_ENOTSUP. */
 ps_status ps__op_refuse(const ps_queue *queue, ps_op op, ps_tensor tensor, const char *why);

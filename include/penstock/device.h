@@ -101,6 +101,18 @@ typedef enum ps_math {
 ps_status ps_queue_set_math(ps_queue *queue, ps_math math) PS_WARN_UNUSED;
 ps_math ps_queue_math(const ps_queue *queue);
 
+/*
+ * Whether a device that can keeps command lists as graphs: what is submitted again and again is then enqueued as one
+ * thing, with the same results. AUTO, which new queues have: where that is faster, and op by op where it does not work,
+ * of which ps_queue_note tells. ON: a list that cannot be kept as one fails. OFF: op by op.
+ */
+typedef enum ps_graphs { PS_GRAPHS_AUTO, PS_GRAPHS_ON, PS_GRAPHS_OFF } ps_graphs;
+
+/* For lists that are submitted for the first time from now on. PS_ENOTSUP: ON, and the device has no graphs. */
+ps_status ps_queue_set_graphs(ps_queue *queue, ps_graphs graphs) PS_WARN_UNUSED;
+/* What the queue does otherwise than one would expect, as one line; "" when there is nothing to say. Returns `text`. */
+const char *ps_queue_note(ps_queue *queue, char *text, size_t size);
+
 /* The point that is reached when all that has been enqueued so far is done. */
 ps_event ps_queue_record(ps_queue *queue);
 /* What is enqueued from now on starts after `event`, which may belong to any queue of any device. */

@@ -238,6 +238,7 @@ ps_status ps_op_run(ps_queue *queue, ps_op op, const void *arguments, size_t byt
 typedef struct ps_list ps_list;
 
 ps_status ps_list_create(ps_list **out, ps_queue *queue) PS_WARN_UNUSED;
+/* Before its queue is destroyed. Waits until nothing of the list is on its way. Takes NULL. */
 void ps_list_destroy(ps_list *list);
 ps_status ps_list_record(ps_list *list, ps_op op, const void *arguments, size_t bytes) PS_WARN_UNUSED;
 /* Names what is recorded from now on (a layer's name) for messages; the string must outlive the list. */

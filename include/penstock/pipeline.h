@@ -113,6 +113,12 @@ typedef struct ps_pipeline_config {
 	/* The largest batch: `rows` samples of int32 (time) in training, `eval_rows` in evaluation (0: none). */
 	int64_t rows, eval_rows, time;
 
+	/*
+	 * For the queues of the devices that have graphs (ps_queue_set_graphs). ON: at least one has. The results are
+	 * the same. Steps whose ops are looked at one by one, for a shadow or a profile, run without them.
+	 */
+	ps_graphs graphs;
+
 	double stall_timeout_s; /* 0: 600 s without progress anywhere is a stall */
 	bool trace;             /* record when each action and transfer began and ended */
 	/*
@@ -145,6 +151,7 @@ typedef struct ps_rank_info {
 	uint64_t activation_bytes; /* saved, carried, boundary and scratch tensors of the largest program */
 	uint64_t peak_bytes;       /* the sum: all that is ever allocated for it */
 	double flops;              /* of one training step */
+	char note[256];            /* what its queue does otherwise than one would expect (ps_queue_note); mostly "" */
 } ps_rank_info;
 
 int ps_pipeline_rank_count(const ps_pipeline *pipeline);

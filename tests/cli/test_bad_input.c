@@ -88,6 +88,11 @@ static const struct bad {
         {"train --schedule 1f1c", "did you mean 1f1b?"},
         {"train --schedule forward-only", "none of the schedules for training"},
         {"train --schedule ./none", "./none"},
+        {"train --schedule wave --stages ref,ref,ref", "wave: has 2 ranks; give 2 devices in --stages, not 3"},
+        {"train --schedule wave --stages ref,ref", "wave is for 2 micro-batches; 4 chunks of a batch of 32 rows are 4"},
+        {"train --schedule wave --stages ref,ref --balance 2,2", "has 2 stages, but --schedule wave has 4"},
+        {"train --schedule wave --stages ref,ref --nlayers 1", "4 stages are more than the 3 units"},
+        {"train --schedule ./short --stages ref,ref", "short"},
         {"train --nhead 5", "--nhead 5 does not divide --emsize 64"},
         {"train --emsize 63 --nhead 3", "even"},
 
@@ -109,7 +114,7 @@ static const struct bad {
         {"verify step --nhead 5", "--nhead 5 does not divide --emsize 64"},
         {"verify step --emsize 63 --nhead 3", "even"},
         {"verify step --batch-size 0", "--batch-size: '0' is wrong"},
-        {"train --shadow 2 --stages ref,ref", "--shadow 2: there is no stage 2; --stages has 0 to 1"},
+        {"train --shadow 2 --stages ref,ref", "--shadow 2: there is no stage 2; there are 0 to 1"},
         {"train --shadow first", "--shadow first: give stages as in 1, or 0:every=10,1, or all:every=100"},
         {"train --shadow 0, --stages ref,ref", "give stages as in"},
         {"train --shadow 0:every=0", "every= takes a whole number of steps from 1"},
@@ -174,6 +179,8 @@ static const struct bad {
         {"bench ops --device gpu", "gpu"},
         {"bench ops --seconds -1", "--seconds: '-1' is wrong"},
         {"bench ops --nhead 5", "--nhead 5 does not divide --emsize 64"},
+        {"bench ops --dtype tf32 --device ref", "ref cannot multiply in tf32"},
+        {"bench gemm --dtype fp64 --device cpu", "cpu cannot run gemm on fp64"},
         {"bench gemm --lr 3", "penstock bench gemm --help lists them"},
         {"bench step --stages ref,", "name 1 is empty"},
         {"bench step --data brief", "too few"},
@@ -181,6 +188,12 @@ static const struct bad {
         {"bench step --compare no-such-file", "no-such-file: cannot be read"},
         {"bench step --compare text", "text:1: is no JSON"},
         {"bench executor --stages ref,ref,ref,ref", "has 4 stages; the bench has up to 3"},
+        {"bench stages --ranks 2,1", "--ranks 2,1: give up to 16 ascending numbers"},
+        {"bench stages --ranks 1,,2", "--ranks 1,,2: give"},
+        {"bench stages --ranks 0", "--ranks 0: give"},
+        {"bench stages --ranks 99", "99 stages are more than the 16 units of the model"},
+        {"bench stages --schedule forward-only", "--schedule forward-only: is no rule"},
+        {"bench stages --stages gpu", "gpu"},
         {"bench link --devices ref", "give at least two"},
         {"bench simulate --schedule wave", "--schedule wave: is no rule"},
         {"bench tokenizer", "--data DIR is missing"},
@@ -228,6 +241,7 @@ static void make_files(void)
 	file_write("json-row", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": [{}]}");
 	file_write("json-ops", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": []}");
 	file_write("text", "This is no weight file, but some text of a few words.\n");
+	file_write("wave", "0F0 0F1 3F0 3F1 3BW0 3BW1 0BW0 0BW1\n1F0 1F1 2F0 2F1 2BW0 2BW1 1BW0 1BW1\n");
 	file_write("kept", "what was here before\n");
 	file_write("config-line", "# rates\nlr 3\n");
 	file_write("config-name", "lr = 3\n\nlearning-rate = 2\n");

@@ -10,21 +10,28 @@
 
 #define SIZES "--emsize 8 --nhead 2 --nhid 8 --vocabulary 11 --batch-size 4 --bptt 5 "
 
+#define SIZES_OF_GEMM "--emsize 8 --nhid 8 --vocabulary 11 --batch-size 4 --bptt 5 --chunks 2 "
+
 /* A bench, with a row that must be there. */
 static const struct bench {
 	const char *name, *options, *section, *row;
 } benches[] = {
         {"ops", SIZES "--device cpu", "model", "attention_bwd"},
         {"ops", SIZES "--device cpu", "peaks", "copy"},
-        {"gemm", "--emsize 8 --nhid 8 --vocabulary 11 --batch-size 4 --bptt 5 --chunks 2", "model",
-         "10 x 11 x 8 weight+"},
+        {"gemm", SIZES_OF_GEMM, "model", "10 x 11 x 8 weight+"},
         {"gemm", "--preset default --device cpu", "default", "256 x 64 x 64 weight"},
+        {"ops", SIZES "--device ref --dtype fp64", "model", "embedding_fwd"},
+        {"ops", SIZES "--device ref --dtype bf16", "model", "sgd"},
+        {"ops", SIZES "--device ref --dtype bf16-pure", "model", "embedding_bwd_weight"},
+        {"gemm", SIZES_OF_GEMM "--device ref --dtype bf16-pure", "model", "10 x 11 x 8 weight+"},
         {"step", SIZES "--nlayers 1 --stages ref,ref --chunks 2", "step", "whole step"},
         {"step", SIZES "--nlayers 1 --stages ref,ref --chunks 2 --checkpoint always",
          "where it goes, timed op by op, mean of the ranks", "gemm"},
         {"step", SIZES "--nlayers 1 --stages ref --brief", "peak memory", "of the process"},
         {"step", "--emsize 8 --nhead 2 --nhid 8 --nlayers 1 --batch-size 4 --bptt 5 --data sample --stages ref", "step",
          "clip and update"},
+        {"stages", SIZES "--nlayers 2 --device ref --ranks 1,4 --chunks 2", "stages on one device", "4 stages, 1f1b"},
+        {"stages", SIZES "--nlayers 1 --stages ref,cpu --schedule gpipe", "stages", "2 stages, whole batch"},
         {"link", "--devices ref,cpu", "ref to cpu, staged", "64 KiB"},
         {"executor", "--stages ref,ref --chunks 9", "stages", "ref,ref"},
         {"simulate", "--ranks 4 --chunks 8", "1f1b", "validate"},
@@ -96,6 +103,30 @@ START_TEST(writes_json)
 	ck_assert_double_eq(number(json_object_get(object, "options"), "seconds"), 0);
 	check_rows(object, bench->section, bench->row);
 	json_decref(object);
+}
+END_TEST
+
+/* The bytes that an op moves are those of its tensors in the type that they have. */
+START_TEST(counts_bytes)
+{
+	static const struct {
+		const char *dtype;
+		double sgd, embed; /* of a weight of 11 x 8, and of 20 tokens with 5 positions, 8 wide each */
+	} wanted[] = {{"fp32", 3 * 4 * 88, (20 + 20 + 5) * 8 * 4 + 20 * 4},
+	              {"bf16", (3 * 4 + 2) * 88, (20 + 20 + 5) * 8 * 4 + 20 * 4},
+	              {"bf16-pure", 3 * 2 * 88, 20 * 8 * 2 + (20 + 5) * 8 * 4 + 20 * 4}};
+	for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+		static struct outcome run;
+		program_run(&run, "bench ops --seconds 0 --json - --device ref --dtype %s " SIZES, wanted[i].dtype);
+		ck_assert_msg(run.status == 0, "%s", run.error);
+		json_t *object = json_loads(run.out, 0, NULL);
+		const json_t *sgd = check_rows(object, "model", "sgd");
+		const json_t *embed = check_rows(object, "model", "embedding_fwd");
+		/* And the factor of the update, a double. */
+		ck_assert_double_eq_tol(number(sgd, "gb_s") * 1e9 * number(sgd, "median"), wanted[i].sgd + 8, 1e-3);
+		ck_assert_double_eq_tol(number(embed, "gb_s") * 1e9 * number(embed, "median"), wanted[i].embed, 1e-3);
+		json_decref(object);
+	}
 }
 END_TEST
 
@@ -199,6 +230,7 @@ int main(void)
 	tcase_set_timeout(tests, 300);
 	tcase_add_checked_fixture(tests, enter, program_leave);
 	tcase_add_loop_test(tests, writes_json, 0, (int)(sizeof benches / sizeof *benches));
+	tcase_add_test(tests, counts_bytes);
 	tcase_add_test(tests, prints_a_table);
 	tcase_add_test(tests, compares);
 	tcase_add_test(tests, is_interrupted);

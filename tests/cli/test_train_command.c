@@ -222,6 +222,31 @@ START_TEST(balance_time)
 }
 END_TEST
 
+/* A schedule file with several stages for each device gives the bits of one stage on one. */
+START_TEST(schedule_file)
+{
+#define FOUR_UNITS "train " SMALL "--nlayers 2 --dropout 0.1 --seed 4 "
+	program_run(&run, FOUR_UNITS "--stages ref --save-last one");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	file_write("wave", "0F0 0F1 3F0 3BW0 3F1 3BW1 0BW0 0BW1\n1F0 2F0 1F1 2F1 2B0 1B0 2B1 1B1 2W0-1 1W0-1\n");
+	program_run(&run, FOUR_UNITS "--schedule wave --save-last file --trace trace.json --log log.jsonl");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	check_matches(run.error, "^stages 0,3 on ref: 2 units,");
+	check_matches(run.error, "^stages 1,2 on ref: 2 units,");
+	ck_assert(tiny_same_files("one", "file"));
+	json_t *object = line("log.jsonl", 0);
+	const json_t *numbers = json_object_get(json_array_get(json_object_get(object, "stages"), 0), "numbers");
+	ck_assert_uint_eq(json_array_size(numbers), 2);
+	ck_assert_int_eq((int)json_integer_value(json_array_get(numbers, 1)), 3);
+	json_decref(object);
+	program_run(&run, "trace trace.json");
+	check_matches(run.out, "stage 3");
+	program_run(&run, FOUR_UNITS "--schedule wave --balance params --shadow 3 --save-last file");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	ck_assert(tiny_same_files("one", "file"));
+}
+END_TEST
+
 START_TEST(as_published)
 {
 	program_run(&run, "train --preset tutorial-as-published " SMALL "--epochs 2 --save-last last --batch-size 20");
@@ -448,6 +473,7 @@ int main(void)
 	tcase_add_test(cases, failure);
 	tcase_add_test(cases, trace);
 	tcase_add_test(cases, balance_time);
+	tcase_add_test(cases, schedule_file);
 	tcase_add_test(cases, as_published);
 	tcase_add_test(cases, config_file);
 	tcase_add_test(cases, help);

@@ -40,9 +40,9 @@ enum { WIKITEXT2_WORDS = 28782 };
 #define SHARED GROUP("What is measured; as for penstock train")
 
 static const option_row ops_rows[] = {MEASURING, DEVICE, VOCABULARY, SHARED};
-static const char *const ops_shared[] = {"preset", "emsize",  "nhead", "nhid", "batch-size",
-                                         "bptt",   "dropout", "mask",  NULL};
-static const char *const gemm_shared[] = {"preset", "emsize", "nhid", "batch-size", "bptt", "chunks", NULL};
+static const char *const ops_shared[] = {"preset",     "dtype", "emsize",  "nhead", "nhid",
+                                         "batch-size", "bptt",  "dropout", "mask",  NULL};
+static const char *const gemm_shared[] = {"preset", "dtype", "emsize", "nhid", "batch-size", "bptt", "chunks", NULL};
 
 static const option_row step_rows[] = {
         MEASURING,
@@ -55,8 +55,21 @@ static const option_row step_rows[] = {
         SHARED,
 };
 static const char *const step_shared[] = {
-        "preset", "stages", "balance", "chunks",  "split", "schedule", "checkpoint", "join",       "dtype", "emsize",
-        "nhead",  "nhid",   "nlayers", "dropout", "mask",  "bptt",     "seed",       "batch-size", NULL};
+        "preset", "stages", "balance", "chunks",  "split",   "schedule", "checkpoint", "join", "dtype",      "graphs",
+        "emsize", "nhead",  "nhid",    "nlayers", "dropout", "mask",     "bptt",       "seed", "batch-size", NULL};
+
+static const option_row stages_rows[] = {
+        MEASURING,
+        TEXT("ranks", rank_counts, "N,N,...", "How many stages, one a rank"),
+        TEXT("device", device, "DEV", "Which device has all of them; 'cpu' has them in groups of its cores, too"),
+        TEXT("stages", run.stages, "DEV,DEV,...", "One list of devices in place of all these"),
+        TEXT("schedule", run.schedule, "gpipe|1f1b", "One rule in place of all"),
+        INTEGER("vocabulary", run.vocabulary, 1, 1 << 24, "Words; with a preset, as many as its text has"),
+        SHARED,
+};
+static const char *const stages_shared[] = {"preset", "balance", "chunks",     "split",   "checkpoint", "dtype",
+                                            "emsize", "nhead",   "nhid",       "nlayers", "dropout",    "mask",
+                                            "bptt",   "seed",    "batch-size", NULL};
 
 static const option_row link_rows[] = {
         MEASURING,
@@ -89,6 +102,20 @@ static const option_row show_rows[] = {
 
 static const bench_options ops_defaults = {.seconds = 10, .device = "cpu"};
 static const bench_options step_defaults = {.seconds = 10};
+/* A model of 16 units for up to as many stages, whose step takes less than a tenth of a second on two cores. */
+static const bench_options stages_defaults = {.seconds = 10,
+                                              .device = "cpu",
+                                              .rank_counts = "1,2,4,8",
+                                              .run = {.preset = -1,
+                                                      .chunks = 8,
+                                                      .emsize = 192,
+                                                      .nhead = 4,
+                                                      .nhid = 768,
+                                                      .nlayers = 14,
+                                                      .batch_size = 16,
+                                                      .bptt = 32,
+                                                      .seed = 1,
+                                                      .vocabulary = 1024}};
 static const bench_options link_defaults = {.seconds = 5};
 static const bench_options executor_defaults = {.seconds = 5, .run = {.chunks = 1000}};
 static const bench_options simulate_defaults = {.seconds = 5, .ranks = 1024, .run = {.chunks = 4096}};
@@ -135,6 +162,21 @@ const option_table bench_tables[BENCH_KINDS] = {
                         TABLE(step),
                         .shared = &train_table,
                         .shared_names = step_shared},
+        [BENCH_STAGES] =
+                {.command = "bench stages",
+                 .usage = "[OPTION]…",
+                 .text = "Measures forward and backward of a batch over so many stages, beside the bound of the "
+                         "schedule: what its\nactions take one by one, added up on one device, and else "
+                         "simulated with a device for each rank. Of each\nstep it tells what is lost: 'cut', as "
+                         "micro-batches take more work than the whole batch at once; the\nschedule's 'bubble'; "
+                         "and 'hand-over' with all else. Without sizes or preset: 14 layers, 192 wide.",
+                 .examples = "  penstock bench stages\n"
+                             "  penstock bench stages --ranks 2,4 --schedule 1f1b --chunks 16\n"
+                             "  penstock bench stages --stages cuda:0,cuda:1 --preset small\n",
+                 TABLE(stages),
+                 .shared = &train_table,
+                 .shared_names = stages_shared,
+                 .own_defaults = true},
         [BENCH_LINK] = {.command = "bench link",
                         .usage = "[OPTION]…",
                         .text = "Measures transfers of several sizes between each two devices, on the link that there "
@@ -182,14 +224,20 @@ ps_status bench_options_read(bench_options *out, bench_kind kind, const option_s
 	PS_TRY(options_apply(settings, out));
 	if (table->shared == NULL)
 		return PS_OK;
-	out->run = *preset_options((preset)out->run.preset);
+	if (table->own_defaults && out->run.preset < 0) {
+		*out = *(const bench_options *)table->defaults;
+	} else {
+		out->run = *preset_options((preset)out->run.preset);
+		out->run.vocabulary = bench_vocabulary((preset)out->run.preset);
+	}
 	out->run.data = NULL;
 	out->run.eval_batch_size = 0;
-	out->run.vocabulary = bench_vocabulary((preset)out->run.preset);
 	out->preset = options_value(settings, "preset") != NULL;
 	out->sized = options_value(settings, "vocabulary") != NULL;
-	for (int i = 0; table->shared_names[i] != NULL; i++)
-		out->sized |= strcmp(table->shared_names[i], "preset") != 0 &&
-		              options_value(settings, table->shared_names[i]) != NULL;
+	for (int i = 0; table->shared_names[i] != NULL; i++) {
+		const char *name = table->shared_names[i];
+		out->sized |= strcmp(name, "preset") != 0 && strcmp(name, "dtype") != 0 &&
+		              options_value(settings, name) != NULL;
+	}
 	return options_apply(settings, out);
 }

@@ -8,9 +8,10 @@ typedef struct bench_options {
 	run_options run; /* first, as the tables share rows with train's */
 	double seconds;
 	const char *json, *compare;
-	const char *device, *devices; /* ops and gemm; link */
+	const char *device, *devices; /* ops, gemm and stages; link */
 	const char *report;           /* show */
 	int64_t ranks;                /* simulate */
+	const char *rank_counts;      /* stages */
 	bool brief;                   /* step */
 	bool preset, sized;           /* was a preset named, was a size given? */
 } bench_options;
@@ -19,6 +20,7 @@ typedef enum bench_kind {
 	BENCH_OPS,
 	BENCH_GEMM,
 	BENCH_STEP,
+	BENCH_STAGES,
 	BENCH_LINK,
 	BENCH_EXECUTOR,
 	BENCH_SIMULATE,

@@ -1,6 +1,7 @@
 /* `penstock bench`: runs one of the benches of bench/, prints its report, and compares it with an earlier one. */
 #include "tools/penstock/bench_options.h"
 #include "tools/penstock/bench_print.h"
+#include "tools/penstock/bench_stages.h"
 #include "tools/penstock/command.h"
 #include "tools/penstock/progress.h"
 #include "tools/penstock/setup.h"
@@ -78,8 +79,13 @@ static ps_status run_ops(struct bench_report *report, const bench_options *optio
 	if (!products && options->run.emsize % options->run.nhead != 0)
 		return ps_fail(PS_EINVAL, "--nhead %lld does not divide --emsize %lld", (long long)options->run.nhead,
 		               (long long)options->run.emsize);
-	return products ? bench_gemm(report, options->device, sizes, count, run)
-	                : bench_ops(report, options->device, sizes, count, run);
+	const dtype_choice dtype = (dtype_choice)options->run.dtype;
+	const struct bench_device device = {.name = options->device,
+	                                    .dtype = dtype == DTYPE_FP64 ? PS_F64 : PS_F32,
+	                                    .math = setup_math(dtype),
+	                                    .bf16_weights = dtype == DTYPE_BF16_PURE};
+	return products ? bench_gemm(report, &device, sizes, count, run)
+	                : bench_ops(report, &device, sizes, count, run);
 }
 
 static ps_status run_step(struct bench_report *report, const bench_options *options, const struct bench_run *run)
@@ -137,14 +143,12 @@ static ps_status run_executor(struct bench_report *report, const bench_options *
 {
 	static const char *const defaults[] = {"ref", "cpu", "ref,ref,ref", "cpu,cpu,cpu", "cpu:0,cpu:1"};
 	enum { MOST = sizeof defaults / sizeof *defaults, LAYERS = 3 };
-	struct bench_stages stages[MOST];
+	struct bench_devices stages[MOST];
 	char **names[MOST] = {NULL};
-	int counts[MOST], count = 0;
-	ps_device *cpu;
-	PS_TRY(ps_device_open(&cpu, "cpu"));
+	int counts[MOST], count = 0, cores;
+	PS_TRY(cpu_cores(&cores));
 	/* The last list wants two cores. */
-	int lists = options->run.stages != NULL ? 1 : ps_device_get_info(cpu)->compute_units > 1 ? MOST : MOST - 1;
-	ps_device_close(cpu);
+	int lists = options->run.stages != NULL ? 1 : cores > 1 ? MOST : MOST - 1;
 	ps_status status = PS_OK;
 	for (; status == PS_OK && count < lists; count++) {
 		const char *text = options->run.stages != NULL ? options->run.stages : defaults[count];
@@ -152,7 +156,7 @@ static ps_status run_executor(struct bench_report *report, const bench_options *
 		if (status == PS_OK && counts[count] > LAYERS)
 			status = ps_fail(PS_EINVAL, "--stages %.60s: has %d stages; the bench has up to %d", text,
 			                 counts[count], LAYERS);
-		stages[count] = (struct bench_stages){text, (const char *const *)names[count], counts[count]};
+		stages[count] = (struct bench_devices){text, (const char *const *)names[count], counts[count]};
 	}
 	if (status == PS_OK)
 		status = bench_executor(report, stages, count, (int)options->run.chunks, run);
@@ -192,6 +196,9 @@ static ps_status measure(struct bench_report *report, bench_kind kind, const ben
 		break;
 	case BENCH_STEP:
 		status = run_step(report, options, &run);
+		break;
+	case BENCH_STAGES:
+		status = bench_stages_run(report, options, &run);
 		break;
 	case BENCH_LINK:
 		status = run_link(report, options, &run);

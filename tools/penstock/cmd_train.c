@@ -175,15 +175,19 @@ static const char *grouped(int64_t number, char text[32])
 	return text;
 }
 
+/* One object for each device, with the numbers of its stages. */
 static json_t *stages_json(const ps_pipeline *pipeline)
 {
 	json_t *stages = json_array();
 	for (int r = 0; r < ps_pipeline_rank_count(pipeline); r++) {
 		ps_rank_info info;
 		ps_pipeline_get_rank(pipeline, r, &info);
-		json_t *stage = json_pack("{s:s, s:i, s:I, s:I}", "device", info.device_name, "units", info.units,
-		                          "parameter_bytes", (json_int_t)info.parameter_bytes, "peak_bytes",
-		                          (json_int_t)info.peak_bytes);
+		json_t *numbers = json_array();
+		for (int i = 0; i < info.stage_count; i++)
+			(void)json_array_append_new(numbers, json_integer(info.stages[i]));
+		json_t *stage = json_pack("{s:s, s:o, s:i, s:I, s:I}", "device", info.device_name, "numbers", numbers,
+		                          "units", info.units, "parameter_bytes", (json_int_t)info.parameter_bytes,
+		                          "peak_bytes", (json_int_t)info.peak_bytes);
 		/* Steals the stage in any case; a lost one shows as a failed line. */
 		if (json_array_append_new(stages, stage) != 0) {
 			json_decref(stages);

@@ -37,7 +37,8 @@ void options_help(const option_table *table, FILE *to)
 			continue;
 		}
 		char shown[64], help[512];
-		options_show(row, i < table->count ? table->defaults : table->shared->defaults, shown);
+		bool own = i < table->count || table->own_defaults;
+		options_show(row, own ? table->defaults : table->shared->defaults, shown);
 		if (shown[0] != '\0')
 			snprintf(help, sizeof help, "%s [%s]", row->help, shown);
 		else

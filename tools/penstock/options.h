@@ -47,6 +47,7 @@ typedef struct option_table {
 	 */
 	const struct option_table *shared;
 	const char *const *shared_names;
+	bool own_defaults; /* the shared rows' defaults are this table's, not the other's */
 } option_table;
 
 /* Row `index`, the own ones first; NULL past the last. */

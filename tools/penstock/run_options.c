@@ -123,7 +123,8 @@ static const option_row train_rows[] = {
         TEXT("config", config, "FILE", "Read 'name = value' lines; the command line overrides them"),
 
         GROUP("The pipeline"),
-        TEXT("stages", stages, "DEV,DEV,...", "One device for each stage; default: two halves of the CPU cores"),
+        TEXT("stages", stages, "DEV,DEV,...",
+             "One device for each stage, or for each rank of a schedule file; default: two halves of the CPU cores"),
         TEXT("balance", balance, "7,7|params|flops|time",
              "Units of each stage (embedding, each layer, decoder), or even out parameters, counted operations or "
              "measured time [flops]"),
@@ -134,6 +135,7 @@ static const option_row train_rows[] = {
         CHOICE("join", join, "auto|never",
                "Micro-batches at once where all stages are on one device and nobody waits for one"),
         CHOICE("dtype", dtype, DTYPE_WORDS, "Numbers: bf16 is fp32 with bf16 products, bf16-pure has bf16 weights too"),
+        CHOICE("graphs", graphs, GRAPHS_WORDS, "Replay what GPUs do in each step as CUDA graphs, or op by op"),
         TEXT("shadow", shadow, "STAGE[:every=N],...",
              "Check each op of these stages, or of 'all', in every N-th step on the reference"),
 
@@ -198,6 +200,7 @@ static const option_row eval_rows[] = {
         TEXT("data", data, "DIR|sample", "A folder with wiki.{train,valid,test}.tokens, or the built-in corpus"),
         TEXT("stages", stages, "DEV,DEV,...", "One device for each stage; default: two halves of the CPU cores"),
         CHOICE("dtype", dtype, DTYPE_WORDS, "Numbers to compute in; default: as FILE was trained"),
+        CHOICE("graphs", graphs, GRAPHS_WORDS, "Replay what GPUs do in each step as CUDA graphs, or op by op"),
         INTEGER("nhead", nhead, 1, 65536, "Attention heads; default: as FILE says"),
         CHOICE("mask", mask, MASK_WORDS, "Does a position see those after it? Default: as FILE says"),
         INTEGER("eval-batch-size", eval_batch_size, 1, 1 << 20, "Rows of a batch; default: as FILE says"),

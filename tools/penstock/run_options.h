@@ -16,6 +16,7 @@ typedef enum dtype_choice { DTYPE_FP32, DTYPE_FP64, DTYPE_BF16, DTYPE_BF16_PURE,
 #define DTYPE_WORDS "fp32|fp64|bf16|bf16-pure|tf32"
 
 typedef enum join_choice { JOIN_AUTO, JOIN_NEVER } join_choice;
+#define GRAPHS_WORDS "auto|on|off" /* in the order of ps_graphs */
 
 typedef struct run_options {
 	int preset; /* enum preset */
@@ -30,7 +31,8 @@ typedef struct run_options {
 	int64_t batch_size, eval_batch_size, bptt, epochs, steps_per_epoch, eval_steps;
 	double lr, lr_decay, clip;
 	uint64_t seed;
-	int dtype; /* dtype_choice */
+	int dtype;  /* dtype_choice */
+	int graphs; /* ps_graphs */
 	const char *init, *save, *save_last, *resume, *log, *trace, *config, *shadow;
 	int64_t log_interval;
 	const char *load; /* eval */

@@ -48,6 +48,9 @@ static ps_status parse_units(const char *text, int *sizes, int limit, int *count
 static ps_status check_units(const struct setup *setup, const char *text, int count)
 {
 	int sum = 0;
+	if (count != setup->stage_count && setup->schedule_file != NULL)
+		return ps_fail(PS_EINVAL, "--balance %.60s: has %d stages, but --schedule %.100s has %d", text, count,
+		               setup->schedule_file, setup->stage_count);
 	if (count != setup->stage_count)
 		return ps_fail(PS_EINVAL, "--balance %.60s: has %d stages, but there are %d devices in --stages", text,
 		               count, setup->stage_count);
@@ -65,10 +68,9 @@ static ps_status make_balance(struct setup *setup, const char *text)
 {
 	int units = setup->model.layer_count, stages = setup->stage_count;
 	if (stages > units)
-		return ps_fail(
-		        PS_EINVAL,
-		        "--stages: %d stages are more than the %d units of the model; give fewer or raise --nlayers",
-		        stages, units);
+		return ps_fail(PS_EINVAL,
+		               "--%s: %d stages are more than the %d units of the model; give fewer or raise --nlayers",
+		               setup->schedule_file != NULL ? "schedule" : "stages", stages, units);
 	if (text == NULL || strcmp(text, "flops") == 0 || strcmp(text, "time") == 0)
 		return PS_OK;
 	double *costs = calloc((size_t)units, sizeof *costs);
@@ -91,18 +93,32 @@ static ps_status make_balance(struct setup *setup, const char *text)
 	return status;
 }
 
-/* A rule's name, or else a file's. */
-static ps_status choose_schedule(const char *text, ps_pipeline_config *config)
+/* A file may have several stages for a rank; ranks are the devices, in their order. */
+static ps_status read_schedule_file(struct setup *setup, const char *path)
+{
+	ps_schedule *schedule;
+	PS_TRY(ps_schedule_read(&schedule, path, 0));
+	int ranks = schedule->ranks;
+	setup->schedule_file = path;
+	setup->stage_count = schedule->stages;
+	ps_schedule_destroy(schedule);
+	if (ranks != setup->rank_count)
+		return ps_fail(PS_EINVAL, "--schedule %.100s: has %d ranks; give %d devices in --stages, not %d", path,
+		               ranks, ranks, setup->rank_count);
+	return PS_OK;
+}
+
+/* A rule's name, of which each device has one stage, or else a file's. */
+static ps_status choose_schedule(struct setup *setup, const char *text)
 {
 	const ps_schedule_rule *rule = ps_schedule_find_rule(text);
 	if (rule != NULL && strcmp(text, "forward-only") != 0) {
-		config->schedule = text;
+		setup->schedule = text;
+		setup->stage_count = setup->rank_count;
 		return PS_OK;
 	}
-	if (rule == NULL && (strchr(text, '/') != NULL || access(text, F_OK) == 0)) {
-		config->schedule_file = text;
-		return PS_OK;
-	}
+	if (rule == NULL && (strchr(text, '/') != NULL || access(text, F_OK) == 0))
+		return read_schedule_file(setup, text);
 	const char *names[32] = {NULL};
 	char listed[256] = "";
 	int n = 0;
@@ -147,7 +163,7 @@ static void show_measuring(void *payload, int index, int count)
 		fprintf(stderr, "measuring layers on their devices: %d of %d done\n", index, count);
 }
 
-static ps_math math_of(dtype_choice dtype)
+ps_math setup_math(dtype_choice dtype)
 {
 	if (dtype == DTYPE_BF16 || dtype == DTYPE_BF16_PURE)
 		return PS_MATH_BF16;
@@ -160,17 +176,20 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	ps_pipeline_config config = {
 	        .layers = setup->model.layers,
 	        .layer_count = setup->model.layer_count,
-	        .devices = (const char *const *)setup->stages,
-	        .rank_count = setup->stage_count,
+	        .devices = (const char *const *)setup->devices,
+	        .rank_count = setup->rank_count,
 	        .balance = setup->balance,
 	        .stage_count = setup->stage_count,
+	        .schedule = setup->schedule,
+	        .schedule_file = setup->schedule_file,
 	        .chunks = (int)options->chunks,
 	        .split = (ps_split_rule)options->split,
 	        .checkpoint = (ps_checkpoint)options->checkpoint,
 	        .join = options->join == JOIN_AUTO,
 	        .dtype = options->dtype == DTYPE_FP64 ? PS_F64 : PS_F32,
-	        .math = math_of((dtype_choice)options->dtype),
+	        .math = setup_math((dtype_choice)options->dtype),
 	        .bf16_weights = options->dtype == DTYPE_BF16_PURE,
+	        .graphs = (ps_graphs)options->graphs,
 	        .seed = options->seed,
 	        .rows = evaluate_only ? options->eval_batch_size : options->batch_size,
 	        .eval_rows = options->eval_batch_size,
@@ -182,7 +201,6 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .measuring = show_measuring,
 	        .measuring_payload = &measuring_ns,
 	};
-	PS_TRY(choose_schedule(options->schedule, &config));
 	return ps_pipeline_create(&setup->pipeline, &config);
 }
 
@@ -197,7 +215,8 @@ ps_status setup_init(struct setup *out, const run_options *options, bool evaluat
 	if (options->emsize % options->nhead != 0)
 		return ps_fail(PS_EINVAL, "--nhead %" PRId64 " does not divide --emsize %" PRId64, options->nhead,
 		               options->emsize);
-	PS_TRY(stages_parse(&out->stages, &out->stage_count, options->stages));
+	PS_TRY(stages_parse(&out->devices, &out->rank_count, options->stages));
+	PS_TRY(choose_schedule(out, options->schedule));
 	if (options->shadow != NULL)
 		PS_TRY(shadow_parse(&out->shadow, &out->shadow_count, options->shadow, out->stage_count));
 	if (options->data != NULL) {
@@ -218,14 +237,26 @@ ps_status setup_init(struct setup *out, const run_options *options, bool evaluat
 	return create_pipeline(out, options, evaluate_only);
 }
 
+static void print_notes(const ps_pipeline *pipeline)
+{
+	for (int r = 0; r < ps_pipeline_rank_count(pipeline); r++) {
+		ps_rank_info info;
+		ps_pipeline_get_rank(pipeline, r, &info);
+		if (*info.note)
+			fprintf(stderr, "note: stage %d on %s: %s\n", r, info.device_name, info.note);
+	}
+}
+
 void setup_finish(struct setup *setup)
 {
+	if (setup->pipeline != NULL)
+		print_notes(setup->pipeline);
 	ps_pipeline_destroy(setup->pipeline);
 	ps_model_finish(&setup->model);
 	ps_corpus_close(setup->corpus);
 	free(setup->balance);
 	free(setup->shadow);
-	stages_free(setup->stages, setup->stage_count);
+	stages_free(setup->devices, setup->rank_count);
 }
 
 static const char *size_text(uint64_t bytes, char text[32])
@@ -252,6 +283,14 @@ static int most_at_once(const ps_schedule *schedule, ps_action_kind kind, ps_act
 	return most;
 }
 
+/* "stage 0", or "stages 0,3" of a rank that has several. */
+static void print_stages(const ps_rank_info *info, FILE *to)
+{
+	fprintf(to, "stage%s", info->stage_count > 1 ? "s" : "");
+	for (int i = 0; i < info->stage_count; i++)
+		fprintf(to, "%c%d", i > 0 ? ',' : ' ', info->stages[i]);
+}
+
 void setup_print_plan(const struct setup *setup, const run_options *options, FILE *to)
 {
 	const ps_pipeline *pipeline = setup->pipeline;
@@ -259,10 +298,11 @@ void setup_print_plan(const struct setup *setup, const run_options *options, FIL
 		ps_rank_info info;
 		char peak[32], weights[32], gradients[32], activations[32];
 		ps_pipeline_get_rank(pipeline, r, &info);
+		print_stages(&info, to);
 		fprintf(to,
-		        "stage %d on %s: %d units, %" PRId64
+		        " on %s: %d units, %" PRId64
 		        " parameters, peak %s (weights %s, gradients %s, activations %s)\n",
-		        r, info.device_name, info.units, info.parameters, size_text(info.peak_bytes, peak),
+		        info.device_name, info.units, info.parameters, size_text(info.peak_bytes, peak),
 		        size_text(info.parameter_bytes, weights), size_text(info.gradient_bytes, gradients),
 		        size_text(info.activation_bytes, activations));
 	}

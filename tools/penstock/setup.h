@@ -10,9 +10,10 @@
 struct setup {
 	ps_corpus *corpus;
 	ps_model model;
-	char **stages; /* device names */
-	int stage_count;
-	int *balance; /* NULL: by counted work or by measured times */
+	char **devices; /* one name for each rank */
+	int rank_count, stage_count;
+	const char *schedule, *schedule_file; /* one of them: a rule's name, or a path; borrowed from the options */
+	int *balance;                         /* NULL: by counted work or by measured times */
 	ps_shadow_stage *shadow;
 	int shadow_count;
 	ps_pipeline *pipeline;
@@ -20,8 +21,11 @@ struct setup {
 
 /* Creates all of it; on failure what there is so far is for setup_finish. `evaluate_only`: no training is meant. */
 ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only) PS_WARN_UNUSED;
+/* Says on standard error what devices did otherwise than one would expect. */
 void setup_finish(struct setup *setup);
 
+/* How --dtype has matrices multiplied. */
+ps_math setup_math(dtype_choice dtype);
 /* Do these options ask for layers to be measured, and so for a prediction? */
 bool setup_measures(const run_options *options);
 
@@ -33,6 +37,10 @@ ps_status stages_parse(char ***out, int *count, const char *text) PS_WARN_UNUSED
 /* The same for the value of another option, --OPTION, in messages. */
 ps_status devices_parse(char ***out, int *count, const char *option, const char *text) PS_WARN_UNUSED;
 void stages_free(char **stages, int count);
+/* How many cores `cpu` has. */
+ps_status cpu_cores(int *out) PS_WARN_UNUSED;
+/* So many groups of cores as equal as can be, "cpu:0-1,cpu:2-3"; groups <= cores. The caller frees *out. */
+ps_status stages_on_cores(char **out, int groups, int cores) PS_WARN_UNUSED;
 
 /*
  * Reads "STAGE[:every=N],…" or "all[:every=N]" for so many stages: each one once. The caller frees *out.

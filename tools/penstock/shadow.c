@@ -36,7 +36,7 @@ static ps_status parse_item(const char **at, const char *text, int stage_count, 
 		if (stage < 0)
 			return ps_fail(PS_EINVAL, "--shadow %.60s: " FORM, text);
 		if (stage >= stage_count)
-			return ps_fail(PS_EINVAL, "--shadow %.60s: there is no stage %ld; --stages has 0 to %d", text,
+			return ps_fail(PS_EINVAL, "--shadow %.60s: there is no stage %ld; there are 0 to %d", text,
 			               stage, stage_count - 1);
 		out->first = out->last = (int)stage;
 	}

@@ -48,25 +48,44 @@ static ps_status split(char ***stages, int *count, const char *option, const cha
 	}
 }
 
-/* cpu:0 and cpu:1 on two cores, cpu:0-3 and cpu:4-7 on eight, cpu twice on one. */
-static ps_status default_stages(char ***stages, int *count)
+ps_status cpu_cores(int *out)
 {
 	ps_device *cpu;
 	PS_TRY(ps_device_open(&cpu, "cpu"));
-	int cores = ps_device_get_info(cpu)->compute_units;
+	*out = ps_device_get_info(cpu)->compute_units;
 	ps_device_close(cpu);
-	char names[2][32] = {"cpu", "cpu"};
-	int half = (cores + 1) / 2;
-	for (int i = 0; cores > 1 && i < 2; i++) {
-		int first = i == 0 ? 0 : half, last = i == 0 ? half - 1 : cores - 1;
-		if (first == last)
-			snprintf(names[i], sizeof names[i], "cpu:%d", first);
-		else
-			snprintf(names[i], sizeof names[i], "cpu:%d-%d", first, last);
-	}
-	for (int i = 0; i < 2; i++)
-		PS_TRY(add(stages, count, names[i], strlen(names[i])));
 	return PS_OK;
+}
+
+ps_status stages_on_cores(char **out, int groups, int cores)
+{
+	enum { NAME_BYTES = 32 };
+	char *text = malloc((size_t)groups * NAME_BYTES), *at = text;
+	if (text == NULL)
+		return ps_fail(PS_ENOMEM, "no memory for the names of %d groups of cores", groups);
+	for (int i = 0, first = 0; i < groups; i++) {
+		int next = ((i + 1) * cores + groups - 1) / groups;
+		at += snprintf(at, NAME_BYTES, "%scpu:%d", i > 0 ? "," : "", first);
+		if (next > first + 1)
+			at += snprintf(at, NAME_BYTES / 2, "-%d", next - 1);
+		first = next;
+	}
+	*out = text;
+	return PS_OK;
+}
+
+/* cpu:0 and cpu:1 on two cores, cpu:0-3 and cpu:4-7 on eight, cpu twice on one. */
+static ps_status default_stages(char ***stages, int *count)
+{
+	int cores;
+	PS_TRY(cpu_cores(&cores));
+	if (cores < 2)
+		return split(stages, count, "stages", "cpu,cpu");
+	char *halves;
+	PS_TRY(stages_on_cores(&halves, 2, cores));
+	ps_status status = split(stages, count, "stages", halves);
+	free(halves);
+	return status;
 }
 
 /* `text` NULL: the default stages. */

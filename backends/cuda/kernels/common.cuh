@@ -46,11 +46,19 @@ inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nu
 	return bits % 16 == 0;
 }
 
-/* Four elements from `at` on, of which the first `left` exist; VECTOR: all do, they are
- * floats, and `at` is aligned to 16 bytes. */
+/* a / b for numbers that are not negative; in 32 bits, which takes a quarter of the time, where they fit. */
+__device__ inline int64_t quotient(int64_t a, int64_t b)
+{
+	return (a | b) >> 32 ? a / b : int64_t(uint32_t(a) / uint32_t(b));
+}
+
+/*
+ * Four elements from `at` on, of which the first `left` exist; those that do not are 0. VECTOR: they are floats, and
+ * `at` is aligned to 16 bytes, so that four are one access.
+ */
 template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], const T *at, int64_t left)
 {
-	if (VECTOR) {
+	if (VECTOR && left >= 4) {
 		*reinterpret_cast<float4 *>(value) = *reinterpret_cast<const float4 *>(at);
 	} else {
 #pragma unroll
@@ -61,13 +69,39 @@ template <bool VECTOR, typename T> __device__ inline void load4(T (&value)[4], c
 
 template <bool VECTOR, typename T> __device__ inline void store4(T *at, const T (&value)[4], int64_t left)
 {
-	if (VECTOR) {
+	if (VECTOR && left >= 4) {
 		*reinterpret_cast<float4 *>(at) = *reinterpret_cast<const float4 *>(value);
 	} else {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			if (i < left)
 				at[i] = value[i];
+	}
+}
+
+/*
+ * load4 and store4 of rows that start at a multiple of ACCESS floats. Pairs are for an even number of columns that is
+ * no multiple of four, such as 28,782.
+ */
+template <int ACCESS, typename T> __device__ inline void load_row(T (&value)[4], const T *at, int64_t left)
+{
+	if (ACCESS == 2 && left >= 4) {
+		const float2 *pairs = reinterpret_cast<const float2 *>(at);
+		*reinterpret_cast<float2 *>(value) = pairs[0];
+		*reinterpret_cast<float2 *>(value + 2) = pairs[1];
+	} else {
+		load4<ACCESS == 4>(value, at, left);
+	}
+}
+
+template <int ACCESS, typename T> __device__ inline void store_row(T *at, const T (&value)[4], int64_t left)
+{
+	if (ACCESS == 2 && left >= 4) {
+		float2 *pairs = reinterpret_cast<float2 *>(at);
+		pairs[0] = *reinterpret_cast<const float2 *>(value);
+		pairs[1] = *reinterpret_cast<const float2 *>(value + 2);
+	} else {
+		store4<ACCESS == 4>(at, value, left);
 	}
 }
 
@@ -110,11 +144,17 @@ __device__ inline bf16 narrow(float value)
 template <bool VECTOR> __device__ inline void load4(float (&value)[4], const bf16 *at, int64_t left)
 {
 	bf16_quad quad = {};
-	if (VECTOR)
+	if (VECTOR && left >= 4) {
 		quad = *reinterpret_cast<const bf16_quad *>(at);
+	} else {
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			if (i < left)
+				quad.at[i] = at[i];
+	}
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		value[i] = VECTOR ? widen(quad.at[i]) : i < left ? widen(at[i]) : 0.0F;
+		value[i] = widen(quad.at[i]);
 }
 
 template <bool VECTOR> __device__ inline void store4(bf16 *at, const float (&value)[4], int64_t left)
@@ -123,12 +163,14 @@ template <bool VECTOR> __device__ inline void store4(bf16 *at, const float (&val
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		quad.at[i] = narrow(value[i]);
-	if (VECTOR)
+	if (VECTOR && left >= 4) {
 		*reinterpret_cast<bf16_quad *>(at) = quad;
+	} else {
 #pragma unroll
-	for (int i = 0; i < 4; i++)
-		if (!VECTOR && i < left)
-			at[i] = quad.at[i];
+		for (int i = 0; i < 4; i++)
+			if (i < left)
+				at[i] = quad.at[i];
+	}
 }
 
 /* A register array that load4 and store4 may see as vectors. */
@@ -178,18 +220,26 @@ template <typename T> __device__ inline T warp_max(T value)
 	return value;
 }
 
-/* The sum over a block of whole warps, the same in all threads. `room` has block_threads / warp_lanes elements and must
- * not be used again before another barrier. */
+/* The sum over a block of whole warps, the same in all threads. `room` has an element for each warp and must not be
+ * used again before another barrier. */
 template <typename T> __device__ inline T block_sum(T value, T *room)
 {
+	unsigned lane = threadIdx.x % warp_lanes;
 	value = warp_sum(value);
-	if (threadIdx.x % warp_lanes == 0)
+	if (lane == 0)
 		room[threadIdx.x / warp_lanes] = value;
 	__syncthreads();
-	T sum = room[0];
-	for (unsigned i = 1; i < blockDim.x / warp_lanes; i++)
-		sum += room[i];
-	return sum;
+	return warp_sum(lane < blockDim.x / warp_lanes ? room[lane] : T(0));
+}
+
+template <typename T> __device__ inline T block_max(T value, T *room)
+{
+	unsigned lane = threadIdx.x % warp_lanes;
+	value = warp_max(value);
+	if (lane == 0)
+		room[threadIdx.x / warp_lanes] = value;
+	__syncthreads();
+	return warp_max(room[lane < blockDim.x / warp_lanes ? lane : 0]);
 }
 
 /* Philox4x32-10 (Salmon et al., SC 2011), as docs/random.md lays it out: the words of one block. */
@@ -199,7 +249,8 @@ struct words {
 
 __device__ inline words philox(const ps_cuda_dropout &d, uint32_t row, uint32_t block)
 {
-	uint32_t c0 = block, c1 = row, c2 = d.step, c3 = d.place, k0 = d.key[0], k1 = d.key[1];
+	uint32_t c0 = block, c1 = row, c2 = d.turn ? __ldg(&d.turn->step) : d.step, c3 = d.place, k0 = d.key[0],
+	         k1 = d.key[1];
 #pragma unroll
 	for (int round = 0; round < 10; round++) {
 		uint32_t high0 = __umulhi(0xD2511F53U, c0), low0 = 0xD2511F53U * c0;
@@ -242,7 +293,9 @@ __device__ inline void drop4_in_row(const ps_cuda_dropout &d, uint32_t row, int6
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		bool here = (element + i) / 4 == element / 4;
-		value[i] = drop_by(d, word_at(here ? block : next, element + i), value[i]);
+		/* Not a choice between the blocks, which would put both into memory. */
+		uint32_t word = here ? word_at(block, element + i) : word_at(next, element + i);
+		value[i] = drop_by(d, word, value[i]);
 	}
 }
 
@@ -252,7 +305,7 @@ __device__ inline void drop4(const ps_cuda_dropout &d, int64_t elements, int64_t
 {
 	if (!d.active)
 		return;
-	int64_t row = at / elements, element = at - row * elements;
+	int64_t row = quotient(at, elements), element = at - row * elements;
 	if (element + 4 <= elements) {
 		drop4_in_row(d, d.first_row + uint32_t(row), element, value);
 		return;
@@ -279,6 +332,17 @@ template <typename BODY> cudaError_t by_dtype(ps_dtype dtype, bool vector, const
 	if (dtype == PS_F64)
 		return body.template run<double, false>();
 	return vector ? body.template run<float, true>() : body.template run<float, false>();
+}
+
+/* The same by how far apart rows are, for load_row: calls body.run<T, ACCESS>(). `aligned`: the first rows' starts are.
+ */
+template <typename BODY> cudaError_t by_access(ps_dtype dtype, bool aligned, int64_t stride, const BODY &body)
+{
+	if (dtype == PS_F64)
+		return body.template run<double, 1>();
+	if (aligned && stride % 4 == 0)
+		return body.template run<float, 4>();
+	return aligned && stride % 2 == 0 ? body.template run<float, 2>() : body.template run<float, 1>();
 }
 
 } // namespace ps

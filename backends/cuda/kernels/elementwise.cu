@@ -141,5 +141,5 @@ extern "C" cudaError_t ps__cuda_elementwise(const ps_cuda_launch *launch, ps_cud
                                             const ps_cuda_dropout *drop)
 {
 	ps::elementwise_body body = {launch, kind, a, b, y, count, elements, drop};
-	return ps::by_dtype(launch->dtype, count % 4 == 0 && ps::aligned16(a, b, y), body);
+	return ps::by_dtype(launch->dtype, ps::aligned16(a, b, y), body);
 }

@@ -1,8 +1,11 @@
 /*
- * The embedding with positions, its weight gradient, and the range check of token ids.
+ * The embedding with positions, and its weight gradient.
  *
- * Bytes per element (fp32): embedding_fwd 12; embedding_bwd_weight 8 for those that follow a token's first occurrence
- * and 8 or 12 for that one, beside a fill of dweight with zeros when it does not accumulate.
+ * Bytes per element (fp32): embedding_fwd 8, and 4 of the positions, which all rows share and caches hold;
+ * embedding_bwd_weight 4, and 8 for each token that occurs, beside 4 for each element of dweight that is cleared when
+ * it does not accumulate. 2 operations per element and 25 more for a dropout, of integers. So the memory bounds both on
+ * an H100: 500 tokens of 4096 features take 4.9 us forward; to clear 28,782 rows of them takes 141 us of the gradient's
+ * 147 us.
  */
 #include "backends/cuda/kernels/common.cuh"
 
@@ -10,30 +13,6 @@ namespace ps
 {
 namespace
 {
-
-/* One block: the first bad element of all. 4 bytes per element. */
-__global__ void check_range_kernel(const int32_t *tokens, int64_t count, int64_t bound, ps_cuda_fault *fault, int *stop)
-{
-	__shared__ int64_t firsts[block_threads];
-	if (*stop)
-		return;
-	int64_t first = INT64_MAX;
-	for (int64_t i = threadIdx.x; i < count && first == INT64_MAX; i += blockDim.x)
-		if (tokens[i] < 0 || tokens[i] >= bound)
-			first = i;
-	firsts[threadIdx.x] = first;
-	__syncthreads();
-	if (threadIdx.x != 0)
-		return;
-	for (unsigned i = 1; i < blockDim.x; i++)
-		if (firsts[i] < first)
-			first = firsts[i];
-	if (first == INT64_MAX)
-		return;
-	fault->index = first;
-	fault->value = tokens[first];
-	*stop = 1;
-}
 
 template <typename T, typename W> struct embedding_arguments {
 	const int32_t *tokens;
@@ -54,11 +33,11 @@ template <typename T, typename W, bool VECTOR> __global__ void embedding_fwd_ker
 	int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
 	if (index >= x.count)
 		return;
-	int64_t n = index / x.quads, column = (index - n * x.quads) * 4, left = x.width - column;
+	int64_t n = quotient(index, x.quads), column = (index - n * x.quads) * 4, left = x.width - column;
 	PS_QUAD(T, value);
 	PS_QUAD(T, position);
 	load4<VECTOR>(value, x.weight + x.tokens[n] * x.weight_stride + column, left);
-	load4<VECTOR>(position, x.positions + n % x.time * x.position_stride + column, left);
+	load4<VECTOR>(position, x.positions + (n - quotient(n, x.time) * x.time) * x.position_stride + column, left);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		value[i] = value[i] * T(x.scale) + position[i];
@@ -100,6 +79,8 @@ struct embedding_body {
 	}
 };
 
+constexpr int at_once = 4; /* occurrences whose rows are on their way together */
+
 template <typename T, typename W> struct embedding_bwd_arguments {
 	const int32_t *tokens;
 	const T *dy;
@@ -110,11 +91,33 @@ template <typename T, typename W> struct embedding_bwd_arguments {
 	const int *stop;
 };
 
+/* sum += the rows of dy at so many of the given occurrences, in their order, each after dropout and times scale. */
+template <typename T, typename W, bool VECTOR>
+__device__ inline void add_rows(const embedding_bwd_arguments<T, W> &x, const int64_t (&occurrence)[at_once], int count,
+                                int64_t column, T (&sum)[4])
+{
+	alignas(16) T value[at_once][4];
+	int64_t left = x.width - column;
+#pragma unroll
+	for (int k = 0; k < at_once; k++)
+		load4<VECTOR>(value[k], x.dy + occurrence[k] * x.width + column, k < count ? left : 0);
+#pragma unroll
+	for (int k = 0; k < at_once; k++) {
+		if (k >= count)
+			continue;
+		drop4(x.drop, x.time * x.width, occurrence[k] * x.width + column, value[k]);
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			sum[i] += value[k][i] * T(x.scale);
+	}
+}
+
 /*
  * Block (n, piece): if occurrence n is its token's first, adds up all of them in ascending order for the columns of the
- * piece, going on from what dweight holds. The others have nothing to do.
+ * piece, going on from what dweight holds. The others have nothing to do. A warp looks at 32 tokens at a time.
  */
-template <typename T, typename W, bool VECTOR> __global__ void embedding_bwd_kernel(embedding_bwd_arguments<T, W> x)
+template <typename T, typename W, bool VECTOR>
+__global__ void __launch_bounds__(block_threads) embedding_bwd_kernel(embedding_bwd_arguments<T, W> x)
 {
 	if (*x.stop)
 		return;
@@ -126,21 +129,25 @@ template <typename T, typename W, bool VECTOR> __global__ void embedding_bwd_ker
 	if (__syncthreads_or(before))
 		return;
 	int64_t column = (int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * 4, left = x.width - column;
-	if (left <= 0)
-		return;
 	W *to = x.dweight + token * x.width + column;
 	PS_QUAD(T, sum);
-	PS_QUAD(T, value);
 	load4<VECTOR>(sum, to, left);
-	for (int64_t i = n; i < x.count; i++) {
-		if (x.tokens[i] != token)
-			continue;
-		int64_t at = i * x.width + column;
-		load4<VECTOR>(value, x.dy + at, left);
-		drop4(x.drop, x.time * x.width, at, value);
+	for (int64_t first = n; first < x.count; first += warp_lanes) {
+		int64_t mine = first + threadIdx.x % warp_lanes;
+		unsigned found = __ballot_sync(0xffffffffU, mine < x.count && x.tokens[mine] == token);
+		while (found) {
+			int64_t occurrence[at_once] = {};
+			int count = 0;
 #pragma unroll
-		for (int k = 0; k < 4; k++)
-			sum[k] += value[k] * T(x.scale);
+			for (int k = 0; k < at_once; k++) {
+				if (!found)
+					continue;
+				occurrence[k] = first + __ffs(int(found)) - 1;
+				found &= found - 1;
+				count++;
+			}
+			add_rows<T, W, VECTOR>(x, occurrence, count, column, sum);
+		}
 	}
 	store4<VECTOR>(to, sum, left);
 }
@@ -177,31 +184,32 @@ struct embedding_bwd_body {
 	}
 };
 
-template <typename T> __global__ void clear_kernel(T *to, int64_t count, const int *stop)
+template <typename T, bool VECTOR> __global__ void clear_kernel(T *to, int64_t count, const int *stop)
 {
 	if (*stop)
 		return;
-	int64_t step = int64_t(gridDim.x) * blockDim.x;
-	for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)
-		to[i] = T{};
+	PS_QUAD(typename computed<T>::type, zeros) = {};
+	int64_t step = int64_t(gridDim.x) * blockDim.x * 4;
+	for (int64_t at = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 4; at < count; at += step)
+		store4<VECTOR>(to + at, zeros, count - at);
 }
 
-template <typename T> cudaError_t clear(const ps_cuda_launch *launch, void *to, int64_t count)
-{
-	void (*kernel)(T *, int64_t, const int *) = clear_kernel<T>;
-	unsigned blocks = blocks_for(count, 16 * block_threads);
-	return PS_LAUNCH(kernel, blocks, block_threads, 0, launch->stream, static_cast<T *>(to), count, launch->stop);
-}
+struct clear_body {
+	const ps_cuda_launch *launch;
+	void *to;
+	int64_t count;
+
+	template <typename T, bool VECTOR> cudaError_t run() const
+	{
+		void (*kernel)(T *, int64_t, const int *) = clear_kernel<T, VECTOR>;
+		unsigned blocks = blocks_for(count, 16 * block_threads);
+		return PS_LAUNCH(kernel, blocks, block_threads, 0, launch->stream, static_cast<T *>(to), count,
+		                 launch->stop);
+	}
+};
 
 } // namespace
 } // namespace ps
-
-extern "C" cudaError_t ps__cuda_check_range(const ps_cuda_launch *launch, const int32_t *tokens, int64_t count,
-                                            int64_t bound, ps_cuda_fault *fault, int *stop)
-{
-	void (*kernel)(const int32_t *, int64_t, int64_t, ps_cuda_fault *, int *) = ps::check_range_kernel;
-	return PS_LAUNCH(kernel, 1, ps::block_threads, 0, launch->stream, tokens, count, bound, fault, stop);
-}
 
 extern "C" cudaError_t ps__cuda_embedding_fwd(const ps_cuda_launch *launch, const ps_cuda_embedding *embedding)
 {
@@ -213,14 +221,14 @@ extern "C" cudaError_t ps__cuda_embedding_fwd(const ps_cuda_launch *launch, cons
 
 extern "C" cudaError_t ps__cuda_embedding_bwd_weight(const ps_cuda_launch *launch, const ps_cuda_embedding *embedding)
 {
+	bool vector = embedding->width % 4 == 0 && ps::aligned16(embedding->dweight, embedding->y);
 	if (!embedding->accumulate) {
-		int64_t count = embedding->vocabulary * embedding->width;
-		cudaError_t error = launch->dtype == PS_F64 ? ps::clear<double>(launch, embedding->dweight, count)
-		                    : embedding->narrow     ? ps::clear<ps::bf16>(launch, embedding->dweight, count)
-		                                            : ps::clear<float>(launch, embedding->dweight, count);
+		ps::clear_body clear = {launch, embedding->dweight, embedding->vocabulary * embedding->width};
+		cudaError_t error = !embedding->narrow ? ps::by_dtype(launch->dtype, vector, clear)
+		                    : vector           ? clear.run<ps::bf16, true>()
+		                                       : clear.run<ps::bf16, false>();
 		if (error != cudaSuccess)
 			return error;
 	}
-	bool vector = embedding->width % 4 == 0 && ps::aligned16(embedding->dweight, embedding->y);
 	return ps::by_dtype(launch->dtype, vector, ps::embedding_bwd_body{launch, embedding});
 }

@@ -21,22 +21,42 @@ struct ps_cuda_launch {
 	const int *stop; /* device memory: not 0 when the queue has failed */
 };
 
+/* What a range check leaves in pinned host memory: the first bad element, -1 when all are good. */
+struct ps_cuda_fault {
+	int64_t index;
+	int32_t value;
+	int32_t check; /* which one it was, of those that leave it here */
+};
+
+/*
+ * What differs from one submission of a command list to the next, in device memory: the kernels of a graph are launched
+ * with the same arguments each time, and read this.
+ */
+struct ps_cuda_turn {
+	uint32_t step;
+	struct ps_cuda_fault *fault;
+};
+cudaError_t ps__cuda_set_turn(const struct ps_cuda_launch *launch, struct ps_cuda_turn *turn,
+                              struct ps_cuda_turn value);
+
+/* Are all elements of tokens (count) in [0, bound)? If not, *stop is set, and the fault filled. */
+struct ps_cuda_range {
+	const int32_t *tokens;
+	int64_t count, bound;
+	int32_t check;
+	struct ps_cuda_fault *fault;
+	const struct ps_cuda_turn *turn; /* not NULL: has the fault */
+	int *stop;
+};
+cudaError_t ps__cuda_check_range(const struct ps_cuda_launch *launch, const struct ps_cuda_range *range);
+
 /* A dropout site. factor is 1 / (1 - p) in the precision in which tensors of the dtype are multiplied. */
 struct ps_cuda_dropout {
 	int active; /* 0: p is 0 and the rest is not read */
 	uint32_t threshold, first_row, step, place, key[2];
 	double factor;
+	const struct ps_cuda_turn *turn; /* not NULL: has the step */
 };
-
-/* What a range check leaves in pinned host memory: the first bad element, -1 when all are good. */
-struct ps_cuda_fault {
-	int64_t index;
-	int32_t value;
-};
-
-/* Sets *stop and fills *fault when an element of tokens (count) is outside of [0, bound). */
-cudaError_t ps__cuda_check_range(const struct ps_cuda_launch *launch, const int32_t *tokens, int64_t count,
-                                 int64_t bound, struct ps_cuda_fault *fault, int *stop);
 
 enum ps_cuda_elementwise {
 	PS_CUDA_ADD,              /* y = a + b */
@@ -51,11 +71,9 @@ cudaError_t ps__cuda_elementwise(const struct ps_cuda_launch *launch, enum ps_cu
                                  const void *b, void *y, int64_t count, int64_t elements,
                                  const struct ps_cuda_dropout *drop);
 
-/* (rows, columns) of fp32 to bf16 and back, with rows so many elements apart. */
-cudaError_t ps__cuda_narrow(const struct ps_cuda_launch *launch, void *to, int64_t to_stride, const void *from,
-                            int64_t from_stride, int64_t rows, int64_t columns);
-cudaError_t ps__cuda_widen(const struct ps_cuda_launch *launch, void *to, int64_t to_stride, const void *from,
-                           int64_t from_stride, int64_t rows, int64_t columns);
+/* (rows, columns) from fp32 or bf16 to fp32 or bf16, with rows so many elements apart. */
+cudaError_t ps__cuda_convert(const struct ps_cuda_launch *launch, ps_dtype to_dtype, void *to, int64_t to_stride,
+                             ps_dtype from_dtype, const void *from, int64_t from_stride, int64_t rows, int64_t columns);
 
 /* c (rows, columns), rows `stride` apart: each row = bias (+ the row). */
 cudaError_t ps__cuda_set_rows(const struct ps_cuda_launch *launch, void *c, int64_t stride, const void *bias,
@@ -113,8 +131,6 @@ struct ps_cuda_attention {
 	bool causal;
 	struct ps_cuda_dropout drop;
 };
-/* The longest sequence for a dtype. */
-int64_t ps__cuda_attention_limit(ps_dtype dtype);
 cudaError_t ps__cuda_attention_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
 cudaError_t ps__cuda_attention_bwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
 

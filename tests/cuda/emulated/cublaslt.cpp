@@ -137,6 +137,14 @@ bool fits(const fake_product *p, const fake_layout *a, const fake_layout *b, con
 	       d->stride >= d->rows && types_fit(p, a->type, b->type, d->type);
 }
 
+/* Does every column start at a multiple of 16 bytes where tensor cores are fed? cuBLASLt is slow otherwise, or refuses.
+ */
+bool feeds_tensor_cores(const fake_product *p, const void *data, const fake_layout *l)
+{
+	uint64_t pitch = uint64_t(l->stride) * (l->type == CUDA_R_16BF ? 2 : 4);
+	return (l->type != CUDA_R_16BF && !p->tf32) || (reinterpret_cast<uintptr_t>(data) | pitch) % 16 == 0;
+}
+
 } // namespace
 
 extern "C" {
@@ -263,6 +271,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
 	if (!fits(product, la, lb, ld) || algo->data[0] != 1 ||
 	    (biased && reinterpret_cast<uintptr_t>(product->bias) % 16))
 		return CUBLAS_STATUS_INVALID_VALUE;
+	if (!feeds_tensor_cores(product, a, la) || !feeds_tensor_cores(product, b, lb) ||
+	    (ld->type == CUDA_R_16BF && !feeds_tensor_cores(product, d, ld)))
+		return CUBLAS_STATUS_NOT_SUPPORTED;
 	std::function<void()> body = product->type == CUDA_R_64F
 	                                     ? product_of<double>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
 	                                     : product_of<float>(*product, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld);

@@ -19,12 +19,16 @@
 #define __global__
 #define __device__
 #define __shared__ static thread_local
+#define __launch_bounds__(...)
 
 struct alignas(16) float4 {
 	float x, y, z, w;
 };
-struct alignas(16) double2 {
-	double x, y;
+struct alignas(8) float2 {
+	float x, y;
+};
+struct alignas(16) uint4 {
+	unsigned x, y, z, w;
 };
 struct dim3 {
 	unsigned x, y, z;
@@ -74,6 +78,12 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, c
 	(::emulated::launch((kernel), (blocks), unsigned(threads), (shared), (stream), __VA_ARGS__))
 #define PS_DYNAMIC_SHARED(type, name) type *name = reinterpret_cast<type *>(::emulated::dynamic_shared())
 
+/* A load of what does not change while the kernel runs. */
+template <typename T> T __ldg(const T *at)
+{
+	return *at;
+}
+
 inline void __syncthreads()
 {
 	::emulated::block_barrier();
@@ -93,6 +103,29 @@ template <typename T> T __shfl_xor_sync(unsigned, T value, int mask)
 	T other;
 	std::memcpy(&other, ::emulated::exchange(turn, lane ^ unsigned(mask)), sizeof other);
 	return other;
+}
+
+/* Bit i: is `value` true in lane i? All lanes of a warp take part. */
+inline unsigned __ballot_sync(unsigned, bool value)
+{
+	unsigned lane = ::emulated::here().thread.x % ::emulated::lanes, turn = ::emulated::here().turn++ % 2, bits = 0;
+	std::memcpy(::emulated::exchange(turn, lane), &value, sizeof value);
+	::emulated::warp_barrier();
+	for (unsigned i = 0; i < ::emulated::lanes; i++) {
+		bool other;
+		std::memcpy(&other, ::emulated::exchange(turn, i), sizeof other);
+		bits |= unsigned(other) << i;
+	}
+	return bits;
+}
+
+/* The lowest set bit's place plus one; 0: none is set. */
+inline int __ffs(unsigned bits)
+{
+	int place = 0;
+	while (bits && !(bits >> place & 1))
+		place++;
+	return bits ? place + 1 : 0;
 }
 
 inline uint32_t __float_as_uint(float value)

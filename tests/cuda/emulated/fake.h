@@ -23,7 +23,7 @@ struct fake_cuda {
 	long (*failed)(void);
 	/* Ends a sticking error, as a new process would. */
 	void (*heal)(void);
-	/* Streams, events and allocations that exist. */
+	/* Streams, events, graphs and allocations that exist. */
 	long (*live)(void);
 	/* Bytes that are allocated on the devices. */
 	unsigned long (*device_bytes)(void);
@@ -31,6 +31,11 @@ struct fake_cuda {
 	void (*allow_peers)(int allow);
 	/* Flips a byte of every copy from device to device of at least so many bytes; 0: none. */
 	void (*corrupt_peers)(unsigned long bytes);
+	/* Whether streams can be captured. */
+	void (*allow_capture)(int allow);
+	/* How many kernels were launched, or captured, so far, and how many graphs. */
+	long (*launches)(void);
+	long (*replays)(void);
 	/* What was misused: "" or one line. */
 	const char *(*misuse)(void);
 };

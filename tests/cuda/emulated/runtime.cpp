@@ -1,8 +1,12 @@
 /*
- * The stand-in for CUDA's runtime: devices, memory, streams and events.
+ * The stand-in for CUDA's runtime: devices, memory, streams, events and graphs.
  *
  * A stream is a thread with a list of commands. A transfer of pageable memory is as late as any other command, though
  * CUDA would have the caller wait for some of them: a caller that relies on that has no contract to rely on.
+ *
+ * A graph is the commands that a stream was given while it was captured, with the arguments of then. What may not be
+ * done during a capture in the thread-local mode fails, and the capture with it, as in CUDA; what the backend has no
+ * reason to capture, such as events and host memory, counts as misuse.
  */
 #include "block.h"
 #include "fake.h"
@@ -17,6 +21,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <vector>
 
 namespace
 {
@@ -40,7 +45,7 @@ struct state {
 	std::mutex mutex;
 	std::condition_variable changed;
 	std::map<const unsigned char *, allocation> memory;
-	long streams = 0, events = 0, failed = 0;
+	long streams = 0, events = 0, graphs = 0, failed = 0, launches = 0, replays = 0;
 	struct {
 		long nth;
 		int code;
@@ -51,6 +56,7 @@ struct state {
 	unsigned long corrupt = 0;
 	uint64_t seed = 0;
 	int devices = 2;
+	bool capture = true;
 	std::string misuse;
 
 	state()
@@ -71,6 +77,7 @@ state &the()
 
 thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local cudaStream_t captured = nullptr; /* by this thread */
 
 cudaError_t fail(cudaError_t error)
 {
@@ -132,8 +139,19 @@ int place_of(const void *pointer, size_t bytes)
 
 } // namespace
 
+struct CUgraph_st {
+	int device;
+	std::vector<std::function<cudaError_t()>> nodes;
+};
+
+struct CUgraphExec_st {
+	CUgraph_st graph;
+};
+
 struct CUstream_st {
 	int device;
+	CUgraph_st *capture = nullptr; /* being made; by the stream's mutex */
+	bool invalid = false;          /* the capture */
 	std::thread thread;
 	std::mutex mutex;
 	std::condition_variable changed;
@@ -217,8 +235,40 @@ struct CUevent_st {
 namespace
 {
 
+/* For what a stream does not do while it is captured. */
+bool spoils_capture(cudaStream_t stream)
+{
+	std::lock_guard<std::mutex> hold(stream->mutex);
+	stream->invalid |= stream->capture != nullptr;
+	return stream->capture != nullptr;
+}
+
+#define NOT_CAPTURED(stream)                                            \
+	do {                                                            \
+		if (spoils_capture(stream))                             \
+			return fail(cudaErrorStreamCaptureUnsupported); \
+	} while (0)
+
+/* For what the thread that captures a stream may not call. */
+#define NOT_CAPTURING()                                                 \
+	do {                                                            \
+		if (captured && spoils_capture(captured))               \
+			return fail(cudaErrorStreamCaptureUnsupported); \
+	} while (0)
+
 cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 {
+	{
+		std::lock_guard<std::mutex> hold(stream->mutex);
+		if (stream->capture) {
+			if (captured != stream)
+				stream->invalid = true;
+			if (stream->invalid)
+				return fail(cudaErrorStreamCaptureInvalidated);
+			stream->capture->nodes.push_back(std::move(run));
+			return cudaSuccess;
+		}
+	}
 	command next;
 	next.run = std::move(run);
 	stream->add(std::move(next));
@@ -242,6 +292,10 @@ cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, s
 	if (block.x % lanes)
 		return misuse("a block that is not made of whole warps");
 	uint64_t seed = the().seed;
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		the().launches++;
+	}
 	return add_work(stream, [=] {
 		if (run_kernel(grid, block, shared, body, seed))
 			return cudaSuccess;
@@ -339,6 +393,7 @@ static cudaError_t allocate(void **pointer, size_t bytes, int device)
 	if (error != cudaSuccess)
 		return error;
 	*pointer = nullptr;
+	NOT_CAPTURING();
 	if (posix_memalign(pointer, 256, bytes ? bytes : 1))
 		return fail(cudaErrorMemoryAllocation);
 	std::memset(*pointer, 0xFF, bytes); /* NaN */
@@ -351,6 +406,7 @@ static cudaError_t release(void *pointer, bool host)
 {
 	if (!pointer)
 		return enter();
+	NOT_CAPTURING();
 	bool known;
 	{
 		std::lock_guard<std::mutex> hold(the().mutex);
@@ -410,6 +466,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+	if (spoils_capture(stream))
+		return misuse("destroying a stream that is captured");
 	{
 		std::lock_guard<std::mutex> hold(stream->mutex);
 		stream->end = true;
@@ -426,6 +484,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+	NOT_CAPTURED(stream);
+	NOT_CAPTURING();
 	{
 		std::unique_lock<std::mutex> hold(stream->mutex);
 		stream->changed.wait(hold, [&] { return stream->commands.empty() && !stream->busy; });
@@ -436,6 +496,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
 	ENTER();
+	if (spoils_capture(stream))
+		return misuse("a captured stream that waits for an event");
 	command next;
 	{
 		std::lock_guard<std::mutex> hold(the().mutex);
@@ -470,6 +532,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 	ENTER();
 	if (event->device != stream->device)
 		return misuse("an event recorded on a stream of another device");
+	if (spoils_capture(stream))
+		return misuse("an event recorded on a captured stream");
 	command next;
 	next.signal = std::make_shared<record>();
 	{
@@ -482,6 +546,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+	NOT_CAPTURING();
 	{
 		std::unique_lock<std::mutex> hold(the().mutex);
 		std::shared_ptr<record> last = event->last;
@@ -499,6 +564,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 	bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
 	if ((to_place >= 0) != to_device || (from_place >= 0) != from_device || to_place == -3 || from_place == -3)
 		return misuse("a copy whose kind is not that of its pointers");
+	if ((to_place < 0 || from_place < 0) && spoils_capture(stream))
+		return misuse("a captured copy of host memory");
 	return add_work(stream, [=] {
 		std::memmove(to, from, bytes);
 		return cudaSuccess;
@@ -535,6 +602,91 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
 	});
 }
 
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+	ENTER();
+	if (mode != cudaStreamCaptureModeThreadLocal)
+		return misuse("a capture that other threads disturb");
+	std::lock_guard<std::mutex> hold(stream->mutex);
+	if (stream->capture || captured)
+		return fail(cudaErrorStreamCaptureUnsupported);
+	if (!the().capture)
+		return fail(cudaErrorStreamCaptureUnsupported);
+	stream->capture = new CUgraph_st{stream->device, {}};
+	stream->invalid = false;
+	captured = stream;
+	return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+	cudaError_t error = enter();
+	*graph = nullptr;
+	std::lock_guard<std::mutex> hold(stream->mutex);
+	if (!stream->capture || captured != stream)
+		return fail(cudaErrorStreamCaptureUnsupported);
+	captured = nullptr;
+	std::unique_ptr<CUgraph_st> made(stream->capture);
+	stream->capture = nullptr;
+	if (error != cudaSuccess)
+		return error;
+	if (stream->invalid)
+		return fail(cudaErrorStreamCaptureInvalidated);
+	*graph = made.release();
+	std::lock_guard<std::mutex> count(the().mutex);
+	the().graphs++;
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long flags)
+{
+	ENTER();
+	NOT_CAPTURING();
+	if (flags)
+		return misuse("flags for a graph");
+	*executable = new CUgraphExec_st{*graph};
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().graphs++;
+	return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+	delete graph;
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		the().graphs--;
+	}
+	return enter();
+}
+
+/* What was launched of it goes on. */
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable)
+{
+	delete executable;
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		the().graphs--;
+	}
+	return enter();
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
+{
+	ENTER();
+	if (spoils_capture(stream))
+		return misuse("a graph within a graph");
+	if (executable->graph.device != stream->device)
+		return misuse("a graph on a stream of another device than it was captured on");
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		the().replays++;
+	}
+	for (const auto &node : executable->graph.nodes)
+		add_work(stream, node);
+	return cudaSuccess;
+}
+
 static void control_fail(enum fake_failure what, long nth, int code)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
@@ -556,7 +708,7 @@ static void control_heal(void)
 static long control_live(void)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
-	return the().streams + the().events + long(the().memory.size());
+	return the().streams + the().events + the().graphs + long(the().memory.size());
 }
 
 static unsigned long control_device_bytes(void)
@@ -580,6 +732,24 @@ static void control_corrupt(unsigned long bytes)
 	the().corrupt = bytes;
 }
 
+static void control_capture(int allow)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().capture = allow;
+}
+
+static long control_launches(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return the().launches;
+}
+
+static long control_replays(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return the().replays;
+}
+
 static const char *control_misuse(void)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
@@ -589,8 +759,8 @@ static const char *control_misuse(void)
 const struct fake_cuda *fake_cuda_controls(void)
 {
 	static const struct fake_cuda controls = {
-	        control_fail,         control_failed, control_heal,    control_live,
-	        control_device_bytes, control_peers,  control_corrupt, control_misuse};
+	        control_fail,    control_failed,  control_heal,    control_live,     control_device_bytes, control_peers,
+	        control_corrupt, control_capture, control_launches, control_replays, control_misuse};
 	return &controls;
 }
 
