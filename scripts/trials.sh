@@ -49,7 +49,7 @@ weights() {
 bits() {
 	local dtype=$1 what stages options kind must='' may='' work
 	work=$(mktemp -d)
-	weights "$work/first" --dtype "$dtype" --stages "$device" --chunks 4 --schedule gpipe || return 1
+	weights "$work/first" --dtype "$dtype" --stages "$device" --chunks 4 --schedule gpipe --join never || return 1
 	while IFS='|' read -r kind what stages options; do
 		[ -n "$stages" ] || continue
 		weights "$work/again" --dtype "$dtype" --stages "$stages" $options || return 1
@@ -61,13 +61,16 @@ bits() {
 		paste <(log_losses "$work/first.jsonl") <(log_losses "$work/again.jsonl")
 		if [ "$kind" = must ]; then must="$must, $what"; else may="$may, $what"; fi
 	done <<-END
-		must|again|$device|--chunks 4 --schedule gpipe
-		must|1f1b|$device|--chunks 4 --schedule 1f1b
-		must|recomputed|$device|--chunks 4 --checkpoint always
-		must|two stages|$device,$device|--chunks 4 --schedule 1f1b
-		must|cut elsewhere|$device,$device|--chunks 4 --balance 1,$units
-		must|three stages|$device,$device,$device|--chunks 4 --schedule gpipe
-		must|two devices|$pair|--chunks 4 --schedule 1f1b
+		must|again|$device|--chunks 4 --schedule gpipe --join never
+		must|1f1b|$device|--chunks 4 --schedule 1f1b --join never
+		must|recomputed|$device|--chunks 4 --checkpoint always --join never
+		must|in graphs|$device|--chunks 4 --schedule gpipe --graphs on --join never
+		must|op by op|$device|--chunks 4 --schedule gpipe --graphs off --join never
+		must|two stages|$device,$device|--chunks 4 --schedule 1f1b --join never
+		must|cut elsewhere|$device,$device|--chunks 4 --balance 1,$units --join never
+		must|three stages|$device,$device,$device|--chunks 4 --schedule gpipe --join never
+		must|two devices|$pair|--chunks 4 --schedule 1f1b --join never
+		may|joined|$device|--chunks 4 --join auto
 		may|1 micro-batch|$device|--chunks 1
 		may|2 micro-batches|$device|--chunks 2
 		may|uneven micro-batches|$device,$device|--chunks 3 --split torch
