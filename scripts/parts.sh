@@ -14,6 +14,7 @@ failed=false
 missing='' # why no further part can run
 cap=120    # seconds that one part may take
 cores=$(nproc)
+together=$cores # how many parts may run at the same time
 : >"$text"
 rm -f "$folder"/*.status
 
@@ -102,9 +103,9 @@ needs() {
 	finish "$1" || missing=${missing:-"$1 did not pass: see $1.log"}
 }
 
-# beside NAME COMMAND…: runs it at the same time as others, as many as there are cores; finish_all reports them all.
+# beside NAME COMMAND…: runs it at the same time as others, as many as may; finish_all reports them all.
 beside() {
-	while [ "$(jobs -rp | wc -l)" -ge "$cores" ]; do
+	while [ "$(jobs -rp | wc -l)" -ge "$together" ]; do
 		wait -n || true
 	done
 	started+=("$1")

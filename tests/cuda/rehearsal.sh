@@ -18,6 +18,8 @@ case $* in
 '') echo '| NVIDIA-SMI 580.65.06   Driver Version: 580.65.06   CUDA Version: 13.0 |' ;;
 -L) echo 'GPU 0: a "pretended" GPU (UUID: GPU-0)' ;;
 *name,driver*) echo 'a "pretended" GPU, 580.65.06' ;;
+*--loop*) echo 'timestamp, index' && exec sleep 600 ;;
+*compute_mode*) printf 'Default\nDefault\n' ;;
 *compute_cap*) printf '9.0\n9.0\n' ;;
 *memory.used*) [ -f memory-base.json ] && echo 1006 || echo 1000 ;;
 esac
