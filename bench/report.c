@@ -70,6 +70,51 @@ ps_status bench_report_add(struct bench_row **out, struct bench_report *report, 
 	return PS_OK;
 }
 
+static const char *value_text(const json_t *value, char text[64])
+{
+	if (json_is_string(value))
+		snprintf(text, 64, "%.60s", json_string_value(value));
+	else if (json_is_number(value))
+		snprintf(text, 64, "%g", json_number_value(value));
+	else
+		snprintf(text, 64, "%s", json_is_true(value) ? "on" : json_is_false(value) ? "off" : "not given");
+	return text;
+}
+
+static bool is_among(const char *name, const char *const *names)
+{
+	while (*names != NULL && strcmp(*names, name) != 0)
+		names++;
+	return *names != NULL;
+}
+
+bool bench_report_differs(const struct bench_report *there, const struct bench_report *here, bool what, char *text,
+                          size_t bytes)
+{
+	static const char *const whats[] = {"emsize",     "nhead", "nhid",  "nlayers", "vocabulary", "dropout", "mask",
+	                                    "batch_size", "bptt",  "dtype", "device",  "stages",     NULL};
+	/* A preset is known by its sizes. */
+	static const char *const asides[] = {"seconds", "json", "compare", "preset", NULL};
+	const char *name;
+	json_t *value;
+	size_t used = 0;
+	text[0] = '\0';
+	json_object_foreach(here->options, name, value)
+	{
+		const json_t *other = json_object_get(there->options, name);
+		char before[64], now[64];
+		/* Where one of them had no choice made, the rows tell. */
+		bool is_what = is_among(name, whats) && !json_is_null(value) && !json_is_null(other);
+		if (other == NULL || json_equal(value, other) != 0 || is_what != what || is_among(name, asides))
+			continue;
+		if (used < bytes)
+			used += (size_t)snprintf(text + used, bytes - used, "%s%s %s there, %s here",
+			                         used > 0 ? "; " : "", name, value_text(other, before),
+			                         value_text(value, now));
+	}
+	return used > 0;
+}
+
 enum bench_verdict bench_compare(const struct bench_stats *before, const struct bench_stats *now, double *ratio)
 {
 	*ratio = before->median > 0 ? now->median / before->median : NAN;

@@ -74,6 +74,14 @@ json_t *bench_report_json(const struct bench_report *report);
 /* PS_EFORMAT names the file and what is wrong with it. *out is for bench_report_finish on success only. */
 ps_status bench_report_read(struct bench_report *out, const char *path) PS_WARN_UNUSED;
 
+/*
+ * The options that two runs were asked differently, as "emsize 512 there, 64 here; …", cut to fit. `what`: those that
+ * say which model is measured, on which numbers and devices, so that the runs do not compare; otherwise the others,
+ * which say in what way. False: there are none.
+ */
+bool bench_report_differs(const struct bench_report *there, const struct bench_report *here, bool what, char *text,
+                          size_t bytes);
+
 enum bench_verdict {
 	BENCH_NO_VERDICT, /* one of them has too few samples to know its noise */
 	BENCH_SAME,       /* within the noise */

@@ -23,9 +23,9 @@ bool ps__device_has_graphs(const ps_device *device);
 ps_status ps__op_check(const ps_device *device, ps_op op, const void *arguments) PS_WARN_UNUSED;
 /* Its last part: arguments that passed the others share memory only where the op allows it. */
 ps_status ps__op_check_aliases(const ps_device *device, ps_op op, const void *arguments) PS_WARN_UNUSED;
-/* Bytes of the op's argument struct, and where its ps_dropout stands in it (-1: it has none). */
+/* Bytes of the op's argument struct, and where its ps_random_place stands in it (-1: it has none). */
 size_t ps__op_bytes(ps_op op);
-int ps__op_dropout_offset(ps_op op);
+int ps__op_place_offset(ps_op op);
 
 /*
  * The entry of a list whose op enqueued the command with `value`, which is of the list's last submission or later; the

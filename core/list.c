@@ -57,6 +57,13 @@ void ps_list_destroy(ps_list *list)
 	free(list);
 }
 
+void ps_list_clear(ps_list *list)
+{
+	release(list);
+	list->count = 0;
+	list->used = 0;
+}
+
 void ps_list_scope(ps_list *list, const char *name)
 {
 	list->scope = name;
@@ -102,9 +109,9 @@ ps_status ps_list_record(ps_list *list, ps_op op, const void *arguments, size_t 
 const void *ps__list_arguments(ps_list *list, size_t index, uint32_t step)
 {
 	unsigned char *arguments = list->arguments + list->entries[index].at;
-	int offset = ps__op_dropout_offset(list->entries[index].op);
+	int offset = ps__op_place_offset(list->entries[index].op);
 	if (offset >= 0)
-		((ps_dropout *)(void *)(arguments + offset))->place.step = step;
+		((ps_random_place *)(void *)(arguments + offset))->step = step;
 	return arguments;
 }
 

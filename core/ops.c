@@ -6,12 +6,13 @@
 struct op_row {
 	const char *name, *text;
 	size_t bytes;
-	int dropout_offset;
+	int place_offset;
 };
 
 static const struct op_row rows[PS_OP_COUNT] = {
 #define PS_OP(name, text) {#name, text, sizeof(ps_args_##name), -1},
-#define PS_OP_DROP(name, text) {#name, text, sizeof(ps_args_##name), (int)offsetof(ps_args_##name, drop)},
+#define PS_OP_DROP(name, text) {#name, text, sizeof(ps_args_##name), (int)offsetof(ps_args_##name, drop.place)},
+#define PS_OP_PLACE(name, text) {#name, text, sizeof(ps_args_##name), (int)offsetof(ps_args_##name, place)},
 #include <penstock/ops.def>
 };
 
@@ -35,9 +36,9 @@ size_t ps__op_bytes(ps_op op)
 	return rows[op].bytes;
 }
 
-int ps__op_dropout_offset(ps_op op)
+int ps__op_place_offset(ps_op op)
 {
-	return rows[op].dropout_offset;
+	return rows[op].place_offset;
 }
 
 ps_status ps__op_refuse(const ps_queue *queue, ps_op op, ps_tensor tensor, const char *why)

@@ -184,6 +184,20 @@ static ps_status record(struct layer_bench *bench, ps_list **out, ps_action_kind
 	return layer->impl->backward_input(layer, &context);
 }
 
+static ps_status record_optimizer(struct layer_bench *bench)
+{
+	ps_list **lists = &bench->lists[2 * bench->count + 1];
+	PS_TRY(ps_list_create(&lists[0], bench->queue));
+	PS_TRY(ps_list_create(&lists[1], bench->queue));
+	for (int i = 0; i < bench->pipeline->config.layers[bench->layer]->parameter_count; i++) {
+		PS_TRY(ps_record(lists[0], sum_squares, .x = bench->gradients[i],
+		                 .out = ps_tensor_slice(bench->sums, 0, i, 1)));
+		PS_TRY(ps_record(lists[1], sgd, .w = bench->values[i], .g = bench->gradients[i],
+		                 .copy = bench->copies[i], .scale = bench->scale, .lr = 0));
+	}
+	return PS_OK;
+}
+
 void ps__layer_bench_finish(struct layer_bench *bench)
 {
 	for (size_t i = 0; i < sizeof bench->lists / sizeof *bench->lists; i++)
@@ -218,7 +232,8 @@ static ps_status build(struct layer_bench *bench, ps_device *device)
 		PS_TRY(record(bench, &bench->lists[i], PS_ACTION_F, i));
 		PS_TRY(record(bench, &bench->lists[bench->count + i], PS_ACTION_B, i));
 	}
-	return record(bench, &bench->lists[2 * bench->count], PS_ACTION_W, 0);
+	PS_TRY(record(bench, &bench->lists[2 * bench->count], PS_ACTION_W, 0));
+	return record_optimizer(bench);
 }
 
 /* Memory as large as the weights and gradients of a stage's other layers, as far as caches go. */
@@ -276,17 +291,10 @@ ps_status ps__layer_bench_init(struct layer_bench *out, const ps_pipeline *pipel
 
 static ps_status enqueue_phase(struct layer_bench *bench, int phase)
 {
-	int parameters = bench->pipeline->config.layers[bench->layer]->parameter_count;
 	for (int i = 0; phase <= BACKWARD && i < bench->count; i++)
 		PS_TRY(ps_list_submit(bench->lists[phase == FORWARD ? i : bench->count + i], 0));
-	if (phase == WEIGHT)
-		PS_TRY(ps_list_submit(bench->lists[2 * bench->count], 0));
-	for (int i = 0; phase == SQUARES && i < parameters; i++)
-		PS_TRY(ps_run(bench->queue, sum_squares, .x = bench->gradients[i],
-		              .out = ps_tensor_slice(bench->sums, 0, i, 1)));
-	for (int i = 0; phase == UPDATE && i < parameters; i++)
-		PS_TRY(ps_run(bench->queue, sgd, .w = bench->values[i], .g = bench->gradients[i],
-		              .copy = bench->copies[i], .scale = bench->scale, .lr = 0));
+	if (phase >= WEIGHT)
+		PS_TRY(ps_list_submit(bench->lists[2 * bench->count + phase - WEIGHT], 0));
 	return PS_OK;
 }
 

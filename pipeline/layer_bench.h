@@ -31,10 +31,11 @@ struct layer_bench {
 	ps_tensor x, y, dy, dx, targets, losses, sums, scale;
 	/* Stands for the rest of a stage, which a step goes through between two visits; may be absent. */
 	ps_tensor other;
-	ps_list *lists[2 * PS__BENCH_MICRO_BATCHES + 1]; /* forward, backward, and the weight gradient at the end */
-	struct round_times *times;                       /* of PS__BENCH_ROUNDS */
-	double seconds[PHASES];                          /* of each phase, by ps__layer_bench_run */
-	double round_s;                                  /* of a whole round */
+	/* Forward, backward, and at the end the weight gradient, the sums of squares and the update. */
+	ps_list *lists[2 * PS__BENCH_MICRO_BATCHES + 3];
+	struct round_times *times; /* of PS__BENCH_ROUNDS */
+	double seconds[PHASES];    /* of each phase, by ps__layer_bench_run */
+	double round_s;            /* of a whole round */
 };
 
 /*

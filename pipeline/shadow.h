@@ -92,6 +92,9 @@ ps_status ps__shadow_submit(ps_pipeline *pipeline, const struct program *program
                             uint32_t step) PS_WARN_UNUSED;
 ps_status ps__shadow_send(ps_pipeline *pipeline, const struct program *program, int index,
                           ps_event *done) PS_WARN_UNUSED;
+/* Enqueues an op of an optimizer, whose arguments are checked, likewise. */
+ps_status ps__shadow_update(ps_pipeline *pipeline, int parameter, int stage, ps_op op,
+                            const void *arguments) PS_WARN_UNUSED;
 /* shadow_pool.c; the caller holds the mutex. Room for a record of `bytes`, or NULL: there is none now. */
 struct record *ps__pool_reserve(struct pool *pool, uint64_t bytes);
 /* Has a record of `bytes` no place even in an empty pool? */

@@ -234,18 +234,11 @@ ps_status ps__shadow_send(ps_pipeline *pipeline, const struct program *program, 
 	return status;
 }
 
-ps_status ps_pipeline_update(ps_pipeline *pipeline, int parameter, ps_op op, const void *arguments, size_t bytes)
+ps_status ps__shadow_update(ps_pipeline *pipeline, int parameter, int stage, ps_op op, const void *arguments)
 {
-	int layer = pipeline->parameter_layer[parameter], stage = 0;
-	while (layer >= pipeline->stages[stage].first + pipeline->stages[stage].count)
-		stage++;
-	ps_queue *queue = pipeline->ranks[pipeline->stages[stage].rank].queue;
-	if (!ps__shadow_checks(pipeline, stage) || (unsigned)op >= PS_OP_COUNT || bytes != ps__op_bytes(op))
-		return ps_op_run(queue, op, arguments, bytes);
-	PS_TRY(ps__op_check(ps_queue_device(queue), op, arguments));
 	ps_parameter_view view;
 	ps_pipeline_get_parameter(pipeline, parameter, &view);
-	struct passage p = {.shadow = pipeline->shadow, .queue = queue, .op = op, .arguments = arguments};
+	struct passage p = {.shadow = pipeline->shadow, .queue = view.queue, .op = op, .arguments = arguments};
 	int64_t begin = ps_clock_ns();
 	ps_status status = pass(&p, stage, "update", view.name);
 	/* What updates wait for is part of the step, too. */

@@ -3,6 +3,7 @@
  * nothing has changed the live weights since, they are their own copy, so that a run whose last epoch is its best, or
  * that has one epoch, needs no memory for a second one.
  */
+#include "train/json.h"
 #include "train/trainer_internal.h"
 
 #include "core/platform.h"

@@ -4,6 +4,7 @@
  * uninterrupted one's byte for byte. Weights that are the best but no longer the live ones, and that no --save file
  * holds, are in it too, under PS_BEST_PREFIX.
  */
+#include "train/json.h"
 #include "train/trainer_internal.h"
 
 #include <inttypes.h>
@@ -13,16 +14,6 @@
 #include <string.h>
 
 #include <jansson.h>
-
-const char *ps__real_text(double value, char *text)
-{
-	for (int digits = 6; digits <= 17; digits++) {
-		snprintf(text, 32, "%.*g", digits, value);
-		if (strtod(text, NULL) == value)
-			break;
-	}
-	return text;
-}
 
 ps_status ps__facts_init(ps_trainer *trainer)
 {
@@ -100,7 +91,7 @@ static char *state_text(const ps_trainer *trainer)
 	                  state->best_epoch, "best_loss", best_loss, "best", place_name(trainer->best), "window_steps",
 	                  (json_int_t)state->window.steps, "window_tokens", (json_int_t)state->window.tokens,
 	                  "window_loss", state->window.loss_sum, "window_token_loss", state->window.token_loss_sum);
-	char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+	char *text = object == NULL ? NULL : ps__json_text(object, JSON_COMPACT);
 	json_decref(object);
 	return text;
 }

@@ -1,6 +1,8 @@
 /* The machine-readable log. Each line is flushed, so that a reader sees a step as soon as it is done. */
 #include "train/log.h"
 
+#include "train/json.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -33,7 +35,7 @@ ps_status ps__log_open(ps__log **out, const char *path, bool append)
 
 ps_status ps__log_write(ps__log *log, json_t *event)
 {
-	char *text = event == NULL ? NULL : json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(17));
+	char *text = event == NULL ? NULL : ps__json_text(event, JSON_COMPACT);
 	json_decref(event);
 	if (text == NULL)
 		return ps_fail(PS_ENOMEM, "%s: no memory for a line", log->path);
@@ -42,19 +44,14 @@ ps_status ps__log_write(ps__log *log, json_t *event)
 	return failed ? ps_fail(PS_EIO, "%s: writing failed: %s", log->path, strerror(errno)) : PS_OK;
 }
 
-json_t *ps__json_real(double value)
-{
-	return isfinite(value) ? json_real(value) : json_null();
-}
-
 ps_status ps__log_step(ps__log *log, const ps_step_report *report)
 {
 	double rate = report->seconds > 0 ? (double)report->tokens / report->seconds : 0;
-	return ps__log_write(log, json_pack("{s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o}", "event", "step", "epoch",
-	                                    report->epoch, "step", (json_int_t)report->step, "loss",
-	                                    ps__json_real(report->loss), "grad_norm", ps__json_real(report->grad_norm),
-	                                    "lr", ps__json_real(report->lr), "ms", ps__json_real(report->seconds * 1e3),
-	                                    "tokens_per_s", ps__json_real(rate)));
+	return ps__log_write(
+	        log, json_pack("{s:s, s:i, s:I, s:o, s:o, s:o, s:o, s:o}", "event", "step", "epoch", report->epoch,
+	                       "step", (json_int_t)report->step, "loss", ps__json_real(report->loss), "grad_norm",
+	                       ps__json_real(report->grad_norm), "lr", ps__json_real(report->lr), "ms",
+	                       ps__json_figure(report->seconds * 1e3), "tokens_per_s", ps__json_figure(rate)));
 }
 
 ps_status ps__log_evaluation(ps__log *log, const ps_eval_report *report)
@@ -62,7 +59,7 @@ ps_status ps__log_evaluation(ps__log *log, const ps_eval_report *report)
 	return ps__log_write(log, json_pack("{s:s, s:i, s:s, s:o, s:o, s:o}", "event", "eval", "epoch", report->epoch,
 	                                    "split", ps_split_name(report->split), "loss", ps__json_real(report->loss),
 	                                    "ppl", ps__json_real(exp(report->loss)), "seconds",
-	                                    ps__json_real(report->seconds)));
+	                                    ps__json_figure(report->seconds)));
 }
 
 ps_status ps__log_close(ps__log *log)

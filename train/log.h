@@ -17,7 +17,4 @@ ps_status ps__log_evaluation(ps__log *log, const ps_eval_report *report) PS_WARN
 /* Takes NULL. */
 ps_status ps__log_close(ps__log *log) PS_WARN_UNUSED;
 
-/* A JSON number with all its digits, or null where JSON has none: NaN and the infinities. */
-json_t *ps__json_real(double value);
-
 #endif

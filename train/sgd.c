@@ -29,6 +29,8 @@ struct ps_sgd {
 	int count;
 	rank_state *ranks;
 	int rank_count;
+	ps_updates *squares, *update;
+	double lr, max_norm; /* that `update` was recorded with; NaN: with none */
 };
 
 static ps_status create_rank(rank_state *rank, ps_queue *queue, int parameter, int count)
@@ -65,6 +67,35 @@ static ps_status add_parameters(ps_sgd *sgd, ps_pipeline *pipeline)
 	return PS_OK;
 }
 
+static ps_status record_squares(ps_sgd *sgd)
+{
+	for (int i = 0; i < sgd->count; i++)
+		PS_TRY(ps_update(sgd->squares, i, sum_squares, .x = sgd->parameters[i].gradient,
+		                 .out = ps_tensor_slice(sgd->ranks[sgd->rank_of[i]].sums, 0, i, 1)));
+	return PS_OK;
+}
+
+static ps_status record_update(ps_sgd *sgd, double lr, double max_norm)
+{
+	if (lr == sgd->lr && max_norm == sgd->max_norm)
+		return PS_OK;
+	ps_updates_clear(sgd->update);
+	sgd->lr = NAN;
+	for (int r = 0; r < sgd->rank_count; r++) {
+		const rank_state *rank = &sgd->ranks[r];
+		PS_TRY(ps_update(sgd->update, rank->parameter, clip_scale, .sums = rank->sums, .norm = rank->norm,
+		                 .scale = rank->scale, .max_norm = max_norm));
+	}
+	for (int i = 0; i < sgd->count; i++) {
+		const ps_parameter_view *p = &sgd->parameters[i];
+		PS_TRY(ps_update(sgd->update, i, sgd, .w = p->value, .g = p->gradient, .copy = p->copy,
+		                 .scale = sgd->ranks[sgd->rank_of[i]].scale, .lr = lr, .place = p->place));
+	}
+	sgd->lr = lr;
+	sgd->max_norm = max_norm;
+	return PS_OK;
+}
+
 ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline)
 {
 	*out = NULL;
@@ -74,6 +105,7 @@ ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline)
 	size_t count = (size_t)ps_pipeline_parameter_count(pipeline);
 	sgd->pipeline = pipeline;
 	sgd->count = (int)count;
+	sgd->lr = NAN;
 	sgd->parameters = calloc(count, sizeof *sgd->parameters);
 	sgd->rank_of = calloc(count, sizeof *sgd->rank_of);
 	sgd->sums = calloc(count, sizeof *sgd->sums);
@@ -83,6 +115,12 @@ ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline)
 		status = ps_fail(PS_ENOMEM, "no memory for an optimizer of %zu parameters", count);
 	else
 		status = add_parameters(sgd, pipeline);
+	if (status == PS_OK)
+		status = ps_updates_create(&sgd->squares, pipeline);
+	if (status == PS_OK)
+		status = ps_updates_create(&sgd->update, pipeline);
+	if (status == PS_OK)
+		status = record_squares(sgd);
 	if (status != PS_OK) {
 		ps_sgd_destroy(sgd);
 		return status;
@@ -95,6 +133,8 @@ void ps_sgd_destroy(ps_sgd *sgd)
 {
 	if (sgd == NULL)
 		return;
+	ps_updates_destroy(sgd->update);
+	ps_updates_destroy(sgd->squares);
 	for (int r = 0; r < sgd->rank_count; r++) {
 		ps_buffer_destroy(sgd->ranks[r].buffer);
 		free(sgd->ranks[r].host);
@@ -122,11 +162,7 @@ static ps_status finish(ps_sgd *sgd, ps_status status)
 
 static ps_status enqueue_sums(ps_sgd *sgd)
 {
-	for (int i = 0; i < sgd->count; i++) {
-		rank_state *rank = &sgd->ranks[sgd->rank_of[i]];
-		PS_TRY(ps_update(sgd->pipeline, i, sum_squares, .x = sgd->parameters[i].gradient,
-		                 .out = ps_tensor_slice(rank->sums, 0, i, 1)));
-	}
+	PS_TRY(ps_updates_submit(sgd->squares));
 	for (int r = 0; r < sgd->rank_count; r++)
 		PS_TRY(ps_queue_read(sgd->ranks[r].queue, sgd->ranks[r].host, sgd->ranks[r].sums));
 	return PS_OK;
@@ -134,21 +170,10 @@ static ps_status enqueue_sums(ps_sgd *sgd)
 
 static ps_status enqueue_update(ps_sgd *sgd, double lr, double max_norm)
 {
-	for (int r = 0; r < sgd->rank_count; r++) {
-		rank_state *rank = &sgd->ranks[r];
-		PS_TRY(ps_queue_write(rank->queue, rank->sums, sgd->sums));
-		PS_TRY(ps_update(sgd->pipeline, rank->parameter, clip_scale, .sums = rank->sums, .norm = rank->norm,
-		                 .scale = rank->scale, .max_norm = max_norm));
-	}
-	for (int i = 0; i < sgd->count; i++) {
-		rank_state *rank = &sgd->ranks[sgd->rank_of[i]];
-		const ps_parameter_view *p = &sgd->parameters[i];
-		ps_random_place place = p->place;
-		place.step = ps_pipeline_step(sgd->pipeline);
-		PS_TRY(ps_update(sgd->pipeline, i, sgd, .w = p->value, .g = p->gradient, .copy = p->copy,
-		                 .scale = rank->scale, .lr = lr, .place = place));
-	}
-	return PS_OK;
+	PS_TRY(record_update(sgd, lr, max_norm));
+	for (int r = 0; r < sgd->rank_count; r++)
+		PS_TRY(ps_queue_write(sgd->ranks[r].queue, sgd->ranks[r].sums, sgd->sums));
+	return ps_updates_submit(sgd->update);
 }
 
 ps_status ps_sgd_step(ps_sgd *sgd, double lr, double max_norm, double *norm)

@@ -57,8 +57,6 @@ void ps__best_finish(ps_trainer *trainer);
 
 /* Adds the trainer's own facts to the caller's. */
 ps_status ps__facts_init(ps_trainer *trainer) PS_WARN_UNUSED;
-/* The shortest decimal that reads back as `value`; `text` has 32 bytes. */
-const char *ps__real_text(double value, char *text);
 /* Writes config.save_last. */
 ps_status ps__checkpoint_save(ps_trainer *trainer) PS_WARN_UNUSED;
 /* Reads config.resume: weights, state and best. */

@@ -106,7 +106,7 @@ struct cuda_queue {
 	struct cuda_device *device;
 	cudaStream_t stream;
 	int *stop;                 /* device memory */
-	double *partials;          /* device memory, PS_CUDA_PARTIALS */
+	double *partials;          /* device memory, (PS_CUDA_RUN, PS_CUDA_PARTIALS) */
 	struct ps_cuda_turn *turn; /* device memory */
 	void *workspace;           /* device memory, made when the first product is asked for */
 	/* Device memory for matrices in another dtype; this and the next two by the device's mutex. */
@@ -166,19 +166,15 @@ void ps__cuda_pinned_destroy(ps_pinned *pinned);
 /* queue.c. */
 ps_status ps__cuda_queue_create(ps_queue *queue);
 void ps__cuda_queue_destroy(ps_queue *queue);
-ps_status ps__cuda_queue_wait(ps_queue *queue, ps_event event);
 /* Enqueues a command; a dry queue takes it and does nothing. */
 ps_status ps__cuda_enqueue(ps_queue *queue, cuda_runner runner, const void *arguments, size_t bytes);
+/* Enqueues a compiled list as one command. */
+ps_status ps__cuda_list_submit(ps_queue *queue, void *compiled, uint32_t step);
 /*
  * For runners: the flight that the command belongs to. `alone` asks for one whose host side nobody uses yet; it is
  * closed after the command.
  */
 struct cuda_flight *ps__cuda_flight(struct cuda_queue *q, bool alone);
-/*
- * For runners that are about to read host memory: waits until what may still write it, before this command, is over.
- * The stream's own order is of no help there, since memory that is not pinned is read when a copy is enqueued.
- */
-ps_status ps__cuda_settle(struct cuda_queue *q, const void *from, size_t bytes);
 
 /* For the submitter: runs a command with values from first to last, or skips it when the queue has failed. */
 void ps__cuda_submit(struct cuda_queue *q, uint64_t first, uint64_t last, cuda_runner runner, const void *arguments);
@@ -186,17 +182,24 @@ void ps__cuda_submit(struct cuda_queue *q, uint64_t first, uint64_t last, cuda_r
  */
 void ps__cuda_part(struct cuda_queue *q);
 
+/* wait.c. */
+ps_status ps__cuda_queue_wait(ps_queue *queue, ps_event event);
+/*
+ * For runners that are about to read host memory: waits until what may still write it, before this command, is over.
+ * The stream's own order is of no help there, since memory that is not pinned is read when a copy is enqueued.
+ */
+ps_status ps__cuda_settle(struct cuda_queue *q, const void *from, size_t bytes);
+
 /* list.c. */
 ps_status ps__cuda_list_compile(void **out, ps_queue *queue, ps_list *list);
-ps_status ps__cuda_list_submit(ps_queue *queue, void *compiled, uint32_t step);
 void ps__cuda_list_release(ps_queue *queue, void *compiled);
 /* What ps__cuda_enqueue does while a list is compiled. */
 ps_status ps__cuda_list_add(struct cuda_list *list, cuda_runner runner, const void *arguments, size_t bytes);
 /* How many values a submission has. */
 uint64_t ps__cuda_list_values(const struct cuda_list *list);
-/* For the submitter. */
+/* For the submitter: runs the list of a command. */
 void ps__cuda_list_run(struct cuda_queue *q, const struct cuda_command *command);
-/* For runners: notes a check and returns its number and where it leaves its fault; false: out of memory. */
+/* For runners: notes a check, and fills in where it leaves its fault and as which one; false: out of memory. */
 bool ps__cuda_list_check(struct cuda_queue *q, const struct cuda_check *check, struct ps_cuda_range *range);
 
 /* transfer.c. */
@@ -209,6 +212,14 @@ ps_status ps__cuda_queue_timestamp(ps_queue *queue, int64_t *ns);
 /* gemm.c and gemm_plan.c. */
 ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments);
 void ps__cuda_plans_free(struct cuda_device *device);
+
+/* optimizer.c. */
+ps_status ps__cuda_enqueue_squares(ps_queue *queue, const ps_args_sum_squares *x);
+ps_status ps__cuda_enqueue_sgd(ps_queue *queue, const ps_args_sgd *x);
+/*
+ * How many entries of a list from `first` on one launch can do; when there are several, it is added to `own`.
+ */
+ps_status ps__cuda_list_run_of(struct cuda_list *own, ps_list *list, size_t first, size_t *count);
 
 /* ops.c. */
 extern const ps_op_fn ps__cuda_ops[PS_OP_COUNT];

@@ -13,10 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An op, ready to be launched. */
+/* One op or several, ready to be launched. */
 struct entry {
 	cuda_runner runner;
 	size_t at; /* of the arguments, in `arguments` */
+	uint64_t ops;
 };
 
 struct cuda_list {
@@ -24,6 +25,7 @@ struct cuda_list {
 	size_t count, capacity;
 	unsigned char *arguments;
 	size_t used, room;
+	uint64_t ops; /* of all entries */
 	ps_graphs graphs;
 
 	/* The submitter's. */
@@ -32,7 +34,7 @@ struct cuda_list {
 	cudaGraphExec_t graph; /* or NULL */
 	struct cuda_check *checks;
 	int check_count;
-	size_t captured; /* entries before the one that is being captured */
+	uint64_t captured; /* ops before the entry that is being captured */
 };
 
 /* --- compiling, by the enqueuing thread -----------------------------------------------------------------------------
@@ -59,23 +61,28 @@ ps_status ps__cuda_list_add(struct cuda_list *list, cuda_runner runner, const vo
 		list->room = room;
 	}
 	memcpy(list->arguments + list->used, arguments, bytes);
-	list->entries[list->count++] = (struct entry){runner, list->used};
+	list->entries[list->count++] = (struct entry){runner, list->used, 1};
 	list->used += padded;
 	return PS_OK;
 }
 
 uint64_t ps__cuda_list_values(const struct cuda_list *list)
 {
-	return list->count;
+	return list->ops;
 }
 
 static ps_status compile(struct cuda_list *own, ps_queue *queue, ps_list *list)
 {
-	for (size_t i = 0; i < ps_list_count(list); i++) {
+	while (own->ops < ps_list_count(list)) {
 		const char *scope;
-		PS_TRY(ps__cuda_ops[ps_list_op(list, i, &scope)](queue, ps__list_arguments(list, i, 0)));
-		if (own->count != i + 1)
-			return ps_fail(PS_EINTERNAL, "an op of a command list is %zu commands", own->count - i);
+		size_t at = (size_t)own->ops, before = own->count, ops;
+		PS_TRY(ps__cuda_list_run_of(own, list, at, &ops));
+		if (ops == 1)
+			PS_TRY(ps__cuda_ops[ps_list_op(list, at, &scope)](queue, ps__list_arguments(list, at, 0)));
+		if (own->count != before + 1)
+			return ps_fail(PS_EINTERNAL, "an op of a command list is %zu commands", own->count - before);
+		own->entries[before].ops = ops;
+		own->ops += ops;
 	}
 	own->plain = own->graphs == PS_GRAPHS_OFF || (own->graphs == PS_GRAPHS_AUTO && own->count < 2);
 	return PS_OK;
@@ -140,11 +147,6 @@ bool ps__cuda_list_check(struct cuda_queue *q, const struct cuda_check *check, s
 	return true;
 }
 
-static ps_status launch(struct cuda_queue *q, const struct cuda_list *list, size_t index)
-{
-	return list->entries[index].runner(q, list->arguments + list->entries[index].at);
-}
-
 /* Captures the launches of the list; ends the capture whatever becomes of it. */
 static ps_status capture(struct cuda_queue *q, struct cuda_list *list, cudaGraph_t *graph)
 {
@@ -154,8 +156,11 @@ static ps_status capture(struct cuda_queue *q, struct cuda_list *list, cudaGraph
 	CUDA_TRY(name, cudaStreamBeginCapture(q->stream, cudaStreamCaptureModeThreadLocal));
 	q->capturing = list;
 	list->check_count = 0;
-	for (list->captured = 0; list->captured < list->count && status == PS_OK; list->captured++)
-		status = launch(q, list, list->captured);
+	list->captured = 0;
+	for (size_t i = 0; i < list->count && status == PS_OK; i++) {
+		status = list->entries[i].runner(q, list->arguments + list->entries[i].at);
+		list->captured += list->entries[i].ops;
+	}
 	q->capturing = NULL;
 	cudaError_t error = cudaStreamEndCapture(q->stream, graph);
 	if (status != PS_OK) {
@@ -212,7 +217,7 @@ static ps_status give_up(struct cuda_queue *q, const void *arguments)
 static void run(struct cuda_queue *q, struct cuda_list *list, uint64_t first)
 {
 	size_t count = list->count;
-	uint64_t last = first + count - 1;
+	uint64_t last = first + list->ops - 1;
 	bool failed = ps__timeline_status(&q->queue->timeline) != PS_OK;
 	ps_status status = PS_OK;
 	if (!failed && list->warm && !list->plain && !list->graph) {
@@ -232,9 +237,12 @@ static void run(struct cuda_queue *q, struct cuda_list *list, uint64_t first)
 	else if (list->graph || failed)
 		ps__cuda_submit(q, first, last, launch_graph, &list);
 	else
-		for (size_t i = 0; i < count; i++)
-			ps__cuda_submit(q, first + i, first + i, list->entries[i].runner,
-			                list->arguments + list->entries[i].at);
+		for (size_t i = 0; i < count; i++) {
+			const struct entry *entry = &list->entries[i];
+			uint64_t ops = entry->ops;
+			ps__cuda_submit(q, first, first + ops - 1, entry->runner, list->arguments + entry->at);
+			first += ops;
+		}
 }
 
 void ps__cuda_list_run(struct cuda_queue *q, const struct cuda_command *command)

@@ -313,16 +313,6 @@ static ps_status cross_entropy_runner(struct cuda_queue *q, const void *argument
 }
 CUDA_OP(cross_entropy)
 
-static ps_status sum_squares_runner(struct cuda_queue *q, const void *arguments)
-{
-	const ps_args_sum_squares *x = arguments;
-	struct ps_cuda_launch launch = launch_of(q, x->x.dtype);
-	return launched(q, PS_OP_sum_squares,
-	                ps__cuda_sum_squares(&launch, ps__cuda_data(x->x), ps_tensor_count(x->x), q->partials,
-	                                     ps__cuda_data(x->out)));
-}
-CUDA_OP(sum_squares)
-
 static ps_status clip_scale_runner(struct cuda_queue *q, const void *arguments)
 {
 	const ps_args_clip_scale *x = arguments;
@@ -333,21 +323,15 @@ static ps_status clip_scale_runner(struct cuda_queue *q, const void *arguments)
 }
 CUDA_OP(clip_scale)
 
-static ps_status sgd_runner(struct cuda_queue *q, const void *arguments)
+static ps_status sum_squares(ps_queue *queue, const void *arguments)
 {
-	const ps_args_sgd *x = arguments;
-	struct ps_cuda_launch launch = launch_of(q, x->w.dtype);
-	int64_t count = ps_tensor_count(x->w);
-	const double *scale = ps__cuda_data(x->scale);
-	const ps_dropout drop = {.place = x->place};
-	const struct ps_cuda_dropout place = dropout_of(q, &drop, PS_F32);
-	cudaError_t error = x->w.dtype == PS_BF16 ? ps__cuda_sgd_bf16(&launch, ps__cuda_data(x->w), ps__cuda_data(x->g),
-	                                                              count, x->lr, scale, &place)
-	                                          : ps__cuda_sgd(&launch, ps__cuda_data(x->w), ps__cuda_data(x->g),
-	                                                         ps__cuda_data(x->copy), count, x->lr, scale);
-	return launched(q, PS_OP_sgd, error);
+	return ps__cuda_enqueue_squares(queue, arguments);
 }
-CUDA_OP(sgd)
+
+static ps_status sgd(ps_queue *queue, const void *arguments)
+{
+	return ps__cuda_enqueue_sgd(queue, arguments);
+}
 
 static ps_status gemm(ps_queue *queue, const void *arguments)
 {

@@ -28,7 +28,7 @@ static ps_status fault_status(const struct ps_cuda_fault *fault, const struct cu
 /* Waits until the stream has passed the flight. */
 static ps_status pass(struct cuda_queue *q, const struct cuda_flight *flight)
 {
-	char what[96];
+	char what[128];
 	cudaError_t error = flight->error;
 	if (error == cudaSuccess && flight->recorded)
 		error = cudaEventSynchronize(flight->event);
@@ -253,91 +253,6 @@ static void *submit_main(void *argument)
 	return NULL;
 }
 
-static bool overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes)
-{
-	uintptr_t first = (uintptr_t)a, second = (uintptr_t)b;
-	return first < second + b_bytes && second < first + a_bytes;
-}
-
-/* Is there a flight that the host memory depends on? The caller holds the mutex. */
-static bool unsettled(const struct cuda_queue *q, const void *from, size_t bytes)
-{
-	for (size_t i = 0; i < q->flight_count; i++) {
-		const struct cuda_flight *flight = &q->flight[(q->flight_head + i) % CUDA_FLIGHTS];
-		if (flight->first <= q->waited)
-			return true;
-		if (flight->read_to && overlap(flight->read_to, flight->read_bytes, from, bytes))
-			return true;
-	}
-	return false;
-}
-
-ps_status ps__cuda_settle(struct cuda_queue *q, const void *from, size_t bytes)
-{
-	if (q->open && q->open->commands > 0)
-		close_flight(q, true);
-	pthread_mutex_lock(&q->mutex);
-	bool waits = unsettled(q, from, bytes);
-	while (unsettled(q, from, bytes))
-		pthread_cond_wait(&q->cond, &q->mutex);
-	pthread_mutex_unlock(&q->mutex);
-	/* What was waited for may have failed the queue, and this command with it. */
-	bool failed = waits && ps__timeline_status(&q->queue->timeline) != PS_OK;
-	return failed ? ps_event_wait((ps_event){&q->queue->timeline, q->value}, 0) : PS_OK;
-}
-
-/* --- waits ------------------------------------------------------------------------------------------------------ */
-
-/* The flight that ends with `value` or later; NULL when it has landed. The caller holds from's mutex. */
-static const struct cuda_flight *flight_of(const struct cuda_queue *from, uint64_t value)
-{
-	for (size_t i = 0; i < from->flight_count; i++) {
-		const struct cuda_flight *flight = &from->flight[(from->flight_head + i) % CUDA_FLIGHTS];
-		if (flight->value >= value)
-			return flight;
-	}
-	return NULL;
-}
-
-/*
- * Another queue of this backend: the stream waits. The submitter waits until the event was recorded, which for all that
- * is before a wait is done before the wait, so that two queues that wait for each other's points do not block.
- */
-static ps_status wait_on_stream(struct cuda_queue *q, ps_event event)
-{
-	struct cuda_queue *from = event.timeline->queue->impl;
-	cudaError_t error = cudaSuccess;
-	pthread_mutex_lock(&from->mutex);
-	while (from->closed < event.value)
-		pthread_cond_wait(&from->cond, &from->mutex);
-	const struct cuda_flight *flight = flight_of(from, event.value);
-	bool waits = flight && flight->recorded;
-	if (waits)
-		error = cudaStreamWaitEvent(q->stream, flight->event, 0);
-	pthread_mutex_unlock(&from->mutex);
-	if (!waits)
-		return ps_event_wait(event, -1);
-	if (error != cudaSuccess)
-		return ps__cuda_fail(device_name(q), "cudaStreamWaitEvent", error);
-	ps__cuda_flight(q, true)->after = event;
-	q->waited = q->value;
-	return PS_OK;
-}
-
-static ps_status wait_runner(struct cuda_queue *q, const void *arguments)
-{
-	const ps_event *event = arguments;
-	if (q->open)
-		close_flight(q, true);
-	const ps_queue *from = event->timeline->queue;
-	return from && ps__cuda_is_ours(from->device) ? wait_on_stream(q, *event) : ps_event_wait(*event, -1);
-}
-
-ps_status ps__cuda_queue_wait(ps_queue *queue, ps_event event)
-{
-	return ps__cuda_enqueue(queue, wait_runner, &event, sizeof event);
-}
-
 /* --- the caller's side ------------------------------------------------------------------------------------------- */
 
 static bool grow(struct cuda_queue *q)
@@ -414,11 +329,12 @@ ps_status ps__cuda_list_submit(ps_queue *queue, void *compiled, uint32_t step)
 static ps_status create_parts(struct cuda_queue *q)
 {
 	const char *name = device_name(q);
+	const size_t partials = (size_t)PS_CUDA_RUN * PS_CUDA_PARTIALS;
 	const size_t each = CUDA_BOUNCE_BYTES + sizeof(struct ps_cuda_fault);
 	CUDA_TRY(name, cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking));
-	CUDA_TRY(name, cudaMalloc((void **)&q->partials,
-	                          PS_CUDA_PARTIALS * sizeof(double) + sizeof *q->turn + sizeof *q->stop));
-	q->turn = (struct ps_cuda_turn *)(void *)(q->partials + PS_CUDA_PARTIALS);
+	CUDA_TRY(name,
+	         cudaMalloc((void **)&q->partials, partials * sizeof(double) + sizeof *q->turn + sizeof *q->stop));
+	q->turn = (struct ps_cuda_turn *)(void *)(q->partials + partials);
 	q->stop = (int *)(void *)(q->turn + 1);
 	CUDA_TRY(name, cudaMemsetAsync(q->stop, 0, sizeof *q->stop, q->stream));
 	CUDA_TRY(name, cudaHostAlloc((void **)&q->pinned, CUDA_FLIGHTS * each, cudaHostAllocPortable));

@@ -233,13 +233,15 @@ ps_status ps_op_run(ps_queue *queue, ps_op op, const void *arguments, size_t byt
 /*
  * A command list: ops recorded once and enqueued many times. Recording checks each op and asks the backend whether it
  * would take it, so that refusals come before the first step. The only thing that varies between submissions is the
- * training step in the ops' dropout places.
+ * training step in the ops' random places.
  */
 typedef struct ps_list ps_list;
 
 ps_status ps_list_create(ps_list **out, ps_queue *queue) PS_WARN_UNUSED;
 /* Before its queue is destroyed. Waits until nothing of the list is on its way. Takes NULL. */
 void ps_list_destroy(ps_list *list);
+/* Forgets what was recorded, and keeps the memory. Waits until nothing of the list is on its way. */
+void ps_list_clear(ps_list *list);
 ps_status ps_list_record(ps_list *list, ps_op op, const void *arguments, size_t bytes) PS_WARN_UNUSED;
 /* Names what is recorded from now on (a layer's name) for messages; the string must outlive the list. */
 void ps_list_scope(ps_list *list, const char *name);

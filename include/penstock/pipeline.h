@@ -220,14 +220,25 @@ int64_t ps_pipeline_parameter_elements(const ps_pipeline *pipeline);
 /* Fills all parameters by their init rules and the pipeline's seed. */
 ps_status ps_pipeline_initialize(ps_pipeline *pipeline) PS_WARN_UNUSED;
 /*
- * Runs an op of an optimizer on the queue of the parameter's rank, as ps_run does; where the step that was trained last
- * is checked by a shadow, so is the op.
+ * What an optimizer does after a step: ops recorded once, each on the queue of a parameter's rank, and enqueued on all
+ * ranks together.
  */
-ps_status ps_pipeline_update(ps_pipeline *pipeline, int parameter, ps_op op, const void *arguments,
-                             size_t bytes) PS_WARN_UNUSED;
-#define ps_update(pipeline, parameter, op, ...)                                                     \
-	ps_pipeline_update((pipeline), (parameter), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, \
-	                   sizeof(ps_args_##op))
+typedef struct ps_updates ps_updates;
+
+ps_status ps_updates_create(ps_updates **out, ps_pipeline *pipeline) PS_WARN_UNUSED;
+/* Before the pipeline. Takes NULL. */
+void ps_updates_destroy(ps_updates *updates);
+/* Forgets what was recorded, and keeps the memory. */
+void ps_updates_clear(ps_updates *updates);
+ps_status ps_updates_record(ps_updates *updates, int parameter, ps_op op, const void *arguments,
+                            size_t bytes) PS_WARN_UNUSED;
+#define ps_update(updates, parameter, op, ...) \
+	ps_updates_record((updates), (parameter), PS_OP_##op, &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op))
+/*
+ * The step that was trained last takes the place of that in the ops' random places. Where a shadow has checked that
+ * step, it checks the ops too.
+ */
+ps_status ps_updates_submit(ps_updates *updates) PS_WARN_UNUSED;
 /* Copies a whole parameter, or its gradient, between host memory (in the tensor's dtype) and its device, and waits. */
 ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from) PS_WARN_UNUSED;

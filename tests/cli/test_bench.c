@@ -139,15 +139,15 @@ START_TEST(prints_a_table)
 	ck_assert_ptr_nonnull(strstr(run.out, "\ngpipe\n"));
 	ck_assert_ptr_nonnull(strstr(run.out, "median"));
 	ck_assert_ptr_null(strstr(run.out, " \n"));
-	program_run(&shown, "bench show --report kept.json");
+	program_run(&shown, "bench show kept.json");
 	ck_assert_int_eq(shown.status, 0);
 	ck_assert_ptr_nonnull(strstr(shown.out, "\n1f1b\n"));
 	program_run(&shown, "bench simulate --seconds 0 --ranks 2 --chunks 4 --compare kept.json");
 	ck_assert_int_eq(shown.status, 0);
 	ck_assert_ptr_nonnull(strstr(shown.out, "0 better and 0 worse"));
-	ck_assert_ptr_null(strstr(shown.out, "not asked for the same"));
+	ck_assert_ptr_null(strstr(shown.out, "not done in the same way"));
 	program_run(&shown, "bench simulate --seconds 0 --ranks 2 --chunks 5 --compare kept.json");
-	ck_assert_ptr_nonnull(strstr(shown.out, "not asked for the same: chunks\n"));
+	ck_assert_ptr_nonnull(strstr(shown.out, "not done in the same way: chunks 4 there, 5 here\n"));
 }
 END_TEST
 
@@ -165,7 +165,7 @@ START_TEST(compares)
 	file_write("now", REPORT(ROW("faster", "9", "1", "2", "2.5") "," ROW("slower", "9", "6", "8", "9") "," ROW(
 	                          "same", "9", "4", "5", "6") "," ROW("few", "9", "8", "8",
 	                                                              "8") "," ROW("new", "9", "1", "1", "1")));
-	program_run(&run, "bench show --report now --compare before --json -");
+	program_run(&run, "bench show now --compare before --json -");
 	ck_assert_msg(run.status == 0, "%s", run.error);
 	json_t *object = json_loads(run.out, 0, NULL);
 	static const struct {
@@ -181,11 +181,40 @@ START_TEST(compares)
 		ck_assert_double_eq(number(row, "ratio"), wanted[i].ratio);
 	}
 	json_decref(object);
-	program_run(&run, "bench show --report now --compare before");
+	program_run(&run, "bench show now --compare before");
 	ck_assert_int_eq(run.status, 0);
 	ck_assert_ptr_nonnull(strstr(run.out, "1 better and 1 worse by more than the noise"));
 	ck_assert_ptr_nonnull(strstr(run.out, "1 the same; 1 with fewer than 3 samples"));
 	ck_assert_ptr_nonnull(strstr(run.out, "0.500  better"));
+}
+END_TEST
+
+/* Runs of another model, on other numbers or devices are refused at once, and the others say first how they differ. */
+START_TEST(refuses_to_compare)
+{
+	static struct outcome run;
+	static const char *const others[] = {"--emsize 16", "--dtype bf16", "--stages ref,cpu", "--mask none"};
+	program_run(&run, "bench step --brief --seconds 0 --json step.json " SIZES "--nlayers 1 --stages ref,ref");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+		program_run(&run,
+		            "bench step --seconds 600 --compare step.json " SIZES "--nlayers 1 --stages ref,ref %s",
+		            others[i]);
+		ck_assert_int_eq(run.status, 2);
+		ck_assert_str_eq(run.out, "");
+		ck_assert_msg(strstr(run.error, "--compare step.json: measured something else: ") != NULL, "%s",
+		              run.error);
+	}
+	program_run(&run, "bench step --brief --seconds 0 --compare step.json " SIZES
+	                  "--nlayers 1 --stages ref,ref --schedule gpipe");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	const char *way = strstr(run.out, "not done in the same way: schedule 1f1b there, gpipe here\n");
+	ck_assert_msg(way != NULL && way < strstr(run.out, "whole step"), "%s", run.out);
+	/* Without sizes two presets are measured, and rows of one of them compare. */
+	file_write("ops", "{\"bench\": \"ops\", \"version\": \"0.1\", \"date\": \"2026-01-01\", \"options\": "
+	                  "{\"device\": \"cpu\", \"dtype\": \"fp32\"}, \"rows\": []}");
+	program_run(&run, "bench ops --seconds 0 --compare ops " SIZES);
+	ck_assert_msg(run.status == 0, "%s", run.error);
 }
 END_TEST
 
@@ -233,6 +262,7 @@ int main(void)
 	tcase_add_test(tests, counts_bytes);
 	tcase_add_test(tests, prints_a_table);
 	tcase_add_test(tests, compares);
+	tcase_add_test(tests, refuses_to_compare);
 	tcase_add_test(tests, is_interrupted);
 	tcase_add_test(tests, helps);
 	suite_add_tcase(suite, tests);

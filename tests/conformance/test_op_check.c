@@ -362,8 +362,10 @@ START_TEST(wrong_scalars)
 	const float bad[] = {-0.1F, 1, 2, NAN, INFINITY};
 	for (int op = 0; op < PS_OP_COUNT; op++) {
 		union arguments arguments = arguments_of((ps_op)op, PS_F32);
-		int at = ps__op_dropout_offset((ps_op)op);
-		float *p = at >= 0 ? &((ps_dropout *)(void *)((char *)&arguments + at))->p : NULL;
+		int at = ps__op_place_offset((ps_op)op);
+		float *p = NULL;
+		if (at >= 0 && op != PS_OP_sgd)
+			p = &((ps_dropout *)(void *)((char *)&arguments + at - offsetof(ps_dropout, place)))->p;
 		if (op == PS_OP_relu_dropout_bwd)
 			p = &arguments.relu_dropout_bwd.p;
 		for (size_t i = 0; p && i < sizeof bad / sizeof *bad; i++) {

@@ -3,13 +3,12 @@
  * that fail one by one, errors that stick, peer paths that are not there or corrupt, and queues that wait for each
  * other on streams that run late.
  */
-#include "tests/cuda/emulated/fake.h"
+#include "tests/cuda/controls.h"
 #include "tests/support/check.h"
 
 #include <penstock/link.h>
 #include <penstock/ops.h>
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,23 +16,6 @@ enum { OUT_OF_MEMORY = 2, ECC = 214, LAUNCH_FAILURE = 719 }; /* CUDA's codes */
 enum { N = 32, LARGE = 4096, QUEUES = 4, BUFFERS = 6, STEPS = 400 };
 
 static const struct fake_cuda *fake;
-
-static void find_controls(void)
-{
-	const struct fake_cuda *(*controls)(void);
-	void *module = dlopen(PS_CUDA_MODULE, RTLD_NOW | RTLD_LOCAL);
-	ck_assert_msg(module != NULL, "%s", dlerror());
-	void *symbol = dlsym(module, "fake_cuda_controls");
-	ck_assert_ptr_nonnull(symbol);
-	memcpy(&controls, &symbol, sizeof controls);
-	fake = controls();
-}
-
-static void end_well(long live)
-{
-	ck_assert_int_eq(fake->live(), live);
-	ck_assert_str_eq(fake->misuse(), "");
-}
 
 /* What a scenario owns; all may be NULL. */
 struct rig {
@@ -137,9 +119,9 @@ static ps_status scenario(char message[1024])
 START_TEST(test_undisturbed)
 {
 	char message[1024];
-	find_controls();
+	fake = find_controls();
 	ck_assert_msg(scenario(message) == PS_OK, "%s", message);
-	end_well(0);
+	end_well(fake, 0);
 }
 END_TEST
 
@@ -151,14 +133,14 @@ START_TEST(test_calls_fail)
 {
 	char message[1024];
 	long n = 0, failed, passed_over = 0;
-	find_controls();
+	fake = find_controls();
 	fake->allow_peers(!_i);
 	do {
 		failed = fake->failed();
 		fake->fail_nth(FAKE_CALL, ++n, OUT_OF_MEMORY);
 		ps_status status = scenario(message);
 		fake->fail_nth(FAKE_CALL, 0, 0);
-		end_well(0);
+		end_well(fake, 0);
 		if (fake->failed() == failed)
 			ck_assert_msg(status == PS_OK, "%s", message);
 		else if (status == PS_OK)
@@ -178,14 +160,14 @@ START_TEST(test_commands_fail)
 {
 	char message[1024];
 	long n = 0, failed;
-	find_controls();
+	fake = find_controls();
 	do {
 		failed = fake->failed();
 		fake->fail_nth(FAKE_COMMAND, ++n, _i ? LAUNCH_FAILURE : ECC);
 		ps_status status = scenario(message);
 		fake->fail_nth(FAKE_COMMAND, 0, 0);
 		fake->heal();
-		end_well(0);
+		end_well(fake, 0);
 		if (fake->failed() > failed)
 			ck_assert_msg(status == PS_EDEVICE && strstr(message, "cuda-emulated:") &&
 			                      strstr(message, _i ? "cudaErrorLaunchFailure" : "cudaErrorECC"),
@@ -201,7 +183,7 @@ END_TEST
 START_TEST(test_reset)
 {
 	struct rig r = {.device = {NULL}};
-	find_controls();
+	fake = find_controls();
 	check_ok(make(&r));
 	ps_tensor tokens = ps_tensor_make(r.buffer, 0, PS_I32, 2, (int64_t[]){4, 8});
 	int32_t words[32] = {0};
@@ -226,7 +208,7 @@ START_TEST(test_reset)
 		ps_queue_reset(r.first);
 	}
 	drop(&r);
-	end_well(0);
+	end_well(fake, 0);
 }
 END_TEST
 
@@ -234,7 +216,7 @@ START_TEST(test_peers)
 {
 	struct rig r = {.device = {NULL}};
 	char message[1024];
-	find_controls();
+	fake = find_controls();
 	check_ok(make(&r));
 	ck_assert_int_eq(ps_link_get_info(r.link)->kind, PS_LINK_PEER);
 	drop(&r);
@@ -256,7 +238,7 @@ START_TEST(test_peers)
 	check_fails(ps_queue_copy(r.far, part(r.far_buffer, 0), part(r.buffer, 0)), PS_ENOTSUP);
 	drop(&r);
 	ck_assert_msg(scenario(message) == PS_OK, "%s", message);
-	end_well(0);
+	end_well(fake, 0);
 }
 END_TEST
 
@@ -298,7 +280,7 @@ START_TEST(test_order_by_events)
 	static float ones[LARGE], zeros[STEPS][2];
 	ps_link *link;
 	random_state = (uint64_t)_i * 7919 + 17;
-	find_controls();
+	fake = find_controls();
 	for (int i = 0; i < LARGE; i++)
 		ones[i] = 1;
 	for (int i = 0; i < 2; i++)
@@ -355,7 +337,7 @@ START_TEST(test_order_by_events)
 	ps_link_destroy(link);
 	ps_device_close(device[0]);
 	ps_device_close(device[1]);
-	end_well(0);
+	end_well(fake, 0);
 }
 END_TEST
 
@@ -370,7 +352,7 @@ START_TEST(test_math)
 	ps_queue *cpu_queue;
 	ps_device *cpu;
 	float a[N * N], got[N];
-	find_controls();
+	fake = find_controls();
 	check_ok(make(&r));
 	for (int i = 0; i < N * N; i++) {
 		r.host[i] = 1;
@@ -386,7 +368,7 @@ START_TEST(test_math)
 		ck_assert_float_eq(got[N - 1], N * rows[i].kept);
 	}
 	drop(&r);
-	end_well(0);
+	end_well(fake, 0);
 	check_ok(ps_device_open(&cpu, "ref"));
 	check_ok(ps_queue_create(&cpu_queue, cpu, "q"));
 	check_fails(ps_queue_set_math(cpu_queue, PS_MATH_TF32), PS_ENOTSUP);

@@ -330,8 +330,12 @@ START_TEST(test_views)
 	if (_i)
 		hook_add(&trial.hooks[0], .effect = HOOK_SPOIL, .call = HOOK_OP_OF(gemm), .element = 2 * 8 + 3,
 		         .value = 9);
-	check_ok(ps_update(trial.pipeline, 1, gemm, .a = ps_tensor_slice(a, 0, 0, 6), .b = ps_tensor_slice(b, 0, 2, 4),
+	ps_updates *updates;
+	check_ok(ps_updates_create(&updates, trial.pipeline));
+	check_ok(ps_update(updates, 1, gemm, .a = ps_tensor_slice(a, 0, 0, 6), .b = ps_tensor_slice(b, 0, 2, 4),
 	                   .trans_b = true, .c = c, .accumulate = true));
+	check_ok(ps_updates_submit(updates));
+	ps_updates_destroy(updates);
 	ps_status status = ps_pipeline_shadow_finish(trial.pipeline);
 	if (_i)
 		check_diverged(

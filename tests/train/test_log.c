@@ -1,6 +1,7 @@
 /* The log for programs, the lines for people, the rate of an epoch, and files that cannot be written. */
 #include "support/check.h"
 #include "support/tiny_run.h"
+#include "train/json.h"
 #include "train/log.h"
 
 #include <math.h>
@@ -23,6 +24,32 @@ static void teardown(void)
 	unlink(path);
 	rmdir(folder);
 }
+
+/* The fewest digits that read back as the same; texts are left alone, and real numbers stay real ones. */
+START_TEST(texts)
+{
+	const double values[] = {0.1, 0.1 + 0.2, 3, -2.5e-7, 1e22, 5e-324, 123456789.125, 1.7976931348623157e308};
+	enum { COUNT = sizeof values / sizeof *values };
+	json_t *list = json_array(), *again;
+	for (int i = 0; i < COUNT; i++)
+		ck_assert_int_eq(json_array_append_new(list, json_real(values[i])), 0);
+	const char *words = "0.10000000000000001\\\" 0.20000000000000001";
+	ck_assert_int_eq(json_array_append_new(list, json_string(words)), 0);
+	char *text = ps__json_text(list, JSON_COMPACT);
+	ck_assert_ptr_nonnull(text);
+	ck_assert_msg(strncmp(text, "[0.1,0.30000000000000004,3.0,-2.5e-", 35) == 0, "%s", text);
+	again = json_loads(text, 0, NULL);
+	ck_assert_msg(json_equal(list, again) == 1, "%s", text);
+	ck_assert_str_eq(json_string_value(json_array_get(again, COUNT)), words);
+	free(text);
+	json_decref(again);
+	json_decref(list);
+	json_t *figure = ps__json_figure(1.0 / 3);
+	ck_assert_double_eq(json_real_value(figure), 0.333333333);
+	json_decref(figure);
+	ck_assert(json_is_null(ps__json_figure(NAN)));
+}
+END_TEST
 
 /* Numbers keep all their digits, and what is no number is null. */
 START_TEST(numbers)
@@ -129,6 +156,7 @@ int main(void)
 	Suite *suite = suite_create("log");
 	TCase *cases = tcase_create("log");
 	tcase_add_checked_fixture(cases, setup, teardown);
+	tcase_add_test(cases, texts);
 	tcase_add_test(cases, numbers);
 	tcase_add_test(cases, lines);
 	tcase_add_test(cases, rate);

@@ -2,6 +2,7 @@
 #include "tools/penstock/bench_options.h"
 
 #include "tools/penstock/command.h"
+#include "tools/penstock/setup.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -67,9 +68,9 @@ static const option_row stages_rows[] = {
         INTEGER("vocabulary", run.vocabulary, 1, 1 << 24, "Words; with a preset, as many as its text has"),
         SHARED,
 };
-static const char *const stages_shared[] = {"preset", "balance", "chunks",     "split",   "checkpoint", "dtype",
-                                            "emsize", "nhead",   "nhid",       "nlayers", "dropout",    "mask",
-                                            "bptt",   "seed",    "batch-size", NULL};
+static const char *const stages_shared[] = {"preset",  "balance", "chunks", "split", "checkpoint", "join",
+                                            "dtype",   "graphs",  "emsize", "nhead", "nhid",       "nlayers",
+                                            "dropout", "mask",    "bptt",   "seed",  "batch-size", NULL};
 
 static const option_row link_rows[] = {
         MEASURING,
@@ -94,11 +95,9 @@ static const option_row tokenizer_rows[] = {
         TEXT("data", run.data, "DIR", "A folder with wiki.{train,valid,test}.tokens"),
 };
 
-static const option_row show_rows[] = {
-        TEXT("report", report, "FILE", "What --json wrote"),
-        COMPARE,
-        JSON,
-};
+static const option_row show_rows[] = {COMPARE, JSON};
+static const option_row show_file = {
+        .name = "FILE.json", .kind = OPTION_TEXT, .argument = "FILE", .offset = FIELD(report)};
 
 static const bench_options ops_defaults = {.seconds = 10, .device = "cpu"};
 static const bench_options step_defaults = {.seconds = 10};
@@ -107,6 +106,7 @@ static const bench_options stages_defaults = {.seconds = 10,
                                               .device = "cpu",
                                               .rank_counts = "1,2,4,8",
                                               .run = {.preset = -1,
+                                                      .join = JOIN_NEVER,
                                                       .chunks = 8,
                                                       .emsize = 192,
                                                       .nhead = 4,
@@ -165,11 +165,12 @@ const option_table bench_tables[BENCH_KINDS] = {
         [BENCH_STAGES] =
                 {.command = "bench stages",
                  .usage = "[OPTION]…",
-                 .text = "Measures forward and backward of a batch over so many stages, beside the bound of the "
-                         "schedule: what its\nactions take one by one, added up on one device, and else "
-                         "simulated with a device for each rank. Of each\nstep it tells what is lost: 'cut', as "
-                         "micro-batches take more work than the whole batch at once; the\nschedule's 'bubble'; "
-                         "and 'hand-over' with all else. Without sizes or preset: 14 layers, 192 wide.",
+                 .text = "Measures forward and backward over so many stages, beside the bound of the schedule. The "
+                         "bound "
+                         "is what the\nactions take one by one, added up on one device, and else simulated with a "
+                         "device for each rank. Of each\nstep it tells what is lost: 'cut', as micro-batches take "
+                         "more work than the whole batch at once; the\nschedule's 'bubble'; and 'hand-over' with "
+                         "all else. Without sizes or preset: 14 layers, 192 wide.",
                  .examples = "  penstock bench stages\n"
                              "  penstock bench stages --ranks 2,4 --schedule 1f1b --chunks 16\n"
                              "  penstock bench stages --stages cuda:0,cuda:1 --preset small\n",
@@ -201,9 +202,10 @@ const option_table bench_tables[BENCH_KINDS] = {
                              .examples = "  penstock bench tokenizer --data wikitext-2\n",
                              TABLE(tokenizer)},
         [BENCH_SHOW] = {.command = "bench show",
-                        .usage = "--report FILE [--compare FILE]",
+                        .usage = "FILE.json [OPTION]…",
                         .text = "Shows what an earlier run wrote with --json, and compares it with another.",
-                        .examples = "  penstock bench show --report after.json --compare before.json\n",
+                        .examples = "  penstock bench show after.json --compare before.json\n",
+                        .operand = &show_file,
                         TABLE(show)},
 };
 
@@ -229,6 +231,9 @@ ps_status bench_options_read(bench_options *out, bench_kind kind, const option_s
 	} else {
 		out->run = *preset_options((preset)out->run.preset);
 		out->run.vocabulary = bench_vocabulary((preset)out->run.preset);
+		/* There is no schedule to speak of where micro-batches are joined. */
+		if (table->own_defaults)
+			out->run.join = JOIN_NEVER;
 	}
 	out->run.data = NULL;
 	out->run.eval_batch_size = 0;
@@ -240,4 +245,35 @@ ps_status bench_options_read(bench_options *out, bench_kind kind, const option_s
 		              options_value(settings, name) != NULL;
 	}
 	return options_apply(settings, out);
+}
+
+/* The default stages by name, so that runs on other devices are told apart. */
+static int set_stages(json_t *object)
+{
+	char **names, text[256] = "";
+	int count;
+	if (stages_parse(&names, &count, NULL) != PS_OK)
+		return -1;
+	for (int i = 0; i < count; i++) {
+		size_t length = strlen(text);
+		snprintf(text + length, sizeof text - length, "%s%s", i > 0 ? "," : "", names[i]);
+	}
+	stages_free(names, count);
+	return json_object_set_new(object, "stages", json_string(text));
+}
+
+json_t *bench_options_json(const bench_options *options, bench_kind kind)
+{
+	static const char *const sizes[] = {"preset", "vocabulary", "emsize",  "nhead", "nhid",
+	                                    "bptt",   "batch_size", "dropout", "mask",  "chunks"};
+	json_t *object = options_json(&bench_tables[kind], options);
+	bool both = (kind == BENCH_OPS || kind == BENCH_GEMM) && !options->preset && !options->sized;
+	/* Those of two presets, of which the rows tell. */
+	for (size_t i = 0; both && i < sizeof sizes / sizeof *sizes; i++)
+		(void)json_object_del(object, sizes[i]);
+	if (object != NULL && kind == BENCH_STEP && options->run.stages == NULL && set_stages(object) != 0) {
+		json_decref(object);
+		object = NULL;
+	}
+	return object;
 }

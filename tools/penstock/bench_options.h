@@ -37,5 +37,7 @@ const char *bench_name(bench_kind kind);
 int64_t bench_vocabulary(preset which);
 /* Fills *out from the preset that the settings name, and then from the settings. */
 ps_status bench_options_read(bench_options *out, bench_kind kind, const option_settings *settings) PS_WARN_UNUSED;
+/* As a report has them; NULL: no memory. */
+json_t *bench_options_json(const bench_options *options, bench_kind kind);
 
 #endif

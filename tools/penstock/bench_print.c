@@ -100,39 +100,24 @@ static void print_heads(FILE *to, int name_width, const bool *used, bool compare
 	fputc('\n', to);
 }
 
-/* What was asked for otherwise, but for how long to measure and where to write. */
-static void print_other_options(const struct bench_report *report, const struct bench_report *before, FILE *to)
+/* What the ratios are to, before any of them. */
+static void print_before(const struct bench_report *report, const struct bench_report *before, const char *path,
+                         FILE *to)
 {
-	static const char *const aside[] = {"seconds", "json", "compare"};
-	const char *name;
-	json_t *value;
-	bool any = false;
-	json_object_foreach(report->options, name, value)
-	{
-		bool skipped = false;
-		for (int i = 0; i < 3; i++)
-			skipped |= strcmp(name, aside[i]) == 0;
-		const json_t *old = json_object_get(before->options, name);
-		if (skipped || old == NULL || json_equal(value, old) != 0)
-			continue;
-		fprintf(to, "%s%s", any ? ", " : "the two were not asked for the same: ", name);
-		any = true;
-	}
-	if (any)
-		fputc('\n', to);
+	char ways[256];
+	fprintf(to, "compared with %s of %s, version %s%s\n", path, before->date, before->version,
+	        strcmp(before->cpu, report->cpu) == 0 ? "" : ", on another machine");
+	if (bench_report_differs(before, report, false, ways, sizeof ways))
+		fprintf(to, "not done in the same way: %s\n", ways);
 }
 
-static void print_summary(const struct bench_report *report, const struct bench_report *before, const char *path,
-                          const int *counts, FILE *to)
+static void print_summary(const int *counts, FILE *to)
 {
-	fprintf(to, "\nratio: to %s of %s, version %s%s\n", path, before->date, before->version,
-	        strcmp(before->cpu, report->cpu) == 0 ? "" : ", on another machine");
-	fprintf(to, "%d better and %d worse by more than the noise of both (their quartiles lie apart); %d the same",
+	fprintf(to, "\n%d better and %d worse by more than the noise of both (their quartiles lie apart); %d the same",
 	        counts[BENCH_BETTER], counts[BENCH_WORSE], counts[BENCH_SAME]);
 	if (counts[BENCH_NO_VERDICT] > 0)
 		fprintf(to, "; %d with fewer than %d samples", counts[BENCH_NO_VERDICT], BENCH_NOISE_SAMPLES);
 	fputc('\n', to);
-	print_other_options(report, before, to);
 }
 
 void bench_print(const struct bench_report *report, const struct bench_report *before, const char *before_path,
@@ -144,6 +129,8 @@ void bench_print(const struct bench_report *report, const struct bench_report *b
 	        report->system, report->cpu);
 	for (int i = 0; i < report->device_count; i++)
 		fprintf(to, "%s: %s\n", report->devices[i].name, report->devices[i].description);
+	if (before != NULL)
+		print_before(report, before, before_path, to);
 	for (int i = 0; i < report->row_count; i++) {
 		int length = (int)strlen(report->rows[i].name);
 		name_width = length > name_width ? length : name_width;
@@ -171,5 +158,5 @@ void bench_print(const struct bench_report *report, const struct bench_report *b
 		fputc('\n', to);
 	}
 	if (before != NULL)
-		print_summary(report, before, before_path, counts, to);
+		print_summary(counts, to);
 }

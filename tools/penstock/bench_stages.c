@@ -24,7 +24,7 @@ static ps_status parse_counts(const char *text, int *counts, int *count)
 	for (const char *at = text; *count < MOST_COUNTS;) {
 		char *end = NULL;
 		long number = *at >= '0' && *at <= '9' ? strtol(at, &end, 10) : 0;
-		if (number <= last || number > MOST_RANKS || (*end != ',' && *end != '\0'))
+		if (end == NULL || number <= last || number > MOST_RANKS || (*end != ',' && *end != '\0'))
 			break;
 		counts[(*count)++] = last = (int)number;
 		if (*end == '\0')

@@ -7,7 +7,7 @@
 #include "tools/penstock/setup.h"
 
 #include "bench/bench.h"
-#include "train/log.h"
+#include "train/json.h"
 #include "train/output_file.h"
 
 #include <stdlib.h>
@@ -271,43 +271,49 @@ static ps_status write_json(const struct bench_report *report, const struct benc
 	return status;
 }
 
-/* Fills the report by measuring, or from the file that was named. */
-static ps_status make_report(struct bench_report *out, bench_kind kind, const bench_options *options)
+static ps_status check_comparable(const struct bench_report *before, const struct bench_report *report,
+                                  const char *path)
+{
+	char differences[256];
+	if (strcmp(before->bench, report->bench) != 0)
+		return ps_fail(PS_EINVAL, "--compare %s: is of penstock bench %s, not of %s", path, before->bench,
+		               report->bench);
+	if (bench_report_differs(before, report, true, differences, sizeof differences))
+		return ps_fail(PS_EINVAL, "--compare %s: measured something else: %s", path, differences);
+	return PS_OK;
+}
+
+/* Fills the report by measuring, or from the file that was named. `before` NULL: it is compared with nothing. */
+static ps_status make_report(struct bench_report *out, bench_kind kind, const bench_options *options,
+                             const struct bench_report *before)
 {
 	if (kind == BENCH_SHOW && options->report == NULL)
-		return ps_fail(PS_EINVAL, "--report FILE is missing; give what penstock bench wrote with --json");
+		return ps_fail(PS_EINVAL, "FILE is missing; give what penstock bench wrote with --json");
 	if (options->json != NULL && strcmp(options->json, "-") != 0) {
 		ps_status status = ps_output_check(options->json);
 		if (status != PS_OK)
 			return ps_fail_context(status, "--json");
 	}
-	if (kind == BENCH_SHOW)
-		return bench_report_read(out, options->report);
-	PS_TRY(bench_report_init(out, bench_name(kind), PS_VERSION));
-	out->options = options_json(&bench_tables[kind], options);
-	return measure(out, kind, options);
-}
-
-static ps_status read_before(struct bench_report *out, const char *path, const char *bench)
-{
-	if (path == NULL)
-		return PS_OK;
-	PS_TRY(bench_report_read(out, path));
-	if (bench == NULL || strcmp(out->bench, bench) == 0)
-		return PS_OK;
-	return ps_fail(PS_EINVAL, "--compare %s: is of penstock bench %s, not of %s", path, out->bench, bench);
+	if (kind == BENCH_SHOW) {
+		PS_TRY(bench_report_read(out, options->report));
+	} else {
+		PS_TRY(bench_report_init(out, bench_name(kind), PS_VERSION));
+		out->options = bench_options_json(options, kind);
+		if (out->options == NULL)
+			return ps_fail(PS_ENOMEM, "no memory for the options of the report");
+	}
+	if (before != NULL)
+		PS_TRY(check_comparable(before, out, options->compare));
+	return kind == BENCH_SHOW ? PS_OK : measure(out, kind, options);
 }
 
 static ps_status run_bench(bench_kind kind, const bench_options *options)
 {
 	struct bench_report report = {0}, before = {0};
-	ps_status status = read_before(&before, options->compare, kind == BENCH_SHOW ? NULL : bench_name(kind));
-	if (status == PS_OK)
-		status = make_report(&report, kind, options);
 	const struct bench_report *compared = options->compare != NULL ? &before : NULL;
-	if (status == PS_OK && compared != NULL && strcmp(before.bench, report.bench) != 0)
-		status = ps_fail(PS_EINVAL, "--compare %s: is of penstock bench %s, %s of %s", options->compare,
-		                 before.bench, options->report, report.bench);
+	ps_status status = compared != NULL ? bench_report_read(&before, options->compare) : PS_OK;
+	if (status == PS_OK)
+		status = make_report(&report, kind, options, compared);
 	if (status == PS_OK && (options->json == NULL || strcmp(options->json, "-") != 0))
 		bench_print(&report, compared, options->compare, stdout);
 	if (status == PS_OK && options->json != NULL)

@@ -1,6 +1,8 @@
 /* `penstock data info DIR` and `penstock data fetch NAME`. */
 #include "tools/penstock/cmd_data.h"
 
+#include "train/json.h"
+
 #include <penstock/data.h>
 
 #include <inttypes.h>
@@ -198,7 +200,9 @@ static json_t *corpus_json(const ps_corpus *corpus, const char *where)
 /* Writes an object as one line and gives it up; NULL, from text that JSON cannot hold for instance, is a failure. */
 static int print_json(json_t *object)
 {
-	int done = object != NULL && json_dumpf(object, stdout, 0) == 0 && putchar('\n') != EOF;
+	char *text = object != NULL ? ps__json_text(object, 0) : NULL;
+	int done = text != NULL && puts(text) != EOF;
+	free(text);
 	json_decref(object);
 	if (done)
 		return EXIT_DONE;

@@ -3,7 +3,7 @@
 #include "tools/penstock/setup.h"
 
 #include "bench/bench.h"
-#include "train/log.h"
+#include "train/json.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -137,13 +137,11 @@ static ps_status print_json(const ps_device_entry *entries, size_t count, const 
 	for (size_t i = 0; i < link_count; i++)
 		failed |= json_array_append_new(list, link_json(&links[i]));
 	json_t *object = json_pack("{s:o, s:o, s:o}", "devices", devices, "unavailable", unavailable, "links", list);
-	char *text = failed || object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-	json_decref(object);
-	if (text == NULL)
-		return ps_fail(PS_ENOMEM, "no memory for the list of devices");
-	puts(text);
-	free(text);
-	return PS_OK;
+	if (failed) {
+		json_decref(object);
+		object = NULL;
+	}
+	return command_print_json(object, true);
 }
 
 static bool has(const ps_device_entry *entries, size_t count, const char *name)

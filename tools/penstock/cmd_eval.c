@@ -2,7 +2,7 @@
 #include "tools/penstock/command.h"
 #include "tools/penstock/setup.h"
 
-#include "train/log.h"
+#include "train/json.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -110,21 +110,12 @@ static ps_status evaluate(const struct setup *setup, const run_options *o, json_
 			printf("| %-5s loss %8.5f | ppl %8.2f | %" PRId64 " tokens in %.2fs\n",
 			       ps_split_name((ps_split)s), result.loss, perplexity, result.tokens, result.seconds);
 		else if (json_object_set_new(object, ps_split_name((ps_split)s),
-		                             json_pack("{s:o, s:o, s:I, s:f}", "loss", ps__json_real(result.loss),
+		                             json_pack("{s:o, s:o, s:I, s:o}", "loss", ps__json_real(result.loss),
 		                                       "ppl", ps__json_real(perplexity), "tokens",
-		                                       (json_int_t)result.tokens, "seconds", result.seconds)) != 0)
+		                                       (json_int_t)result.tokens, "seconds",
+		                                       ps__json_figure(result.seconds))) != 0)
 			return ps_fail(PS_ENOMEM, "no memory for the result");
 	}
-	return PS_OK;
-}
-
-static ps_status print_json(const json_t *object)
-{
-	char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-	if (text == NULL)
-		return ps_fail(PS_ENOMEM, "no memory for the result");
-	puts(text);
-	free(text);
 	return PS_OK;
 }
 
@@ -148,7 +139,7 @@ static ps_status run(run_options *o)
 		status = evaluate(&setup, o, object);
 	}
 	if (status == PS_OK && o->json && !interrupt_seen())
-		status = print_json(object);
+		status = command_print_json(json_incref(object), false);
 	json_decref(object);
 	setup_finish(&setup);
 	ps_safetensors_close(file);

@@ -4,7 +4,6 @@
 
 #include <penstock/train.h>
 
-#include "train/log.h"
 #include "train/output_file.h"
 
 #include <inttypes.h>
@@ -112,13 +111,7 @@ static ps_status print_json(const trace_step *step, const trace_options *options
 	json_t *object = json_pack("{s:s, s:I, s:s, s:o, s:o}", "file", options->file, "step", (json_int_t)step->step,
 	                           "what", step->what, "measured", side_json(&step->measured), "predicted",
 	                           step->has_prediction ? side_json(&step->predicted) : json_null());
-	char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-	json_decref(object);
-	if (text == NULL)
-		return ps_fail(PS_ENOMEM, "no memory for the summary");
-	puts(text);
-	free(text);
-	return PS_OK;
+	return command_print_json(object, true);
 }
 
 static ps_status write_svg(const trace_step *step, const trace_options *options)

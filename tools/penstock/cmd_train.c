@@ -5,6 +5,7 @@
 
 #include "bench/measure.h"
 #include "core/platform.h"
+#include "train/json.h"
 #include "train/log.h"
 
 #include <inttypes.h>
@@ -288,13 +289,14 @@ static void print_prediction(struct run *run)
 static ps_status log_end(struct run *run, ps_status status, const ps_train_result *result)
 {
 	const char *how = status != PS_OK ? "failed" : result->interrupted ? "interrupted" : "done";
-	json_t *event = json_pack("{s:s, s:s, s:I, s:f, s:I, s:i, s:o, s:o, s:o, s:o}", "event", "end", "status", how,
-	                          "steps", (json_int_t)ps_trainer_done(run->trainer), "seconds",
-	                          (double)(ps_clock_ns() - run->begin_ns) * 1e-9, "process_peak_bytes",
-	                          (json_int_t)ps__memory_peak(), "best_epoch", result->best_epoch, "best_loss",
-	                          ps__json_real(result->best_loss), "test_loss", ps__json_real(result->test_loss),
-	                          "predicted_ms", ps__json_real(ps_pipeline_predicted_step(run->setup.pipeline) * 1e3),
-	                          "median_ms", ps__json_real(median_step(run) * 1e3));
+	json_t *event =
+	        json_pack("{s:s, s:s, s:I, s:o, s:I, s:i, s:o, s:o, s:o, s:o}", "event", "end", "status", how, "steps",
+	                  (json_int_t)ps_trainer_done(run->trainer), "seconds",
+	                  ps__json_figure((double)(ps_clock_ns() - run->begin_ns) * 1e-9), "process_peak_bytes",
+	                  (json_int_t)ps__memory_peak(), "best_epoch", result->best_epoch, "best_loss",
+	                  ps__json_real(result->best_loss), "test_loss", ps__json_real(result->test_loss),
+	                  "predicted_ms", ps__json_figure(ps_pipeline_predicted_step(run->setup.pipeline) * 1e3),
+	                  "median_ms", ps__json_figure(median_step(run) * 1e3));
 	if (event != NULL && run->setup.shadow_count > 0) {
 		ps_shadow_report report;
 		ps_pipeline_get_shadow(run->setup.pipeline, &report);

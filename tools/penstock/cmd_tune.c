@@ -3,8 +3,6 @@
 #include "tools/penstock/progress.h"
 #include "tools/penstock/run_options.h"
 
-#include "train/log.h"
-
 #include <penstock/tune.h>
 
 #include <stdlib.h>
@@ -167,13 +165,11 @@ static ps_status print_json(const ps_tuning *tuning, const char *device)
 	json_t *object = json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "device", device, "dtype",
 	                           ps_dtype_name(tuning->dtype), "candidates", (json_int_t)tuning->tried, "unusable",
 	                           (json_int_t)tuning->wrong, "file", tuning->file, "products", list);
-	char *text = failed || object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-	json_decref(object);
-	if (text == NULL)
-		return ps_fail(PS_ENOMEM, "no memory for the results");
-	puts(text);
-	free(text);
-	return PS_OK;
+	if (failed) {
+		json_decref(object);
+		object = NULL;
+	}
+	return command_print_json(object, true);
 }
 
 static ps_status run(const tune_options *options)

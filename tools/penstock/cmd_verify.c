@@ -162,13 +162,7 @@ static ps_status print_json(const verify_options *options, const struct verify_r
 	json_t *object =
 	        json_pack("{s:s, s:o, s:i, s:i, s:o}", "against", options->against, "seed", seed, "rows",
 	                  verify_report_rows(report), "differing", verify_report_differing(report), "results", results);
-	char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-	json_decref(object);
-	if (text == NULL)
-		return ps_fail(PS_ENOMEM, "no memory for the results");
-	puts(text);
-	free(text);
-	return PS_OK;
+	return command_print_json(object, false);
 }
 
 static void print(const verify_options *options, const struct mode *mode, const struct verify_report *report)

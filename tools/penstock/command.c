@@ -1,7 +1,10 @@
 /* What all subcommands share: the line of an error, --help, and SIGINT. */
 #include "tools/penstock/command.h"
 
+#include "train/json.h"
+
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 static volatile sig_atomic_t interrupted;
@@ -17,6 +20,19 @@ int command_fail(const char *command, ps_status status)
 	}
 	fprintf(stderr, "penstock %s: %s\n", command, text);
 	return ps_status_is_usage(status) ? EXIT_WRONG_INPUT : EXIT_RUN_FAILED;
+}
+
+ps_status command_print_json(json_t *object, bool figures)
+{
+	char *text = object == NULL ? NULL
+	             : figures      ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9))
+	                            : ps__json_text(object, JSON_COMPACT);
+	json_decref(object);
+	if (text == NULL)
+		return ps_fail(PS_ENOMEM, "no memory for the results");
+	puts(text);
+	free(text);
+	return PS_OK;
 }
 
 bool command_begin(option_settings *settings, const option_table *table, int argc, char **argv, int *exit_status)

@@ -18,6 +18,12 @@ extern const option_table devices_table, train_table, eval_table, trace_table, t
 int command_fail(const char *command, ps_status status);
 
 /*
+ * Prints an object as one line and gives it up; NULL, of calls that found no memory, is PS_ENOMEM. With `figures`, real
+ * numbers are times and rates, of which nine digits are shown; otherwise they keep all that they have.
+ */
+ps_status command_print_json(json_t *object, bool figures) PS_WARN_UNUSED;
+
+/*
  * Gathers the options of a subcommand. True: go on. Otherwise *exit_status is set, and --help or the error has been
  * printed. The caller ends *settings with options_finish in any case.
  */

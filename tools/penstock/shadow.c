@@ -1,6 +1,8 @@
 /* The shadow checks of `penstock train`: which stages, and what it cost. */
 #include "tools/penstock/setup.h"
 
+#include "train/json.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -106,9 +108,10 @@ void shadow_print(const ps_shadow_report *report, FILE *to)
 
 json_t *shadow_json(const ps_shadow_report *report)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}", "steps", (json_int_t)report->steps,
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "steps", (json_int_t)report->steps,
 	                 "unchecked_steps", (json_int_t)report->unchecked_steps, "ops", (json_int_t)report->ops,
 	                 "transfers", (json_int_t)report->transfers, "bytes", (json_int_t)report->bytes, "copy_s",
-	                 report->copy_s, "wait_s", report->wait_s, "reference_s", report->against_s, "checked_s",
-	                 report->checked_s, "unchecked_s", report->unchecked_s);
+	                 ps__json_figure(report->copy_s), "wait_s", ps__json_figure(report->wait_s), "reference_s",
+	                 ps__json_figure(report->against_s), "checked_s", ps__json_figure(report->checked_s),
+	                 "unchecked_s", ps__json_figure(report->unchecked_s));
 }

@@ -1,7 +1,7 @@
 /* The results of checks as tables, for people, and as JSON. */
 #include "tools/penstock/verify_report.h"
 
-#include "train/log.h"
+#include "train/json.h"
 
 #include <string.h>
 

@@ -3,8 +3,10 @@
  * (elements, rows, columns, heads, …), so that a call is split over the device's threads by cutting its units. What a
  * unit comes out as depends on neither the cut nor the number of threads.
  *
- * Range kernels are plain loops that the compiler vectorises. kernels.c holds them all and is compiled once for each
- * instruction set that CMakeLists.txt names; ps__fast_kernels_choose takes the best that this processor has.
+ * Range kernels are plain loops that the compiler vectorises. For that, a loop loads what it needs under no condition
+ * and chooses among values, and has its constants in locals rather than behind a pointer. kernels.c holds all kernels
+ * and is compiled once for each instruction set that CMakeLists.txt names; ps__fast_kernels_choose takes the best that
+ * this processor has.
  */
 #ifndef PS_BACKENDS_CPU_FAST_FAST_H
 #define PS_BACKENDS_CPU_FAST_FAST_H

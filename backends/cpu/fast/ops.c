@@ -32,8 +32,9 @@ static ps_status check_indices(const char *op, const char *what, ps_tensor indic
 
 /* Elements cut at multiples of this go to different threads. */
 #define ELEMENTS ((int64_t)16384)
-/* Columns: whole cache lines and whole random blocks. */
-#define COLUMNS ((int64_t)128)
+/* Columns: whole cache lines, and where there is dropout whole chunks of random words. */
+#define COLUMNS ((int64_t)64)
+#define DROPOUT_COLUMNS ((int64_t)128)
 
 /*
  * Defines NAME, which launches NAME_kernel, which runs the op's range kernel over `units`. Both expressions may use x,
@@ -141,7 +142,8 @@ static ps_status embedding_bwd_weight_kernel(const struct cpu_device *device, co
 	size_t shared = order_floats(x);
 	if (shared)
 		order_tokens(x->tokens, fast->scratch.memory);
-	ps__fast_run(device, fast->kernels->op[PS_OP_embedding_bwd_weight], x, x->dy.dims[2], COLUMNS, shared, 0);
+	ps__fast_run(device, fast->kernels->op[PS_OP_embedding_bwd_weight], x, x->dy.dims[2], DROPOUT_COLUMNS, shared,
+	             0);
 	return PS_OK;
 }
 
@@ -168,7 +170,7 @@ static size_t attention_floats(ps_tensor out, int heads, bool backward)
 {
 	int64_t features = out.dims[2] / heads, time = round_up(out.dims[1], 16), padded = round_up(features, 16);
 	int64_t planes = features * time + (backward ? 3 : 1) * time * padded;
-	return (size_t)(planes + FAST_QUERIES * (3 * time + 3 * padded));
+	return (size_t)(planes + FAST_QUERIES * ((backward ? 4 : 3) * time + 3 * padded));
 }
 
 static ps_status attention_fwd_kernel(const struct cpu_device *device, const void *arguments)

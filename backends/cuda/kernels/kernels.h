@@ -138,19 +138,34 @@ cudaError_t ps__cuda_attention_bwd(const struct ps_cuda_launch *launch, const st
 cudaError_t ps__cuda_cross_entropy(const struct ps_cuda_launch *launch, const void *logits, const int32_t *targets,
                                    void *losses, void *dlogits, int64_t rows, int64_t columns, double scale);
 
-/* Doubles of device memory that sum_squares needs. */
-enum { PS_CUDA_PARTIALS = 1024 };
-/* x may be bf16. */
-cudaError_t ps__cuda_sum_squares(const struct ps_cuda_launch *launch, const void *x, int64_t count, double *partials,
-                                 double *out);
+/*
+ * The most tensors that one launch takes, since a kernel's arguments have 4 KiB at most, and the partial sums of each.
+ */
+enum { PS_CUDA_RUN = 64, PS_CUDA_PARTIALS = 1024 };
+
+struct ps_cuda_squares {
+	const void *x;
+	double *out;
+	int64_t count;
+	ps_dtype dtype; /* bf16 too */
+};
+/* partials has PS_CUDA_PARTIALS doubles for each tensor. */
+cudaError_t ps__cuda_sum_squares(const struct ps_cuda_launch *launch, const struct ps_cuda_squares *tensors, int count,
+                                 double *partials);
 cudaError_t ps__cuda_clip_scale(const struct ps_cuda_launch *launch, const double *sums, int64_t count, double *norm,
                                 double *scale, double max_norm);
-/* copy (bf16) may be NULL. */
-cudaError_t ps__cuda_sgd(const struct ps_cuda_launch *launch, void *w, const void *g, void *copy, int64_t count,
-                         double lr, const double *scale);
-/* w and g are bf16; `place` says where to find the random words. */
-cudaError_t ps__cuda_sgd_bf16(const struct ps_cuda_launch *launch, void *w, const void *g, int64_t count, double lr,
-                              const double *scale, const struct ps_cuda_dropout *place);
+
+struct ps_cuda_update {
+	void *w;
+	const void *g;
+	void *copy; /* bf16, or NULL */
+	int64_t count;
+	uint32_t place; /* of the random words, where w and g are bf16 */
+	ps_dtype dtype;
+};
+/* All by one rate; `random` has seed and step of the random words. */
+cudaError_t ps__cuda_sgd(const struct ps_cuda_launch *launch, const struct ps_cuda_update *tensors, int count,
+                         double lr, const double *scale, const struct ps_cuda_dropout *random);
 
 #ifdef __cplusplus
 }

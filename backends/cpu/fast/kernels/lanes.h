@@ -15,20 +15,29 @@ static inline int64_t least(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/* By halves, so that additions do not wait for each other. */
 static inline double lanes_sum(const float lanes[LANES])
 {
-	double sum = 0;
-	for (int l = 0; l < LANES; l++)
-		sum += (double)lanes[l];
-	return sum;
+	double sums[LANES / 2];
+#pragma omp simd
+	for (int l = 0; l < LANES / 2; l++)
+		sums[l] = (double)lanes[l] + (double)lanes[l + LANES / 2];
+	for (int half = LANES / 4; half > 0; half /= 2)
+		for (int l = 0; l < half; l++)
+			sums[l] += sums[l + half];
+	return sums[0];
 }
 
 static inline float lanes_max(const float lanes[LANES])
 {
-	float most = lanes[0];
-	for (int l = 1; l < LANES; l++)
-		most = lanes[l] > most ? lanes[l] : most;
-	return most;
+	float most[LANES / 2];
+#pragma omp simd
+	for (int l = 0; l < LANES / 2; l++)
+		most[l] = lanes[l] > lanes[l + LANES / 2] ? lanes[l] : lanes[l + LANES / 2];
+	for (int half = LANES / 4; half > 0; half /= 2)
+		for (int l = 0; l < half; l++)
+			most[l] = most[l] > most[l + half] ? most[l] : most[l + half];
+	return most[0];
 }
 
 static inline double sum_of(const float *restrict x, int64_t count)
@@ -36,6 +45,7 @@ static inline double sum_of(const float *restrict x, int64_t count)
 	float lanes[LANES] = {0};
 	int64_t i = 0;
 	for (; i + LANES <= count; i += LANES)
+#pragma omp simd
 		for (int l = 0; l < LANES; l++)
 			lanes[l] += x[i + l];
 	for (int l = 0; i + l < count; l++)
@@ -51,6 +61,7 @@ static inline float max_of(const float *restrict x, int64_t count)
 		lanes[l] = -INFINITY;
 	int64_t i = 0;
 	for (; i + LANES <= count; i += LANES)
+#pragma omp simd
 		for (int l = 0; l < LANES; l++)
 			lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
 	for (int l = 0; i + l < count; l++)
@@ -92,11 +103,19 @@ static inline double exp_and_sum(const float *x, float *y, int64_t count, float 
 	enum { BLOCK = 1024 };
 	double sum = 0;
 	for (int64_t first = 0; first < count; first += BLOCK) {
-		int64_t n = least(BLOCK, count - first);
+		int64_t n = least(BLOCK, count - first), i = 0;
+		float lanes[LANES] = {0};
+		for (; i + LANES <= n; i += LANES)
 #pragma omp simd
-		for (int64_t i = first; i < first + n; i++)
-			y[i] = exp_of(x[i] - most);
-		sum += sum_of(y + first, n);
+			for (int l = 0; l < LANES; l++) {
+				y[first + i + l] = exp_of(x[first + i + l] - most);
+				lanes[l] += y[first + i + l];
+			}
+		for (int l = 0; i + l < n; l++) {
+			y[first + i + l] = exp_of(x[first + i + l] - most);
+			lanes[l] += y[first + i + l];
+		}
+		sum += lanes_sum(lanes);
 	}
 	return sum;
 }

@@ -18,6 +18,7 @@ static inline void normalize_row(const float *restrict x, const float *restrict 
 	float squares[LANES] = {0}, rest[LANES] = {0};
 	int64_t i = 0;
 	for (; i + LANES <= columns; i += LANES)
+#pragma omp simd
 		for (int l = 0; l < LANES; l++) {
 			float off = x[i + l] - center;
 			squares[l] += off * off;
@@ -78,6 +79,7 @@ static inline void norm_gradient_row(const float *dy, const float *restrict x, c
 	float plain[LANES] = {0}, scaled[LANES] = {0};
 	int64_t i = 0;
 	for (; i + LANES <= columns; i += LANES)
+#pragma omp simd
 		for (int l = 0; l < LANES; l++) {
 			float g = dy[i + l] * gamma[i + l];
 			plain[l] += g;
