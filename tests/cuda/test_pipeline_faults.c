@@ -3,13 +3,12 @@
  * that stick, a peer path that corrupts, and the memory that is taken against the plan. PS_TEST_STAGES names the
  * stages.
  */
-#include "tests/cuda/emulated/fake.h"
+#include "tests/cuda/controls.h"
 #include "tests/support/check.h"
 
 #include <penstock/model.h>
 #include <penstock/train.h>
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +38,6 @@ static bool is_emulated(const char *device)
 
 static void set_up(void)
 {
-	const struct fake_cuda *(*controls)(void);
 	const ps_transformer_config sizes = {.vocabulary = WORDS,
 	                                     .emsize = 4,
 	                                     .nhead = 2,
@@ -48,12 +46,7 @@ static void set_up(void)
 	                                     .max_time = TIME,
 	                                     .dropout = 0.2,
 	                                     .causal = true};
-	void *module = dlopen(PS_CUDA_MODULE, RTLD_NOW | RTLD_LOCAL);
-	ck_assert_msg(module != NULL, "%s", dlerror());
-	void *symbol = dlsym(module, "fake_cuda_controls");
-	ck_assert_ptr_nonnull(symbol);
-	memcpy(&controls, &symbol, sizeof controls);
-	fake = controls();
+	fake = find_controls();
 	check_ok(ps_transformer_create(&model, &sizes));
 }
 
