@@ -197,19 +197,7 @@ static ps_status add_everything(void)
 	return each_folder(add_all, NULL);
 }
 
-/* What a name is not: says which names there are. */
-static ps_status fail_unknown(const char *name, size_t length)
-{
-	char here[512] = "", broken[512] = "";
-	for (const struct entry *entry = first; entry; entry = entry->next) {
-		char *text = entry->status == PS_OK ? here : broken;
-		size_t used = strlen(text);
-		snprintf(text + used, sizeof here - used, "%s%s", used ? ", " : "", entry->name);
-	}
-	return ps_fail(PS_ENODEV, "no device or backend \"%.*s\"; here are %s%s%s%s", length > 64 ? 64 : (int)length,
-	               name, here, *broken ? "; " : "", broken, *broken ? " did not load" : "");
-}
-
+/* *out stays NULL where there is no such backend. */
 static ps_status find(const ps_backend **out, const char *name, size_t length)
 {
 	char text[NAME_BYTES];
@@ -220,23 +208,12 @@ static ps_status find(const ps_backend **out, const char *name, size_t length)
 		PS_TRY(each_folder(add_named, text));
 	}
 	const struct entry *entry = valid ? look_up(name, length) : NULL;
-	if (!entry) {
-		PS_TRY(add_everything());
-		return fail_unknown(name, length);
-	}
+	if (!entry)
+		return PS_OK;
 	if (entry->status != PS_OK)
 		return ps_fail(entry->status, "the backend %s did not load: %s", entry->name, entry->message);
 	*out = &entry->full.table;
 	return PS_OK;
-}
-
-ps_status ps__backend_find(const ps_backend **out, const char *name, size_t length)
-{
-	*out = NULL;
-	pthread_mutex_lock(&mutex);
-	ps_status status = find(out, name, length);
-	pthread_mutex_unlock(&mutex);
-	return status;
 }
 
 /* The entry after `entry`, the first one after NULL. */
@@ -261,4 +238,48 @@ ps_status ps__registry_each(ps_registry_visit visit, void *payload)
 		PS_TRY(visit(payload, entry->name, entry->status == PS_OK ? &entry->full.table : NULL, entry->status));
 	}
 	return PS_OK;
+}
+
+/* The names of backends with a device, without one, and of those that did not load. */
+struct names {
+	char text[3][512];
+};
+
+static ps_status see_device(void *seen, const ps_device_info *info)
+{
+	(void)info;
+	*(bool *)seen = true;
+	return PS_OK;
+}
+
+static ps_status sort_name(void *payload, const char *name, const ps_backend *backend, ps_status status)
+{
+	struct names *names = payload;
+	bool seen = false;
+	if (status == PS_OK && backend->enumerate(see_device, &seen) == PS_ENOMEM)
+		return PS_ENOMEM;
+	char *text = names->text[status != PS_OK ? 2 : !seen];
+	size_t used = strlen(text);
+	snprintf(text + used, sizeof *names->text - used, "%s%s", used ? ", " : "", name);
+	return PS_OK;
+}
+
+/* What a name is not: says which names there are. */
+static ps_status fail_unknown(const char *name, size_t length)
+{
+	struct names names = {{""}};
+	PS_TRY(ps__registry_each(sort_name, &names));
+	const char *here = names.text[0], *empty = names.text[1], *broken = names.text[2];
+	return ps_fail(PS_ENODEV, "no device or backend \"%.*s\"; here are %s%s%s%s%s%s",
+	               length > 64 ? 64 : (int)length, name, here, *empty ? "; no device of " : "", empty,
+	               *broken ? "; " : "", broken, *broken ? " did not load" : "");
+}
+
+ps_status ps__backend_find(const ps_backend **out, const char *name, size_t length)
+{
+	*out = NULL;
+	pthread_mutex_lock(&mutex);
+	ps_status status = find(out, name, length);
+	pthread_mutex_unlock(&mutex);
+	return status == PS_OK && !*out ? fail_unknown(name, length) : status;
 }

@@ -435,6 +435,19 @@ START_TEST(test_names)
 }
 END_TEST
 
+/* A backend without a device is no answer to what there is here. */
+START_TEST(test_no_devices)
+{
+	ps_device *device;
+	ck_assert_int_eq(setenv("PS_FAKE_CUDA_DEVICES", "0", 1), 0);
+	check_fails(ps_device_open(&device, "gpu:0"), PS_ENODEV);
+	check_message("no device or backend \"gpu\"; here are cpu, ref");
+	check_message("; no device of cuda-emulated");
+	check_fails(ps_device_open(&device, "cuda-emulated:0"), PS_ENODEV);
+	check_message("the NVIDIA driver sees no GPU");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("cuda against a stand-in for its runtime");
@@ -449,6 +462,7 @@ int main(void)
 	tcase_add_test(tests, test_math);
 	tcase_add_test(tests, test_rows_are_tried);
 	tcase_add_test(tests, test_names);
+	tcase_add_test(tests, test_no_devices);
 	suite_add_tcase(suite, tests);
 	return check_run(suite);
 }

@@ -10,8 +10,11 @@
 extern "C" {
 #endif
 
-/* What fails: a call of the API, launches included, or a command when the stream comes to it, which then sticks. */
-enum fake_failure { FAKE_CALL, FAKE_COMMAND };
+/*
+ * What fails: a call of the API, launches included; one of those calls that ask for memory; or a command when the
+ * stream comes to it, which then sticks.
+ */
+enum fake_failure { FAKE_CALL, FAKE_ALLOCATION, FAKE_COMMAND, FAKE_FAILURES };
 
 struct fake_cuda {
 	/* The nth call or command from now on fails with the code, once; 0: none. */
@@ -22,6 +25,8 @@ struct fake_cuda {
 	void (*heal)(void);
 	/* Streams, events, graphs and allocations that exist. */
 	long (*live)(void);
+	/* Bytes that are allocated on the devices. */
+	unsigned long (*device_bytes)(void);
 	/* Whether one device may read another's memory. */
 	void (*allow_peers)(int allow);
 	/* Flips a byte of every copy from device to device of at least so many bytes; 0: none. */

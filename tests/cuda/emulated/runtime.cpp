@@ -46,8 +46,10 @@ struct state {
 	std::condition_variable changed;
 	std::map<const unsigned char *, allocation> memory;
 	long streams = 0, events = 0, graphs = 0, failed = 0, launches = 0, replays = 0;
-	long fail_call = 0, fail_command = 0;
-	int call_code = 0, command_code = 0;
+	struct {
+		long nth;
+		int code;
+	} fail[FAKE_FAILURES] = {};
 	cudaError_t sticky = cudaSuccess;
 	bool peers = true;
 	std::set<std::pair<int, int>> enabled;
@@ -91,14 +93,25 @@ cudaError_t misuse(const char *what)
 	return fail(cudaErrorInvalidValue);
 }
 
-/* To be called first by what may fail: counts the call, and returns what it is to fail with. */
-cudaError_t enter()
+/* Counts, and returns what this one is to fail with. The caller holds the mutex. */
+cudaError_t count(enum fake_failure what)
+{
+	state &s = the();
+	if (s.fail[what].nth == 0 || --s.fail[what].nth > 0)
+		return cudaSuccess;
+	s.failed++;
+	return cudaError_t(s.fail[what].code);
+}
+
+/* To be called first by what may fail. */
+cudaError_t enter(bool allocates = false)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
-	if (the().fail_call > 0 && --the().fail_call == 0) {
-		the().failed++;
-		return fail(cudaError_t(the().call_code));
-	}
+	cudaError_t error = count(FAKE_CALL);
+	if (error == cudaSuccess && allocates)
+		error = count(FAKE_ALLOCATION);
+	if (error != cudaSuccess)
+		return fail(error);
 	return the().sticky == cudaSuccess ? cudaSuccess : fail(the().sticky);
 }
 
@@ -167,10 +180,8 @@ struct CUstream_st {
 			bool skip;
 			{
 				std::lock_guard<std::mutex> hold(s.mutex);
-				if (s.sticky == cudaSuccess && s.fail_command > 0 && --s.fail_command == 0) {
-					s.failed++;
-					s.sticky = cudaError_t(s.command_code);
-				}
+				if (s.sticky == cudaSuccess)
+					s.sticky = count(FAKE_COMMAND);
 				skip = s.sticky != cudaSuccess;
 			}
 			if (s.seed)
@@ -378,7 +389,9 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned)
 
 static cudaError_t allocate(void **pointer, size_t bytes, int device)
 {
-	ENTER();
+	cudaError_t error = enter(true);
+	if (error != cudaSuccess)
+		return error;
 	*pointer = nullptr;
 	NOT_CAPTURING();
 	if (posix_memalign(pointer, 256, bytes ? bytes : 1))
@@ -677,8 +690,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
 static void control_fail(enum fake_failure what, long nth, int code)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
-	(what == FAKE_CALL ? the().fail_call : the().fail_command) = nth;
-	(what == FAKE_CALL ? the().call_code : the().command_code) = code;
+	the().fail[what] = {nth, code};
 }
 
 static long control_failed(void)
@@ -697,6 +709,15 @@ static long control_live(void)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
 	return the().streams + the().events + the().graphs + long(the().memory.size());
+}
+
+static unsigned long control_device_bytes(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	unsigned long bytes = 0;
+	for (const auto &one : the().memory)
+		bytes += one.second.device < 0 ? 0 : one.second.bytes;
+	return bytes;
 }
 
 static void control_peers(int allow)
@@ -742,9 +763,10 @@ static const char *control_misuse(void)
 
 const struct fake_cuda *fake_cuda_controls(void)
 {
-	static const struct fake_cuda controls = {
-	        control_fail,       control_failed,  control_heal,     control_live,    control_peers, control_corrupt,
-	        control_algorithms, control_capture, control_launches, control_replays, control_misuse};
+	static const struct fake_cuda controls = {control_fail,     control_failed,       control_heal,
+	                                          control_live,     control_device_bytes, control_peers,
+	                                          control_corrupt,  control_algorithms,   control_capture,
+	                                          control_launches, control_replays,      control_misuse};
 	return &controls;
 }
 

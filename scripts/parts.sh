@@ -1,0 +1,144 @@
+# shellcheck shell=bash disable=SC2154
+# Parts that run under a time limit, some of them at the same time, and the report of what came of them. Sourced, never
+# run. The caller sets `folder`, where logs and report go, `end` (in SECONDS), `minutes`, which the user asked for, and
+# `facts`, members of the report's JSON object.
+#
+# A part's status is its command's: 0 passed, 77 skipped with the reason in its last line, 3 short of a goal, any other
+# failed.
+
+text="$folder/report.txt"
+rows=()
+declare -A came # of each part, its status
+started=() # parts at work beside this one
+failed=false
+missing='' # why no further part can run
+cap=120    # seconds that one part may take
+cores=$(nproc)
+together=$cores # how many parts may run at the same time
+: >"$text"
+rm -f "$folder"/*.status
+
+# line TEXT: printable ASCII on one line.
+line() {
+	tr -s '[:space:]' ' ' <<<"$1" | LC_ALL=C tr -cd '[:print:]' | cut -c 1-200 | sed 's| *$||'
+}
+
+# quote TEXT: a JSON string of such a line.
+quote() {
+	# shellcheck disable=SC2001
+	printf '"%s"' "$(sed 's/[\\"]/\\&/g' <<<"$1")"
+}
+
+# Written anew after each part, so that a run that is cut off leaves a report too.
+write_report() {
+	local IFS=,
+	printf '{%s, "failed": %s, "parts": [\n%s\n]}\n' "$facts" "$failed" "${rows[*]/#/$'\n'}" >"$folder/report.json"
+}
+
+# note PART STATUS SECONDS WHAT: one line of the report.
+note() {
+	local what
+	what=$(line "$4")
+	# shellcheck disable=SC2034 # The caller looks at it.
+	came[$1]=$2
+	[ "$2" != failed ] || failed=true
+	rows+=("{\"part\": $(quote "$1"), \"status\": $(quote "$2"), \"seconds\": $3, \"what\": $(quote "$what")}")
+	printf '%-28s %-7s %4s s  %s\n' "$1" "$2" "$3" "$what" | tee -a "$text"
+	write_report
+}
+
+# start NAME COMMAND…: runs it with its output in NAME.log, and leaves its status and seconds in NAME.status; not when
+# something is missing or the time is over.
+start() {
+	local name=$1 status=0 begin=$SECONDS left=$((end - SECONDS))
+	shift
+	rm -f "$folder/$name.status"
+	[ -z "$missing" ] && [ "$left" -ge 5 ] || return 0
+	[ "$left" -lt "$cap" ] || left=$cap
+	timeout -k 5 "$left" "$@" >"$folder/$name.log" 2>&1 </dev/null || status=$?
+	echo "$status $((SECONDS - begin)) $left" >"$folder/$name.status"
+}
+
+# What a log says in a line: of a failure what penstock said last or what looks like an error first, of a step its
+# time, else the last line.
+gist() {
+	local words='' log=$folder/$1.log
+	if [ "$2" != 0 ]; then
+		words=$(grep -E '^penstock[a-z ]*: ' "$log" | tail -n 1 || true)
+		[ -n "$words" ] || words=$(grep -m 1 -iE '(^|[^a-z])(error|fatal)[ :]' "$log" || true)
+		# CMake's message follows on lines of its own.
+		case $words in 'CMake Error'*) words=$(grep -m 1 -A 3 '^CMake Error' "$log" | tail -n +2 || true) ;; esac
+	else
+		case $1 in bench-step-*) words=$(grep -m 1 '^ *whole step ' "$log" || true) ;; esac
+	fi
+	[ -n "$words" ] || words=$(grep -v '^[[:space:]=]*$' "$log" | tail -n 1 || true)
+	echo "$words"
+}
+
+# finish NAME: its line in the report. False unless it passed or is short of a goal.
+finish() {
+	local status seconds limit
+	if ! read -r status seconds limit 2>/dev/null <"$folder/$1.status"; then
+		note "$1" skipped 0 "${missing:-the $minutes minutes are over}"
+		return 1
+	fi
+	rm "$folder/$1.status"
+	case $status in
+	0) note "$1" passed "$seconds" "$(gist "$1" 0)" ;;
+	3) note "$1" short "$seconds" "$(gist "$1" 0)" ;;
+	77) note "$1" skipped "$seconds" "$(gist "$1" 0)" && return 1 ;;
+	124 | 137) note "$1" failed "$seconds" "stopped after $limit s: $(gist "$1" 0)" && return 1 ;;
+	*) note "$1" failed "$seconds" "exit status $status: $(gist "$1" "$status")" && return 1 ;;
+	esac
+}
+
+part() {
+	start "$@"
+	finish "$1" || true
+}
+
+# needs PART COMMAND…: a part without which the rest makes no sense.
+needs() {
+	start "$@"
+	finish "$1" || missing=${missing:-"$1 did not pass: see $1.log"}
+}
+
+# beside NAME COMMAND…: runs it at the same time as others, as many as may; finish_all reports them all.
+beside() {
+	while [ "$(jobs -rp | wc -l)" -ge "$together" ]; do
+		wait -n || true
+	done
+	started+=("$1")
+	start "$@" &
+}
+
+finish_all() {
+	local name
+	wait
+	for name in "${started[@]}"; do
+		finish "$name" || true
+	done
+	started=()
+}
+
+# figure FILE ROW KEY: a number of a row in what `penstock bench --json` wrote; nothing when it is not there.
+figure() {
+	[ ! -s "$1" ] || tr '\n' ' ' <"$1" | sed 's/}/}\n/g' | grep "\"name\": *\"$2\"" |
+		sed -n "s/.*\"$3\": *\([0-9.eE+-]*\).*/\1/p" || true
+}
+
+# divided A B DIGITS: their quotient; nothing unless both are positive numbers.
+divided() {
+	awk -v a="$1" -v b="$2" -v digits="$3" 'BEGIN { if (a + 0 > 0 && b + 0 > 0) printf "%.*f\n", digits, a / b }'
+}
+
+# goal NAME VALUE LEAST WHAT: is the value at least that? Without a value there is nothing to judge.
+goal() {
+	if [ -z "$2" ]; then
+		note "goal-$1" skipped 0 "not measured: $4"
+	elif awk -v value="$2" -v least="$3" 'BEGIN { exit !(value >= least) }'; then
+		note "goal-$1" passed 0 "$2 $4; the goal is $3"
+	else
+		note "goal-$1" short 0 "$2 $4; the goal is $3"
+	fi
+}

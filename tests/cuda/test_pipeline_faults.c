@@ -1,0 +1,279 @@
+/*
+ * A pipeline over the stand-in for CUDA (not a GPU), alone and with other backends: calls that fail one by one, errors
+ * that stick, a peer path that corrupts, and the memory that is taken against the plan. PS_TEST_STAGES names the
+ * stages.
+ */
+#include "tests/cuda/controls.h"
+#include "tests/support/check.h"
+
+#include <penstock/model.h>
+#include <penstock/train.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OUT_OF_MEMORY = 2, ECC = 214, LAUNCH_FAILURE = 719 }; /* CUDA's codes */
+enum { ROWS = 2, TIME = 3, STAGES = 4, WORDS = 11 };
+
+static const struct fake_cuda *fake;
+static const char *devices[STAGES];
+static int stages;
+static ps_model model;
+
+static void read_stages(void)
+{
+	static char names[256];
+	const char *wanted = getenv("PS_TEST_STAGES");
+	snprintf(names, sizeof names, "%s", wanted ? wanted : "cuda-emulated:0,cuda-emulated:1");
+	for (char *rest = NULL, *name = strtok_r(names, ",", &rest); name && stages < STAGES;
+	     name = strtok_r(NULL, ",", &rest))
+		devices[stages++] = name;
+}
+
+static bool is_emulated(const char *device)
+{
+	return !strncmp(device, "cuda-emulated", 13);
+}
+
+static void set_up(void)
+{
+	const ps_transformer_config sizes = {.vocabulary = WORDS,
+	                                     .emsize = 4,
+	                                     .nhead = 2,
+	                                     .nhid = 4,
+	                                     .nlayers = 2,
+	                                     .max_time = TIME,
+	                                     .dropout = 0.2,
+	                                     .causal = true};
+	fake = find_controls();
+	check_ok(ps_transformer_create(&model, &sizes));
+}
+
+static void tear_down(void)
+{
+	ps_model_finish(&model);
+	ck_assert_str_eq(fake->misuse(), "");
+}
+
+static ps_status create(ps_pipeline **out, const char *const *names, int count)
+{
+	const ps_pipeline_config config = {.layers = model.layers,
+	                                   .layer_count = model.layer_count,
+	                                   .devices = names,
+	                                   .rank_count = count,
+	                                   .chunks = 2,
+	                                   .rows = ROWS,
+	                                   .time = TIME,
+	                                   .stall_timeout_s = 60,
+	                                   .links = {.skip_measure = true, .chunk_bytes = 4096}};
+	return ps_pipeline_create(out, &config);
+}
+
+static ps_status step(ps_pipeline *pipeline, double *loss)
+{
+	static const int32_t words[ROWS * TIME] = {1, 2, 3, 4, 5, 6}, next[ROWS * TIME] = {2, 3, 4, 5, 6, 7};
+	return ps_pipeline_train(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}, loss);
+}
+
+/* A pipeline, its first step and its update; *loss is left alone by what fails. */
+static ps_status life(const char *const *names, int count, double *loss)
+{
+	ps_pipeline *pipeline;
+	ps_sgd *sgd = NULL;
+	double norm;
+	PS_TRY(create(&pipeline, names, count));
+	ps_status status = ps_pipeline_initialize(pipeline);
+	if (status == PS_OK)
+		status = ps_sgd_create(&sgd, pipeline);
+	if (status == PS_OK)
+		status = step(pipeline, loss);
+	if (status == PS_OK)
+		status = ps_sgd_step(sgd, 1, 0.5, &norm);
+	ps_sgd_destroy(sgd);
+	ps_pipeline_destroy(pipeline);
+	return status;
+}
+
+static void check_message_is_one_line(long n)
+{
+	const char *message = ps_error_message();
+	ck_assert_msg(*message && !strchr(message, '\n'), "call %ld: \"%s\"", n, message);
+}
+
+/* cuBLASLt has codes of its own for a launch that CUDA refused it. */
+static bool is_of_cublas(void)
+{
+	return strstr(ps_error_message(), ": cublasLtMatmul: CUBLAS_STATUS_EXECUTION_FAILED");
+}
+
+/* Every so manieth n of a whole life is tried; every n of it by calls that ask for memory. */
+static const struct row {
+	enum fake_failure what;
+	int code, stride;
+	const char *name;
+	ps_status status;
+} rows[] = {
+        {FAKE_ALLOCATION, OUT_OF_MEMORY, 1, "out of memory", PS_ENOMEM},
+        {FAKE_CALL, OUT_OF_MEMORY, 23, "", PS_ENOMEM},
+        {FAKE_CALL, LAUNCH_FAILURE, 31, "cudaErrorLaunchFailure", PS_EDEVICE},
+        {FAKE_COMMAND, ECC, 17, "cudaErrorECCUncorrectable", PS_EDEVICE},
+        {FAKE_COMMAND, LAUNCH_FAILURE, 19, "cudaErrorLaunchFailure", PS_EDEVICE},
+};
+enum { KINDS = sizeof rows / sizeof *rows };
+
+START_TEST(test_life)
+{
+	const struct row *row = &rows[_i];
+	double wanted = 0;
+	check_ok(life(devices, stages, &wanted));
+	long live = fake->live(), failures = 0;
+	for (long n = 1;; n += row->stride) {
+		double loss = 0;
+		long failed = fake->failed();
+		fake->fail_nth(row->what, n, row->code);
+		ps_status status = life(devices, stages, &loss);
+		bool fired = fake->failed() > failed;
+		fake->fail_nth(row->what, 0, 0);
+		fake->heal();
+		ck_assert_msg(fake->live() == live, "call %ld leaves %ld objects", n, fake->live() - live);
+		if (!fired) {
+			check_ok(status);
+			break;
+		}
+		/* Taking down, and asking for a path between devices, need no answer. */
+		if (status == PS_OK) {
+			ck_assert_double_eq(loss, wanted);
+			continue;
+		}
+		failures++;
+		check_message_is_one_line(n);
+		if (row->what == FAKE_CALL && (status == PS_ENODEV || is_of_cublas()))
+			continue;
+		ck_assert_msg(status == row->status && strstr(ps_error_message(), row->name),
+		              "call %ld: %s without \"%s\": %s", n, ps_status_name(status), row->name,
+		              ps_error_message());
+	}
+	ck_assert_int_gt(failures, row->what == FAKE_ALLOCATION ? 5 : 3);
+}
+END_TEST
+
+/*
+ * One pipeline whose every step fails at a later command and then works: the message has stage, action, layer and op
+ * of the command, or the transfer, and CUDA's name of the error.
+ */
+START_TEST(test_steps)
+{
+	ps_pipeline *pipeline;
+	double wanted, loss = 0;
+	long named = 0;
+	check_ok(create(&pipeline, devices, stages));
+	check_ok(ps_pipeline_initialize(pipeline));
+	check_ok(step(pipeline, &wanted));
+	for (long n = 1;; n += 3) {
+		long failed = fake->failed();
+		fake->fail_nth(_i ? FAKE_CALL : FAKE_COMMAND, n, LAUNCH_FAILURE);
+		ps_status status = step(pipeline, &loss);
+		bool fired = fake->failed() > failed;
+		fake->fail_nth(_i ? FAKE_CALL : FAKE_COMMAND, 0, 0);
+		fake->heal();
+		if (!fired) {
+			check_ok(status);
+			break;
+		}
+		if (status != PS_OK) {
+			const char *message = ps_error_message();
+			check_fails(status, PS_EDEVICE);
+			check_message_is_one_line(n);
+			ck_assert_msg(strstr(message, "cudaErrorLaunchFailure") || (_i && is_of_cublas()), "%s",
+			              message);
+			ck_assert_msg(strstr(message, " on cuda-emulated:"), "%s", message);
+			ck_assert_msg(!strncmp(message, "stage ", 6) || !strncmp(message, "transfer of ", 12), "%s",
+			              message);
+			named++;
+		}
+		check_ok(step(pipeline, &loss));
+		ck_assert_double_eq(loss, wanted);
+	}
+	ck_assert_int_gt(named, 15);
+	ps_pipeline_destroy(pipeline);
+	ck_assert_int_eq(fake->live(), 0);
+}
+END_TEST
+
+/* A path between GPUs that corrupts is found out when the pipeline is made, and its results are those of no such path.
+ */
+START_TEST(test_corrupting_peers)
+{
+	double wanted, loss;
+	ps_pipeline *pipeline;
+	fake->allow_peers(0);
+	check_ok(life(devices, stages, &wanted));
+	fake->allow_peers(1);
+	for (unsigned long bytes = 4; bytes <= 4096; bytes *= 32) {
+		fake->corrupt_peers(bytes);
+		check_ok(life(devices, stages, &loss));
+		ck_assert_double_eq(loss, wanted);
+	}
+	check_ok(create(&pipeline, devices, stages));
+	for (int s = 0; s + 1 < stages; s++) {
+		const ps_link_info *info = ps_link_get_info(ps_pipeline_get_link(pipeline, s, false));
+		if (is_emulated(devices[s]) && is_emulated(devices[s + 1]) && strcmp(devices[s], devices[s + 1]) != 0)
+			ck_assert_msg(strstr(info->note, "the peer path failed its test"), "%s", info->note);
+	}
+	ps_pipeline_destroy(pipeline);
+	fake->corrupt_peers(0);
+}
+END_TEST
+
+/* What is taken on the devices is the plan's bytes and what docs/cuda.md lists beside them, to the byte. */
+START_TEST(test_memory)
+{
+	ps_pipeline *pipeline;
+	ps_device *device;
+	ps_queue *queue;
+	double loss;
+	unsigned long planned = 0, queues = 0;
+	check_ok(ps_device_open(&device, "cuda-emulated:0"));
+	unsigned long before = fake->device_bytes();
+	check_ok(ps_queue_create(&queue, device, "q"));
+	unsigned long one = fake->device_bytes() - before;
+	ps_queue_destroy(queue);
+	ps_device_close(device);
+	check_ok(create(&pipeline, devices, stages));
+	for (int r = 0; r < ps_pipeline_rank_count(pipeline); r++) {
+		ps_rank_info info;
+		ps_pipeline_get_rank(pipeline, r, &info);
+		if (!is_emulated(ps_device_get_info(info.device)->name))
+			continue;
+		planned += (unsigned long)info.peak_bytes;
+		queues++;
+	}
+	ck_assert_uint_gt(queues, 0);
+	check_ok(ps_pipeline_initialize(pipeline));
+	check_ok(step(pipeline, &loss));
+	unsigned long workspaces = queues * (4UL << 20), taken = fake->device_bytes();
+	ck_assert_msg(taken >= planned + workspaces && taken <= planned + workspaces + one * (queues + 2 * STAGES),
+	              "%lu bytes are taken; planned are %lu, for workspaces %lu, for each queue %lu", taken, planned,
+	              workspaces, one);
+	check_ok(step(pipeline, &loss));
+	ck_assert_uint_eq(fake->device_bytes(), taken);
+	ps_pipeline_destroy(pipeline);
+	ck_assert_uint_eq(fake->device_bytes(), 0);
+}
+END_TEST
+
+int main(void)
+{
+	read_stages();
+	Suite *suite = suite_create("pipelines against a stand-in for CUDA's runtime");
+	TCase *tests = tcase_create("faults");
+	tcase_add_checked_fixture(tests, set_up, tear_down);
+	tcase_set_timeout(tests, 280);
+	tcase_add_loop_test(tests, test_life, 0, KINDS);
+	tcase_add_loop_test(tests, test_steps, 0, 2);
+	tcase_add_test(tests, test_corrupting_peers);
+	tcase_add_test(tests, test_memory);
+	suite_add_tcase(suite, tests);
+	return check_run(suite);
+}
