@@ -136,6 +136,10 @@ static void close_flight(struct cuda_queue *q, bool record)
 	q->flight_count++;
 	q->closed = flight->value;
 	pthread_cond_broadcast(&q->cond);
+	/* Without an event the completer waits for the whole stream, which must not be captured meanwhile. */
+	bool lost = flight->error != cudaSuccess;
+	while (lost && q->flight_count > 0)
+		pthread_cond_wait(&q->cond, &q->mutex);
 	pthread_mutex_unlock(&q->mutex);
 }
 

@@ -393,7 +393,7 @@ START_TEST(test_rows_are_tried)
 {
 	struct rig r = {.device = {NULL}};
 	char note[256];
-	find_controls();
+	fake = find_controls();
 	for (int good = 1; good >= 0; good--) {
 		fake->allow_good_algorithms(good);
 		r = (struct rig){.device = {NULL}};
@@ -408,7 +408,7 @@ START_TEST(test_rows_are_tried)
 		drop(&r);
 	}
 	fake->allow_good_algorithms(1);
-	end_well(0);
+	end_well(fake, 0);
 }
 END_TEST
 

@@ -274,7 +274,7 @@ START_TEST(test_calls_fail)
 		ps_status status = scenario(&r, _i ? PS_GRAPHS_ON : PS_GRAPHS_AUTO, FAKE_CALL, n, message);
 		if (*note_of(&r, note)) {
 			without++;
-			ck_assert_msg(status == PS_OK, "%s", message);
+			ck_assert_msg(status == PS_OK, "call %ld: %s; %s", n, message, note);
 			ck_assert(strstr(note, "a command list is enqueued op by op, for it became no graph: "));
 			ck_assert_msg(strstr(note, "cudaErrorMemoryAllocation") || strstr(note, "CUBLAS_STATUS_"), "%s",
 			              note);

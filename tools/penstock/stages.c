@@ -81,7 +81,7 @@ static ps_status default_stages(char ***stages, int *count)
 	PS_TRY(cpu_cores(&cores));
 	if (cores < 2)
 		return split(stages, count, "stages", "cpu,cpu");
-	char *halves;
+	char *halves = NULL;
 	PS_TRY(stages_on_cores(&halves, 2, cores));
 	ps_status status = split(stages, count, "stages", halves);
 	free(halves);
