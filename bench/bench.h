@@ -61,6 +61,20 @@ ps_status bench_link(struct bench_report *report, const char *const *devices, in
 /* What `penstock devices --measure-links` shows of a pair: the link, with the least times of a few transfers. */
 ps_status bench_link_probe(const char *from, const char *to, ps_link_info *out) PS_WARN_UNUSED;
 
+/*
+ * Devices that several pipelines of one process share, so that a CPU has one team of threads and not one for each: idle
+ * teams have OpenMP send its threads to sleep between any two kernels. Begins as zeros.
+ */
+struct bench_shared {
+	ps_device **device;
+	int count;
+};
+
+/* For ps_pipeline_config.open_device, with a struct bench_shared as its payload. */
+ps_status bench_shared_open(void *devices, ps_device **out, const char *name);
+/* Pipelines that still have some of them keep those. */
+void bench_shared_finish(struct bench_shared *devices);
+
 /* A pipeline with its start weights, as a row of the bench of stages. */
 struct bench_staged {
 	const char *section, *name;

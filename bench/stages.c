@@ -6,9 +6,42 @@
 #include "bench/rig.h"
 
 #include "core/backend.h"
+#include "core/registry.h"
 #include "pipeline/internal.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+ps_status bench_shared_open(void *devices, ps_device **out, const char *name)
+{
+	struct bench_shared *all = devices;
+	ps_device *opened;
+	PS_TRY(ps_device_open(&opened, name));
+	for (int i = 0; i < all->count; i++) {
+		if (strcmp(ps_device_get_info(all->device[i])->name, ps_device_get_info(opened)->name) != 0)
+			continue;
+		ps_device_close(opened);
+		ps__device_hold(*out = all->device[i]);
+		return PS_OK;
+	}
+	ps_device **grown = realloc(all->device, ((size_t)all->count + 1) * sizeof(ps_device *));
+	if (grown == NULL) {
+		ps_device_close(opened);
+		return ps_fail(PS_ENOMEM, "no memory for the devices of %d pipelines", all->count + 1);
+	}
+	all->device = grown;
+	all->device[all->count++] = opened;
+	ps__device_hold(*out = opened);
+	return PS_OK;
+}
+
+void bench_shared_finish(struct bench_shared *devices)
+{
+	for (int i = 0; i < devices->count; i++)
+		ps_device_close(devices->device[i]);
+	free(devices->device);
+	*devices = (struct bench_shared){0};
+}
 
 enum { FORWARDS, INPUT_GRADIENTS, WEIGHT_GRADIENTS, COSTS };
 

@@ -21,7 +21,7 @@ case $* in
 *--loop*) echo 'timestamp, index' && exec sleep 600 ;;
 *compute_mode*) printf 'Default\nDefault\n' ;;
 *compute_cap*) printf '9.0\n9.0\n' ;;
-*memory.used*) [ -f memory-base.json ] && echo 1006 || echo 1000 ;;
+*memory.used*) grep -qs 'memory-whole[.]json' /proc/[0-9]*/cmdline && echo 1006 || echo 1000 ;;
 esac
 END
 fake nvcc <<'END'

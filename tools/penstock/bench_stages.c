@@ -12,6 +12,7 @@ enum { MOST_COUNTS = 16, MOST_RANKS = 256, NAME_BYTES = 48 };
 /* All pipelines of a run, with the rows that they become. */
 struct pipelines {
 	const bench_options *options;
+	struct bench_shared devices;
 	struct setup *setups;
 	char (*names)[NAME_BYTES];
 	struct bench_staged *rows;
@@ -41,6 +42,7 @@ static ps_status add(struct pipelines *p, const char *section, const char *stage
 	run_options run = p->options->run;
 	int i = p->count++;
 	run.stages = stages;
+	run.devices = &p->devices;
 	run.schedule = schedule != NULL ? schedule : "gpipe";
 	run.chunks = schedule != NULL ? run.chunks : 1;
 	PS_TRY(setup_init(&p->setups[i], &run, false));
@@ -147,6 +149,7 @@ ps_status bench_stages_run(struct bench_report *report, const bench_options *opt
 		status = bench_stages(report, p.rows, p.count, run);
 	for (int i = 0; i < p.count; i++)
 		setup_finish(&p.setups[i]);
+	bench_shared_finish(&p.devices);
 	free(p.rows);
 	free(p.names);
 	free(p.setups);

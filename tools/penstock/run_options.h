@@ -39,6 +39,7 @@ typedef struct run_options {
 	bool json;        /* eval */
 	/* bench: of random tokens, where `data` is NULL. An eval_batch_size of 0 means no evaluation. */
 	int64_t vocabulary;
+	struct bench_shared *devices; /* that its pipelines share, or NULL */
 	ps_mistakes mistakes;
 } run_options;
 

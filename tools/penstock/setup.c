@@ -2,6 +2,8 @@
 #include "tools/penstock/setup.h"
 #include "tools/penstock/command.h"
 
+#include "bench/bench.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -201,6 +203,8 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .balance_time = options->balance != NULL && strcmp(options->balance, "time") == 0,
 	        .measuring = show_measuring,
 	        .measuring_payload = &measuring_ns,
+	        .open_device = options->devices != NULL ? bench_shared_open : NULL,
+	        .open_device_payload = options->devices,
 	};
 	return ps_pipeline_create(&setup->pipeline, &config);
 }
