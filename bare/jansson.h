@@ -53,6 +53,7 @@ int json_equal(const json_t *a, const json_t *b);
 json_t *json_object_get(const json_t *object, const char *key);
 int json_object_set(json_t *object, const char *key, json_t *value);
 int json_object_set_new(json_t *object, const char *key, json_t *value);
+int json_object_del(json_t *object, const char *key);
 int json_object_update(json_t *object, json_t *other);
 size_t json_object_size(const json_t *object);
 /* The key and the value of an index; NULL past the end. */

@@ -180,6 +180,22 @@ int json_object_update(json_t *object, json_t *other)
 	return json_is_object(object) && json_is_object(other) ? 0 : -1;
 }
 
+int json_object_del(json_t *object, const char *key)
+{
+	json_t **found = slot(object, key);
+	if (!found)
+		return -1;
+	struct value *v = change(object);
+	size_t at = (size_t)(found - v->values);
+	free(v->keys[at]);
+	json_decref(v->values[at]);
+	for (v->count--; at < v->count; at++) {
+		v->keys[at] = v->keys[at + 1];
+		v->values[at] = v->values[at + 1];
+	}
+	return 0;
+}
+
 size_t json_object_size(const json_t *object)
 {
 	return json_is_object(object) ? inside(object)->count : 0;
