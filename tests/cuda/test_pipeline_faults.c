@@ -5,31 +5,16 @@
  */
 #include "tests/cuda/controls.h"
 #include "tests/support/check.h"
-
-#include <penstock/model.h>
-#include <penstock/train.h>
+#include "tests/support/tiny_life.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { OUT_OF_MEMORY = 2, ECC = 214, LAUNCH_FAILURE = 719 }; /* CUDA's codes */
-enum { ROWS = 2, TIME = 3, STAGES = 4, WORDS = 11 };
 
 static const struct fake_cuda *fake;
-static const char *devices[STAGES];
-static int stages;
-static ps_model model;
-
-static void read_stages(void)
-{
-	static char names[256];
-	const char *wanted = getenv("PS_TEST_STAGES");
-	snprintf(names, sizeof names, "%s", wanted ? wanted : "cuda-emulated:0,cuda-emulated:1");
-	for (char *rest = NULL, *name = strtok_r(names, ",", &rest); name && stages < STAGES;
-	     name = strtok_r(NULL, ",", &rest))
-		devices[stages++] = name;
-}
+static struct tiny_life life;
 
 static bool is_emulated(const char *device)
 {
@@ -38,61 +23,14 @@ static bool is_emulated(const char *device)
 
 static void set_up(void)
 {
-	const ps_transformer_config sizes = {.vocabulary = WORDS,
-	                                     .emsize = 4,
-	                                     .nhead = 2,
-	                                     .nhid = 4,
-	                                     .nlayers = 2,
-	                                     .max_time = TIME,
-	                                     .dropout = 0.2,
-	                                     .causal = true};
 	fake = find_controls();
-	check_ok(ps_transformer_create(&model, &sizes));
+	check_ok(tiny_life_make_model(&life, 0.2));
 }
 
 static void tear_down(void)
 {
-	ps_model_finish(&model);
+	ps_model_finish(&life.model);
 	ck_assert_str_eq(fake->misuse(), "");
-}
-
-static ps_status create(ps_pipeline **out, const char *const *names, int count)
-{
-	const ps_pipeline_config config = {.layers = model.layers,
-	                                   .layer_count = model.layer_count,
-	                                   .devices = names,
-	                                   .rank_count = count,
-	                                   .chunks = 2,
-	                                   .rows = ROWS,
-	                                   .time = TIME,
-	                                   .stall_timeout_s = 60,
-	                                   .links = {.skip_measure = true, .chunk_bytes = 4096}};
-	return ps_pipeline_create(out, &config);
-}
-
-static ps_status step(ps_pipeline *pipeline, double *loss)
-{
-	static const int32_t words[ROWS * TIME] = {1, 2, 3, 4, 5, 6}, next[ROWS * TIME] = {2, 3, 4, 5, 6, 7};
-	return ps_pipeline_train(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}, loss);
-}
-
-/* A pipeline, its first step and its update; *loss is left alone by what fails. */
-static ps_status life(const char *const *names, int count, double *loss)
-{
-	ps_pipeline *pipeline;
-	ps_sgd *sgd = NULL;
-	double norm;
-	PS_TRY(create(&pipeline, names, count));
-	ps_status status = ps_pipeline_initialize(pipeline);
-	if (status == PS_OK)
-		status = ps_sgd_create(&sgd, pipeline);
-	if (status == PS_OK)
-		status = step(pipeline, loss);
-	if (status == PS_OK)
-		status = ps_sgd_step(sgd, 1, 0.5, &norm);
-	ps_sgd_destroy(sgd);
-	ps_pipeline_destroy(pipeline);
-	return status;
 }
 
 static void check_message_is_one_line(long n)
@@ -126,13 +64,13 @@ START_TEST(test_life)
 {
 	const struct row *row = &rows[_i];
 	double wanted = 0;
-	check_ok(life(devices, stages, &wanted));
+	check_ok(tiny_life_run(&life, &wanted));
 	long live = fake->live(), failures = 0;
 	for (long n = 1;; n += row->stride) {
 		double loss = 0;
 		long failed = fake->failed();
 		fake->fail_nth(row->what, n, row->code);
-		ps_status status = life(devices, stages, &loss);
+		ps_status status = tiny_life_run(&life, &loss);
 		bool fired = fake->failed() > failed;
 		fake->fail_nth(row->what, 0, 0);
 		fake->heal();
@@ -167,13 +105,13 @@ START_TEST(test_steps)
 	ps_pipeline *pipeline;
 	double wanted, loss = 0;
 	long named = 0;
-	check_ok(create(&pipeline, devices, stages));
+	check_ok(tiny_life_create(&pipeline, &life));
 	check_ok(ps_pipeline_initialize(pipeline));
-	check_ok(step(pipeline, &wanted));
+	check_ok(tiny_life_step(pipeline, &wanted));
 	for (long n = 1;; n += 3) {
 		long failed = fake->failed();
 		fake->fail_nth(_i ? FAKE_CALL : FAKE_COMMAND, n, LAUNCH_FAILURE);
-		ps_status status = step(pipeline, &loss);
+		ps_status status = tiny_life_step(pipeline, &loss);
 		bool fired = fake->failed() > failed;
 		fake->fail_nth(_i ? FAKE_CALL : FAKE_COMMAND, 0, 0);
 		fake->heal();
@@ -192,7 +130,7 @@ START_TEST(test_steps)
 			              message);
 			named++;
 		}
-		check_ok(step(pipeline, &loss));
+		check_ok(tiny_life_step(pipeline, &loss));
 		ck_assert_double_eq(loss, wanted);
 	}
 	ck_assert_int_gt(named, 15);
@@ -208,17 +146,18 @@ START_TEST(test_corrupting_peers)
 	double wanted, loss;
 	ps_pipeline *pipeline;
 	fake->allow_peers(0);
-	check_ok(life(devices, stages, &wanted));
+	check_ok(tiny_life_run(&life, &wanted));
 	fake->allow_peers(1);
 	for (unsigned long bytes = 4; bytes <= 4096; bytes *= 32) {
 		fake->corrupt_peers(bytes);
-		check_ok(life(devices, stages, &loss));
+		check_ok(tiny_life_run(&life, &loss));
 		ck_assert_double_eq(loss, wanted);
 	}
-	check_ok(create(&pipeline, devices, stages));
-	for (int s = 0; s + 1 < stages; s++) {
+	check_ok(tiny_life_create(&pipeline, &life));
+	for (int s = 0; s + 1 < life.stages; s++) {
 		const ps_link_info *info = ps_link_get_info(ps_pipeline_get_link(pipeline, s, false));
-		if (is_emulated(devices[s]) && is_emulated(devices[s + 1]) && strcmp(devices[s], devices[s + 1]) != 0)
+		if (is_emulated(life.devices[s]) && is_emulated(life.devices[s + 1]) &&
+		    strcmp(life.devices[s], life.devices[s + 1]) != 0)
 			ck_assert_msg(strstr(info->note, "the peer path failed its test"), "%s", info->note);
 	}
 	ps_pipeline_destroy(pipeline);
@@ -240,7 +179,7 @@ START_TEST(test_memory)
 	unsigned long one = fake->device_bytes() - before;
 	ps_queue_destroy(queue);
 	ps_device_close(device);
-	check_ok(create(&pipeline, devices, stages));
+	check_ok(tiny_life_create(&pipeline, &life));
 	for (int r = 0; r < ps_pipeline_rank_count(pipeline); r++) {
 		ps_rank_info info;
 		ps_pipeline_get_rank(pipeline, r, &info);
@@ -251,12 +190,13 @@ START_TEST(test_memory)
 	}
 	ck_assert_uint_gt(queues, 0);
 	check_ok(ps_pipeline_initialize(pipeline));
-	check_ok(step(pipeline, &loss));
+	check_ok(tiny_life_step(pipeline, &loss));
 	unsigned long workspaces = queues * (4UL << 20), taken = fake->device_bytes();
-	ck_assert_msg(taken >= planned + workspaces && taken <= planned + workspaces + one * (queues + 2 * STAGES),
+	ck_assert_msg(taken >= planned + workspaces &&
+	                      taken <= planned + workspaces + one * (queues + 2 * TINY_LIFE_STAGES),
 	              "%lu bytes are taken; planned are %lu, for workspaces %lu, for each queue %lu", taken, planned,
 	              workspaces, one);
-	check_ok(step(pipeline, &loss));
+	check_ok(tiny_life_step(pipeline, &loss));
 	ck_assert_uint_eq(fake->device_bytes(), taken);
 	ps_pipeline_destroy(pipeline);
 	ck_assert_uint_eq(fake->device_bytes(), 0);
@@ -265,7 +205,7 @@ END_TEST
 
 int main(void)
 {
-	read_stages();
+	tiny_life_name_stages(&life, "cuda-emulated:0,cuda-emulated:1");
 	Suite *suite = suite_create("pipelines against a stand-in for CUDA's runtime");
 	TCase *tests = tcase_create("faults");
 	tcase_add_checked_fixture(tests, set_up, tear_down);

@@ -4,11 +4,9 @@
  * pipeline whose step failed works afterwards. PS_TEST_STAGES names the stages.
  */
 #include "support/check.h"
+#include "support/tiny_life.h"
 
 #include "tests/opencl/failing.h"
-
-#include <penstock/model.h>
-#include <penstock/train.h>
 
 #include <stdio.h>
 #include <string.h>
@@ -18,82 +16,28 @@
 /* Of OpenCL 1.2, and one that no version has. */
 enum { NOT_AVAILABLE = -2, ALLOCATION_FAILURE = -4, OUT_OF_RESOURCES = -5, OUT_OF_HOST_MEMORY = -6, UNKNOWN = -9999 };
 
-enum { ROWS = 2, TIME = 3, STAGES = 4, WORDS = 11, FIRST = 10 };
-
-static const char *devices[STAGES];
-static int stages;
-static ps_model model;
-
-static void read_stages(void)
-{
-	static char names[256];
-	const char *wanted = getenv("PS_TEST_STAGES");
-	snprintf(names, sizeof names, "%s", wanted ? wanted : "opencl:0,cpu");
-	for (char *rest = NULL, *name = strtok_r(names, ",", &rest); name && stages < STAGES;
-	     name = strtok_r(NULL, ",", &rest))
-		devices[stages++] = name;
-}
-
-static ps_status create(ps_pipeline **out)
-{
-	const ps_pipeline_config config = {.layers = model.layers,
-	                                   .layer_count = model.layer_count,
-	                                   .devices = devices,
-	                                   .rank_count = stages,
-	                                   .chunks = 2,
-	                                   .rows = ROWS,
-	                                   .time = TIME,
-	                                   .stall_timeout_s = 60,
-	                                   .links = {.skip_measure = true, .chunk_bytes = 4096}};
-	return ps_pipeline_create(out, &config);
-}
-
-static ps_status step(ps_pipeline *pipeline, double *loss)
-{
-	static const int32_t words[ROWS * TIME] = {1, 2, 3, 4, 5, 6}, next[ROWS * TIME] = {2, 3, 4, 5, 6, 7};
-	return ps_pipeline_train(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}, loss);
-}
+enum { FIRST = 10 };
 
 static bool another_path; /* a link does not use the path that failed, and its note says so */
 
-/* All of it; *loss is left alone by what fails. */
-static ps_status all(double *loss)
+static void look_at_links(const ps_pipeline *pipeline)
 {
-	ps_pipeline *pipeline;
-	ps_sgd *sgd = NULL;
-	PS_TRY(create(&pipeline));
-	ps_status status = ps_pipeline_initialize(pipeline);
-	if (status == PS_OK)
-		status = ps_sgd_create(&sgd, pipeline);
-	double norm;
-	if (status == PS_OK)
-		status = step(pipeline, loss);
-	if (status == PS_OK)
-		status = ps_sgd_step(sgd, 1, 0.5, &norm);
 	another_path = false;
-	for (int s = 0; s + 1 < stages; s++)
+	for (int s = 0; s + 1 < ps_pipeline_stage_count(pipeline); s++)
 		for (int backward = 0; backward < 2; backward++)
 			another_path |= *ps_link_get_info(ps_pipeline_get_link(pipeline, s, backward))->note != 0;
-	ps_sgd_destroy(sgd);
-	ps_pipeline_destroy(pipeline);
-	return status;
 }
+
+static struct tiny_life life = {.ending = look_at_links};
 
 static void set_up(void)
 {
-	const ps_transformer_config sizes = {.vocabulary = WORDS,
-	                                     .emsize = 4,
-	                                     .nhead = 2,
-	                                     .nhid = 4,
-	                                     .nlayers = 2,
-	                                     .max_time = TIME,
-	                                     .causal = true};
-	check_ok(ps_transformer_create(&model, &sizes));
+	check_ok(tiny_life_make_model(&life, 0));
 }
 
 static void tear_down(void)
 {
-	ps_model_finish(&model);
+	ps_model_finish(&life.model);
 }
 
 /* What a call may fail with, and for how many calls from the n-th on; every so manieth n is tried. */
@@ -146,12 +90,12 @@ START_TEST(whole_life)
 {
 	const struct row *row = &rows[_i];
 	double wanted = 0;
-	check_ok(all(&wanted));
+	check_ok(tiny_life_run(&life, &wanted));
 	int64_t alive = failing_alive();
 	for (uint64_t n = 1;; n += (uint64_t)row->long_stride) {
 		double loss = 0;
 		failing_start(n, row->code, row->for_ever);
-		ps_status status = all(&loss);
+		ps_status status = tiny_life_run(&life, &loss);
 		if (!judge(row, n, status, loss, wanted))
 			break;
 		ck_assert_msg(failing_alive() == alive, "call %d leaves %d objects", (int)n,
@@ -166,16 +110,16 @@ START_TEST(steps)
 	const struct row *row = &rows[_i];
 	ps_pipeline *pipeline;
 	double wanted, loss = 0;
-	check_ok(create(&pipeline));
+	check_ok(tiny_life_create(&pipeline, &life));
 	check_ok(ps_pipeline_initialize(pipeline));
-	check_ok(step(pipeline, &wanted));
+	check_ok(tiny_life_step(pipeline, &wanted));
 	int64_t alive = failing_alive();
 	for (uint64_t n = 1;; n += (uint64_t)row->stride) {
 		failing_start(n, row->code, row->for_ever);
-		ps_status status = step(pipeline, &loss);
+		ps_status status = tiny_life_step(pipeline, &loss);
 		if (!judge(row, n, status, loss, wanted))
 			break;
-		check_ok(step(pipeline, &loss));
+		check_ok(tiny_life_step(pipeline, &loss));
 		ck_assert_double_eq(loss, wanted);
 		ck_assert_msg(failing_alive() == alive, "call %d leaves %d objects", (int)n,
 		              (int)(failing_alive() - alive));
@@ -190,11 +134,11 @@ START_TEST(first_calls)
 	const struct row *row = &rows[_i < FIRST ? 0 : 3]; /* once, and for ever */
 	double loss = 0, again = 0;
 	failing_start((uint64_t)(_i % FIRST) + 1, row->code, row->for_ever);
-	ps_status status = all(&loss);
+	ps_status status = tiny_life_run(&life, &loss);
 	ck_assert_ptr_nonnull(failing_function());
 	judge(row, (uint64_t)(_i % FIRST) + 1, status, loss, loss);
 	/* What failed once is tried again. */
-	check_ok(all(&again));
+	check_ok(tiny_life_run(&life, &again));
 	ck_assert(status != PS_OK || again == loss);
 }
 END_TEST
@@ -210,7 +154,7 @@ static void add_case(Suite *suite, const char *name, const TTest *test, int runs
 
 int main(void)
 {
-	read_stages();
+	tiny_life_name_stages(&life, "opencl:0,cpu");
 	Suite *suite = suite_create("opencl calls that fail");
 	add_case(suite, "first", first_calls, 2 * FIRST);
 	add_case(suite, "life", whole_life, KINDS);
