@@ -227,6 +227,13 @@ ps_status ps__measure_layers(ps_pipeline *pipeline);
 /* Needs it bound; its tensors are overwritten. */
 ps_status ps__measure_links(ps_pipeline *pipeline);
 void ps__measured_free(struct measured *measured);
+static inline int ps__stage_of_layer(const ps_pipeline *pipeline, int layer)
+{
+	int stage = 0;
+	while (layer >= pipeline->stages[stage].first + pipeline->stages[stage].count)
+		stage++;
+	return stage;
+}
 /* The place of the link that takes what an action makes. */
 static inline int ps__link_index(ps_action action)
 {

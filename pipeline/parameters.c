@@ -61,10 +61,7 @@ ps_status ps__parameters_plan(ps_pipeline *pipeline)
 
 static int rank_of_layer(const ps_pipeline *pipeline, int l)
 {
-	int s = 0;
-	while (l >= pipeline->stages[s].first + pipeline->stages[s].count)
-		s++;
-	return pipeline->stages[s].rank;
+	return pipeline->stages[ps__stage_of_layer(pipeline, l)].rank;
 }
 
 ps_status ps__constant_fill(const ps_layer *layer, int slot, const ps_shape *shape, ps_tensor to, ps_queue *queue)

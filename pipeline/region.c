@@ -126,10 +126,7 @@ static void occupation(const ps_pipeline *pipeline, const struct program *progra
 		break;
 	case REGION_DY:
 		*begin = arrival(pipeline, s, s + 1, program->at_backward[ps__at(program, s + 1, i)], backward);
-		*end = program->plans[pipeline->stages[s].first + pipeline->stages[s].count - 1].gradient ==
-		                       PS_LIFETIME_CARRY
-		               ? weight
-		               : backward;
+		*end = users(pipeline, program, s, REGION_DY) & TOGETHER_W ? weight : backward;
 		break;
 	case REGION_Y:
 		*end = forward + 1;

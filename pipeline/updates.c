@@ -59,10 +59,7 @@ void ps_updates_clear(ps_updates *updates)
 
 static int stage_of(const ps_pipeline *pipeline, int parameter)
 {
-	int layer = pipeline->parameter_layer[parameter], stage = 0;
-	while (layer >= pipeline->stages[stage].first + pipeline->stages[stage].count)
-		stage++;
-	return stage;
+	return ps__stage_of_layer(pipeline, pipeline->parameter_layer[parameter]);
 }
 
 ps_status ps_updates_record(ps_updates *updates, int parameter, ps_op op, const void *arguments, size_t bytes)
