@@ -1,7 +1,7 @@
 /*
  * Which arguments of an op may share memory: outputs overlap nothing, but for what ops.h allows, where an output may be
  * exactly the view that an input is. A kernel that reads what it has already overwritten gives wrong numbers without
- * any sign, so that this is checked with everything else.
+ * any sign, so that this is checked with everything else. Of two ops the same tells whether their order matters.
  */
 #include "core/backend.h"
 #include "core/operands.h"
@@ -54,4 +54,16 @@ ps_status ps__op_check_aliases(const ps_device *device, ps_op op, const void *ar
 		}
 	}
 	return PS_OK;
+}
+
+bool ps__ops_independent(ps_op a, const void *a_arguments, ps_op b, const void *b_arguments)
+{
+	const ps__operands *of_a = ps__op_operands(a), *of_b = ps__op_operands(b);
+	for (int i = 0; i < of_a->count; i++)
+		for (int j = 0; j < of_b->count; j++)
+			if ((i < of_a->outputs || j < of_b->outputs) &&
+			    overlap(*ps__operand_tensor(&of_a->list[i], a_arguments),
+			            *ps__operand_tensor(&of_b->list[j], b_arguments)))
+				return false;
+	return true;
 }

@@ -84,40 +84,6 @@ ps_status ps__cuda_enqueue_sgd(ps_queue *queue, const ps_args_sgd *x)
 /* --- runs -----------------------------------------------------------------------------------------------------------
  */
 
-enum { MOST_OPERANDS = 4 };
-
-struct operands {
-	ps_tensor tensors[MOST_OPERANDS];
-	bool written[MOST_OPERANDS];
-};
-
-static struct operands operands_of(ps_op op, const void *arguments)
-{
-	if (op == PS_OP_sum_squares) {
-		const ps_args_sum_squares *x = arguments;
-		return (struct operands){{x->out, x->x}, {true}};
-	}
-	const ps_args_sgd *x = arguments;
-	return (struct operands){{x->w, x->copy, x->g, x->scale}, {true, true}};
-}
-
-static bool overlap(ps_tensor a, ps_tensor b)
-{
-	uint64_t a_end = a.offset + (uint64_t)ps_tensor_count(a) * ps_dtype_bytes(a.dtype);
-	uint64_t b_end = b.offset + (uint64_t)ps_tensor_count(b) * ps_dtype_bytes(b.dtype);
-	return a.buffer && a.buffer == b.buffer && a.offset < b_end && b.offset < a_end;
-}
-
-/* Does neither write what the other one reads or writes? */
-static bool independent(const struct operands *a, const struct operands *b)
-{
-	for (int i = 0; i < MOST_OPERANDS; i++)
-		for (int j = 0; j < MOST_OPERANDS; j++)
-			if ((a->written[i] || b->written[j]) && overlap(a->tensors[i], b->tensors[j]))
-				return false;
-	return true;
-}
-
 /* Can one launch do the op with that one? */
 static bool alike(ps_op op, const void *first, const void *next)
 {
@@ -137,12 +103,9 @@ static bool belongs(ps_list *list, size_t first, size_t next)
 	const void *arguments = ps__list_arguments(list, next, 0);
 	if (!alike(op, ps__list_arguments(list, first, 0), arguments))
 		return false;
-	const struct operands own = operands_of(op, arguments);
-	for (size_t i = first; i < next; i++) {
-		const struct operands before = operands_of(op, ps__list_arguments(list, i, 0));
-		if (!independent(&own, &before))
+	for (size_t i = first; i < next; i++)
+		if (!ps__ops_independent(op, arguments, op, ps__list_arguments(list, i, 0)))
 			return false;
-	}
 	return true;
 }
 

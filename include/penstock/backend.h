@@ -199,6 +199,9 @@ typedef const ps_backend *(*ps_backend_entry_fn)(void);
  */
 const void *ps__list_arguments(ps_list *list, size_t index, uint32_t step);
 
+/* Could two calls run in either order: does neither write memory that an operand of the other one has? */
+bool ps__ops_independent(ps_op a, const void *a_arguments, ps_op b, const void *b_arguments);
+
 /* What a backend says of an op it will not take: names op, device and the first tensor. Returns PS_ENOTSUP. */
 ps_status ps__op_refuse(const ps_queue *queue, ps_op op, ps_tensor tensor, const char *why);
 
