@@ -223,7 +223,7 @@ static ps_status layout_rank(ps_pipeline *pipeline, struct program *program, int
 
 void ps__program_layout_free(struct program *program)
 {
-	int regions = program->regions ? program->schedule->stages * REGION_COUNT : 0;
+	int regions = program->regions && program->schedule ? program->schedule->stages * REGION_COUNT : 0;
 	for (int i = 0; i < regions; i++) {
 		free(program->regions[i].slot_at);
 		free(program->regions[i].units);

@@ -106,11 +106,14 @@ static ps_status generate_training(ps_pipeline *pipeline, struct program *progra
 {
 	const ps_pipeline_config *config = &pipeline->config;
 	int m = program->micro_batches;
-	if (config->schedule_file)
+	if (config->schedule_file) {
 		PS_TRY(ps_schedule_read(&program->schedule, config->schedule_file, 0));
-	else
+		/* As it is, for the rewrites replace some of what may be wrong. */
+		PS_TRY(ps_schedule_validate(program->schedule));
+	} else {
 		PS_TRY(ps_schedule_generate(&program->schedule, config->schedule, pipeline->rank_count,
 		                            pipeline->stage_count / pipeline->rank_count, m));
+	}
 	ps_schedule *schedule = program->schedule;
 	if (schedule->forward_only)
 		return ps_fail(PS_EINVAL, "schedule %s has no backward, so that nothing can be trained with it",
@@ -170,12 +173,34 @@ static void locate(struct program *program)
 	for (size_t i = 0; i < cells; i++)
 		program->at_forward[i] = program->at_backward[i] = program->at_recompute[i] = program->at_weight[i] =
 		        -1;
+	memset(program->together, 0, cells * sizeof *program->together);
+	memset(program->group_count, 0, (size_t)schedule->stages * sizeof *program->group_count);
 	for (int r = 0; r < schedule->ranks; r++)
 		for (int64_t at = 0; at < schedule->rank[r].count; at++)
 			locate_action(program, schedule->rank[r].actions[at], at);
 	for (size_t i = 0; i < cells; i++)
 		if ((program->together[i] & TOGETHER_F) && program->at_recompute[i] < 0)
 			program->together[i] |= TOGETHER_KEPT_F;
+}
+
+static bool may_join(const ps_pipeline *pipeline)
+{
+	return pipeline->config.join && pipeline->device_count == 1;
+}
+
+/* Takes the place of the schedule and of all that tells where its actions stand. */
+static ps_status make_schedule(ps_pipeline *pipeline, struct program *program, bool join)
+{
+	ps__program_layout_free(program);
+	ps_schedule_destroy(program->schedule);
+	program->schedule = NULL;
+	PS_TRY(program->training ? generate_training(pipeline, program) : generate_forward(pipeline, program));
+	/* Before it is joined, so that messages are about the schedule that was asked for. */
+	PS_TRY(ps_schedule_validate(program->schedule));
+	if (join)
+		PS_TRY(ps_schedule_join(program->schedule));
+	locate(program);
+	return PS_OK;
 }
 
 static ps_status allocate(ps_pipeline *pipeline, struct program *program)
@@ -233,23 +258,18 @@ static ps_status build(ps_pipeline *pipeline, struct program *program)
 	PS_TRY(plan_layers(pipeline, program));
 	PS_TRY(split(pipeline, program));
 	PS_TRY(check_sizes(pipeline, program));
-	PS_TRY(program->training ? generate_training(pipeline, program) : generate_forward(pipeline, program));
-	/* Before it is joined, so that messages are about the schedule that was asked for. */
-	PS_TRY(ps_schedule_validate(program->schedule));
-	if (pipeline->config.join && pipeline->device_count == 1)
-		PS_TRY(ps_schedule_join(program->schedule));
+	PS_TRY(allocate_cells(pipeline, program));
+	PS_TRY(make_schedule(pipeline, program, may_join(pipeline)));
 	if (!pipeline->placed)
 		place_stages(pipeline, program->schedule);
 	else if (memcmp(pipeline->rank_of_stage, program->schedule->rank_of_stage,
 	                (size_t)pipeline->stage_count * sizeof *pipeline->rank_of_stage) != 0)
 		return ps_fail(PS_EINVAL, "schedule %s places the stages otherwise than at the start",
 		               program->schedule->name);
-	PS_TRY(allocate_cells(pipeline, program));
-	locate(program);
 	return PS_OK;
 }
 
-ps_status ps__program_arrange(ps_pipeline *pipeline, struct program *program)
+static ps_status arrange(ps_pipeline *pipeline, struct program *program)
 {
 	bool stuck;
 	PS_TRY(ps__program_layout(pipeline, program));
@@ -262,6 +282,25 @@ ps_status ps__program_arrange(ps_pipeline *pipeline, struct program *program)
 	PS_TRY(ps__program_order(pipeline, program, &stuck));
 	return stuck ? ps_fail(PS_EINTERNAL, "schedule %s is valid but cannot be ordered", program->schedule->name)
 	             : PS_OK;
+}
+
+/* Does it take more memory anywhere than training? */
+static bool exceeds_training(const ps_pipeline *pipeline, const struct program *program)
+{
+	for (int r = 0; r < pipeline->rank_count; r++)
+		if (program->rank_bytes[r] > pipeline->train->rank_bytes[r])
+			return true;
+	return false;
+}
+
+ps_status ps__program_arrange(ps_pipeline *pipeline, struct program *program)
+{
+	PS_TRY(arrange(pipeline, program));
+	if (program->training || !may_join(pipeline) || !exceeds_training(pipeline, program))
+		return PS_OK;
+	/* All that an evaluation takes is scratch for what it does at once: then one micro-batch at a time. */
+	PS_TRY(make_schedule(pipeline, program, false));
+	return arrange(pipeline, program);
 }
 
 ps_status ps__program_create(struct program **out, ps_pipeline *pipeline, bool training, int64_t rows, int64_t time)

@@ -8,7 +8,7 @@
 typedef struct facts {
 	int64_t *backward; /* where its B or BW stands in its rank's list; -1: nowhere */
 	bool *recomputed;
-	int32_t *kept; /* the first micro-batch of the joined F that kept its results; -1: none did */
+	int32_t *kept; /* the first micro-batch of its F, now that it is joined; -1: it keeps nothing */
 } facts;
 
 static ps_status facts_init(facts *all, const ps_schedule *schedule)
@@ -83,13 +83,13 @@ static int64_t find_run(const ps_schedule *schedule, const facts *all, int rank,
 	*joined = list->actions[first];
 	size_t cell = ps__cell(schedule, joined->stage, joined->micro_batch);
 	bool forward = joined->kind == PS_ACTION_F;
-	if (!forward && (joined->kind != PS_ACTION_B || all->kept[cell] < 0))
+	if (forward ? all->recomputed[cell] : joined->kind != PS_ACTION_B || all->kept[cell] < 0)
 		return 1;
 	int64_t end = first + 1;
 	for (; end < list->count; end++) {
 		ps_action next = list->actions[end];
 		size_t other = ps__cell(schedule, next.stage, next.micro_batch);
-		if (forward ? all->recomputed[other] != all->recomputed[cell] : all->kept[other] != all->kept[cell])
+		if (forward ? all->recomputed[other] : all->kept[other] != all->kept[cell])
 			break;
 		if (!extend(joined, next))
 			break;

@@ -139,10 +139,11 @@ ps_status ps_schedule_add_recompute(ps_schedule *schedule, ps_checkpoint mode) P
 ps_status ps_schedule_group_weight(ps_schedule *schedule, int group) PS_WARN_UNUSED;
 
 /*
- * Joins what a rank does in a row on one stage: forwards that are all recomputed or all kept, backwards whose forward
- * is one action, and such a backward with the weight gradient behind it. Only where no more micro-batches are in flight
- * for it, so that gpipe's are joined and 1f1b's are not. For ranks that share one device: what waits for one
- * micro-batch waits for all that are joined with it. A schedule that could not run to its end like this stays as it is.
+ * Joins what a rank does in a row on one stage: forwards, backwards whose forward is one action, and such a backward
+ * with the weight gradient behind it. Only where that takes no more memory: no more micro-batches may be in flight for
+ * it, so that gpipe's are joined and 1f1b's are not; and forwards that are recomputed stay apart, since all they take
+ * is scratch. For ranks that share one device: what waits for one micro-batch waits for all that are joined with it. A
+ * schedule that could not run to its end like this stays as it is.
  */
 ps_status ps_schedule_join(ps_schedule *schedule) PS_WARN_UNUSED;
 

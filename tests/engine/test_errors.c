@@ -269,6 +269,10 @@ START_TEST(test_refused_files)
 	        {"micro-batches: 2\nF0 F1\n", "has no backward", 2, 1},
 	        {"micro-batches: 2\nF0 BW0 BW1\n", "F1", 2, 1},
 	        {"nonsense\n", "nonsense", 2, 1},
+	        /* What grouping would replace is looked at before. */
+	        {"F0 F1 B0 B1\n", "W0 of stage 0 is missing", 2, 1},
+	        {"F0-1 BW1 BW0\n", "ascend", 2, 1},
+	        {"F0-1 BW0\n", "B1 of stage 0 is missing", 2, 1},
 	};
 	char path[256];
 	trial_write_file(path, rows[_i].text);
@@ -315,7 +319,7 @@ int main(void)
 	tcase_add_test(cases, test_bad_batches);
 	tcase_add_test(cases, test_without_evaluation);
 	tcase_add_loop_test(cases, test_refusals, 0, (int)(sizeof refusals / sizeof *refusals));
-	tcase_add_loop_test(cases, test_refused_files, 0, 5);
+	tcase_add_loop_test(cases, test_refused_files, 0, 8);
 	tcase_add_test(cases, test_file_and_short_batch);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

@@ -104,7 +104,10 @@ START_TEST(test_kept_boundaries)
 }
 END_TEST
 
-/* All micro-batches at once need the memory of a single one of all rows. */
+/*
+ * All micro-batches at once need the memory of a single one of all rows; and where there is recomputation, however much
+ * is evaluated, no more than one at a time.
+ */
 START_TEST(test_joined)
 {
 	uint64_t bytes[2];
@@ -126,9 +129,28 @@ START_TEST(test_joined)
 		                                 .schedule = "gpipe",
 		                                 .checkpoint = (ps_checkpoint)(k / 6),
 		                                 .join = true}};
+		uint64_t together = 0, apart = 0;
+		trial.config.eval_rows = k % 4 ? 12 : 2;
 		trial_open(&trial);
 		check_all(&trial);
+		for (int r = 0; r < trial.config.rank_count; r++) {
+			ps_rank_info info;
+			ps_pipeline_get_rank(trial.pipeline, r, &info);
+			together += info.activation_bytes;
+		}
 		trial_close(&trial);
+		trial.config.join = false;
+		if (trial.config.checkpoint == PS_CHECKPOINT_NEVER)
+			trial.config.chunks = 1;
+		trial_open(&trial);
+		for (int r = 0; r < trial.config.rank_count; r++) {
+			ps_rank_info info;
+			ps_pipeline_get_rank(trial.pipeline, r, &info);
+			apart += info.activation_bytes;
+		}
+		trial_close(&trial);
+		ck_assert_msg(together <= apart, "case %d: %llu, one at a time %llu", k, (unsigned long long)together,
+		              (unsigned long long)apart);
 	}
 }
 END_TEST

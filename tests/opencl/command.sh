@@ -59,7 +59,9 @@ unset OCL_ICD_VENDORS
 }
 
 # In the middle of training, of making the pipeline, and at the first question.
-export LD_PRELOAD="$library"
+# The loader takes a blank for the end of a name.
+ln -s "$library" "$folder/failing.so"
+export LD_PRELOAD="$folder/failing.so"
 for from in 4000 3000; do
 	# shellcheck disable=SC2086
 	PS_TEST_FAIL_FROM=$from expect 1 'opencl:0.*CL_DEVICE_NOT_AVAILABLE' train --stages opencl:0,cpu $small

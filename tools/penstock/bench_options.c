@@ -26,14 +26,14 @@ enum { WIKITEXT2_WORDS = 28782 };
 #define COMPARE \
 	TEXT("compare", compare, "FILE", "Ratios to an earlier run, and which differ by more than the noise of both")
 #define JSON TEXT("json", json, "FILE|-", "Write one JSON object to FILE, or to standard output in place of the table")
-#define MEASURING                                                          \
-	{.name = "seconds",                                                \
-	 .kind = OPTION_REAL,                                              \
-	 .argument = "X",                                                  \
-	 .low = 0,                                                         \
-	 .high = 1e6,                                                      \
-	 .offset = FIELD(seconds),                                         \
-	 .help = "How long to measure; at least three rounds if need be"}, \
+#define MEASURING                                                                   \
+	{.name = "seconds",                                                         \
+	 .kind = OPTION_REAL,                                                       \
+	 .argument = "X",                                                           \
+	 .low = 0,                                                                  \
+	 .high = 1e6,                                                               \
+	 .offset = FIELD(seconds),                                                  \
+	 .help = "How long to measure; up to four times as long for three rounds"}, \
 	        JSON, COMPARE
 #define VOCABULARY \
 	INTEGER("vocabulary", run.vocabulary, 1, 1 << 24, "Words; default: 28782, for the preset 'default' 400")

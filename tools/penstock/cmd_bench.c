@@ -103,7 +103,7 @@ static ps_status run_step(struct bench_report *report, const bench_options *opti
 		step.batches = &batches;
 	}
 	if (status == PS_OK) {
-		setup_print_plan(&setup, o, stderr);
+		setup_print_plan(&setup, stderr);
 		status = ps_pipeline_initialize(setup.pipeline);
 	}
 	step.pipeline = setup.pipeline;
@@ -316,6 +316,9 @@ static ps_status run_bench(bench_kind kind, const bench_options *options)
 		status = make_report(&report, kind, options, compared);
 	if (status == PS_OK && (options->json == NULL || strcmp(options->json, "-") != 0))
 		bench_print(&report, compared, options->compare, stdout);
+	if (status == PS_OK && kind == BENCH_SHOW && report.interrupted)
+		fprintf(stderr, "penstock bench show: %s: was interrupted; that is what was measured until then\n",
+		        options->report);
 	if (status == PS_OK && options->json != NULL)
 		status = write_json(&report, compared, options);
 	bench_report_finish(&report);

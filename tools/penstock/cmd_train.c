@@ -248,7 +248,7 @@ static void print_start(struct run *run)
 		     "tested as "
 		     "the best");
 	printf("Total parameters in model: %s\n", grouped(ps_pipeline_parameter_elements(run->setup.pipeline), text));
-	setup_print_plan(&run->setup, &run->options, stderr);
+	setup_print_plan(&run->setup, stderr);
 }
 
 static void print_entropy(const struct run *run, const ps_train_result *result)

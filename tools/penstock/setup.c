@@ -275,6 +275,29 @@ static const char *size_text(uint64_t bytes, char text[32])
 	return text;
 }
 
+/* Which micro-batches the first stage recomputes: by the mode, or by a file's own R. */
+static void print_recomputed(const ps_schedule *schedule, FILE *to)
+{
+	const ps_rank_actions *list = &schedule->rank[schedule->rank_of_stage[0]];
+	int count = 0, last = schedule->micro_batches - 1;
+	bool has_last = false;
+	for (int64_t i = 0; i < list->count; i++) {
+		ps_action action = list->actions[i];
+		if (action.kind != PS_ACTION_R || action.stage != 0)
+			continue;
+		count += action.count;
+		has_last |= action.micro_batch + action.count > last;
+	}
+	if (count == 0)
+		fputs(", recomputed never", to);
+	else if (count > last)
+		fputs(", recomputed always", to);
+	else if (count == last && !has_last)
+		fputs(", recomputed except-last", to);
+	else
+		fprintf(to, ", recomputed %d of %d", count, schedule->micro_batches);
+}
+
 /* The most micro-batches that one action of these kinds takes at once. */
 static int most_at_once(const ps_schedule *schedule, ps_action_kind kind, ps_action_kind other)
 {
@@ -296,7 +319,7 @@ static void print_stages(const ps_rank_info *info, FILE *to)
 		fprintf(to, "%c%d", i > 0 ? ',' : ' ', info->stages[i]);
 }
 
-void setup_print_plan(const struct setup *setup, const run_options *options, FILE *to)
+void setup_print_plan(const struct setup *setup, FILE *to)
 {
 	const ps_pipeline *pipeline = setup->pipeline;
 	for (int r = 0; r < ps_pipeline_rank_count(pipeline); r++) {
@@ -316,9 +339,9 @@ void setup_print_plan(const struct setup *setup, const run_options *options, FIL
 	fprintf(to, "schedule %s, %d micro-batches of", ps_pipeline_get_schedule(pipeline)->name, count);
 	for (int m = 0; m < count && m < 16; m++)
 		fprintf(to, "%s%" PRId64, m == 0 ? " " : ",", sizes[m]);
-	static const char *const modes[] = {"never", "except-last", "always"};
-	fprintf(to, "%s rows, recomputed %s", count > 16 ? ",…" : "", modes[options->checkpoint]);
+	fprintf(to, "%s rows", count > 16 ? ",…" : "");
 	const ps_schedule *schedule = ps_pipeline_get_schedule(pipeline);
+	print_recomputed(schedule, to);
 	int forwards = most_at_once(schedule, PS_ACTION_F, PS_ACTION_F);
 	int backwards = most_at_once(schedule, PS_ACTION_B, PS_ACTION_BW);
 	if (forwards > 1)

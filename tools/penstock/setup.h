@@ -51,6 +51,6 @@ void shadow_print(const ps_shadow_report *report, FILE *to);
 json_t *shadow_json(const ps_shadow_report *report);
 
 /* Writes the plan of each rank's memory and the shape of a step, for people. */
-void setup_print_plan(const struct setup *setup, const run_options *options, FILE *to);
+void setup_print_plan(const struct setup *setup, FILE *to);
 
 #endif
