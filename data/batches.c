@@ -1,6 +1,8 @@
 /* batchify() and get_batch() of PyTorch's pipeline tutorial, batch-first. */
 #include <penstock/data.h>
 
+#include "core/text.h"
+
 #include <string.h>
 
 ps_status ps_batches_init(ps_batches *out, const int32_t *tokens, size_t count, int64_t batch_size, int64_t bptt)
@@ -11,9 +13,10 @@ ps_status ps_batches_init(ps_batches *out, const int32_t *tokens, size_t count, 
 		return ps_fail(PS_EINVAL, "bptt is %lld; it must be at least 1", (long long)bptt);
 	if (count / 2 < (uint64_t)batch_size)
 		return ps_fail(PS_EINVAL,
-		               "%zu tokens are too few for a batch size of %lld; each row needs a token and its "
-		               "successor, so at most %zu rows are possible",
-		               count, (long long)batch_size, count / 2);
+		               "%zu %s too few for a batch size of %lld; each row needs a token and its successor, "
+		               "so that the most is %zu",
+		               count, ps__plural((int64_t)count, "token is", "tokens are"), (long long)batch_size,
+		               count / 2);
 	*out = (ps_batches){
 	        .tokens = tokens, .columns = batch_size, .length = (int64_t)count / batch_size, .bptt = bptt};
 	return PS_OK;

@@ -4,6 +4,8 @@
  */
 #include <penstock/pipeline.h>
 
+#include "core/text.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -319,19 +321,18 @@ static ps_status fail_to_fit(struct search *search, int *sizes)
 	}
 	if (possible == UINT64_MAX)
 		return ps_fail(PS_ETOOBIG,
-		               "no cut into %d stages can be placed: some unit is over its device's limit for one "
+		               "no cut into %d %s can be placed: some unit is over its device's limit for one "
 		               "buffer wherever it is put; take a smaller model or batch",
-		               problem->stages);
+		               problem->stages, ps__plural(problem->stages, "stage", "stages"));
 	bounds.overdraft = possible;
 	PS_TRY(find(search, &bounds, sizes, &slowest, &found));
 	uint64_t over;
 	cut_fits(search, sizes, &worst, &over);
-	return ps_fail(
-	        PS_ETOOBIG,
-	        "no cut into %d stages fits: the one that comes closest needs %.3f GiB more than the %.3f GiB of "
-	        "%s; take a smaller model or batch, or more devices",
-	        problem->stages, (double)over / 1073741824.0, (double)problem->limits[worst] / 1073741824.0,
-	        problem->pool_names[worst]);
+	return ps_fail(PS_ETOOBIG,
+	               "no cut into %d %s fits: the one that comes closest needs %.3f GiB more than the %.3f GiB of "
+	               "%s; take a smaller model or batch, or more devices",
+	               problem->stages, ps__plural(problem->stages, "stage", "stages"), (double)over / 1073741824.0,
+	               (double)problem->limits[worst] / 1073741824.0, problem->pool_names[worst]);
 }
 
 static ps_status solve(struct search *search, int *sizes)

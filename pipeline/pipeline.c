@@ -4,6 +4,7 @@
 
 #include "core/backend.h"
 #include "core/platform.h"
+#include "core/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +24,9 @@ static ps_status check_batch_sizes(const ps_pipeline_config *config)
 	if (config->rows > INT32_MAX / config->time || config->eval_rows > INT32_MAX / config->time)
 		return ps_fail(PS_EINVAL, "a batch of more than 2^31 - 1 tokens is too large");
 	if (config->chunks > MOST_CELLS / config->stage_count)
-		return ps_fail(PS_EINVAL, "%d chunks for %d stages are too many; their product can be %d at most",
-		               config->chunks, config->stage_count, MOST_CELLS);
+		return ps_fail(PS_EINVAL, "%d chunks for %d %s are too many; their product can be %d at most",
+		               config->chunks, config->stage_count, ps__plural(config->stage_count, "stage", "stages"),
+		               MOST_CELLS);
 	return PS_OK;
 }
 
@@ -54,8 +56,9 @@ static ps_status check_config(const ps_pipeline_config *config)
 		return ps_fail(PS_EINVAL, "%d stages on %d devices; each device needs at least one",
 		               config->stage_count, config->rank_count);
 	if (config->stage_count > config->layer_count)
-		return ps_fail(PS_EINVAL, "%d stages need at least as many layers; the model has %d units",
-		               config->stage_count, config->layer_count);
+		return ps_fail(PS_EINVAL, "%d stages need at least as many layers; the model has %d %s",
+		               config->stage_count, config->layer_count,
+		               ps__plural(config->layer_count, "unit", "units"));
 	if (!config->schedule_file && config->stage_count % config->rank_count)
 		return ps_fail(PS_EINVAL, "%d stages cannot be spread evenly over %d devices", config->stage_count,
 		               config->rank_count);

@@ -1,6 +1,8 @@
 /* Programs: the schedule of one kind of batch, where its actions stand, and the memory it needs. */
 #include "pipeline/internal.h"
 
+#include "core/text.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,12 +121,16 @@ static ps_status generate_training(ps_pipeline *pipeline, struct program *progra
 		return ps_fail(PS_EINVAL, "schedule %s has no backward, so that nothing can be trained with it",
 		               schedule->name);
 	if (schedule->ranks != pipeline->rank_count || schedule->stages != pipeline->stage_count)
-		return ps_fail(PS_EINVAL, "%s is for %d ranks and %d stages; here are %d and %d", config->schedule_file,
-		               schedule->ranks, schedule->stages, pipeline->rank_count, pipeline->stage_count);
+		return ps_fail(PS_EINVAL, "%s is for %d %s and %d %s; here are %d and %d", config->schedule_file,
+		               schedule->ranks, ps__plural(schedule->ranks, "rank", "ranks"), schedule->stages,
+		               ps__plural(schedule->stages, "stage", "stages"), pipeline->rank_count,
+		               pipeline->stage_count);
 	if (schedule->micro_batches != m)
-		return ps_fail(PS_EINVAL, "%s is for %d micro-batches; %d chunks of a batch of %lld rows are %d",
-		               config->schedule_file, schedule->micro_batches, config->chunks, (long long)program->rows,
-		               m);
+		return ps_fail(PS_EINVAL, "%s is for %d %s; %d %s of a batch of %lld %s %s %d", config->schedule_file,
+		               schedule->micro_batches,
+		               ps__plural(schedule->micro_batches, "micro-batch", "micro-batches"), config->chunks,
+		               ps__plural(config->chunks, "chunk", "chunks"), (long long)program->rows,
+		               ps__plural(program->rows, "row", "rows"), ps__plural(config->chunks, "is", "are"), m);
 	PS_TRY(ps_schedule_add_recompute(schedule, config->checkpoint));
 	if (config->weight_group >= 0)
 		PS_TRY(ps_schedule_group_weight(schedule, config->weight_group ? config->weight_group : m));

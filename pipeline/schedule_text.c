@@ -11,6 +11,8 @@
  */
 #include "pipeline/schedule_internal.h"
 
+#include "core/text.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -289,8 +291,8 @@ static ps_status read_header(reader *in)
 		return add_place(in, line, column, ps_fail(PS_EFORMAT, "0 micro-batches; at least one is needed"));
 	if (in->micro_batches && number != in->micro_batches)
 		return add_place(in, line, column,
-		                 ps_fail(PS_EFORMAT, "the schedule is for %d micro-batches; %d are needed", number,
-		                         in->micro_batches));
+		                 ps_fail(PS_EFORMAT, "the schedule is for %d %s, not for %d", number,
+		                         ps__plural(number, "micro-batch", "micro-batches"), in->micro_batches));
 	in->micro_batches = number;
 	skip_blanks(in);
 	if (in->next != '\n' && in->next != EOF)

@@ -5,6 +5,8 @@
  */
 #include "pipeline/schedule_internal.h"
 
+#include "core/text.h"
+
 #include <stdlib.h>
 
 enum { F_SEEN = 1, R_SEEN = 2, B_SEEN = 4, W_SEEN = 8 };
@@ -273,8 +275,9 @@ ps_status ps_schedule_validate(const ps_schedule *schedule)
 	const ps_schedule_rule *rule = schedule->rule;
 	int per_rank = rule ? rule->stages_per_rank : 0;
 	if (per_rank && schedule->stages != (int64_t)per_rank * schedule->ranks)
-		return ps_fail(PS_EINVAL, "schedule %s: %d stages on %d ranks; this schedule has exactly %d a rank",
-		               schedule->name, schedule->stages, schedule->ranks, per_rank);
+		return ps_fail(PS_EINVAL, "schedule %s: %d %s on %d %s; this schedule has exactly %d a rank",
+		               schedule->name, schedule->stages, ps__plural(schedule->stages, "stage", "stages"),
+		               schedule->ranks, ps__plural(schedule->ranks, "rank", "ranks"), per_rank);
 	PS_TRY(check_forwards(schedule));
 	walk at = {.schedule = schedule};
 	at.seen = calloc((size_t)schedule->stages, (size_t)schedule->micro_batches);

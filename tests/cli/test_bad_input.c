@@ -97,6 +97,11 @@ static const struct bad {
         {"train --schedule wave --stages ref,ref --balance 2,2", "has 2 stages, but --schedule wave has 4"},
         {"train --schedule wave --stages ref,ref --nlayers 1", "4 stages are more than the 3 units"},
         {"train --schedule ./short --stages ref,ref", "short"},
+        {"train --schedule wave --stages ref", "wave: has 2 ranks; give 2 devices in --stages, not 1"},
+        {"train --schedule alone --stages ref,ref", "alone: has 1 rank; give 1 device in --stages, not 2"},
+        {"train --schedule alone --stages ref --chunks 1 --batch-size 1",
+         "alone is for 2 micro-batches; 1 chunk of a batch of 1 row is 1"},
+        {"train --balance 1,1 --stages ref,ref --nlayers 1", "has 3 units: embedding, 1 layer, decoder"},
         {"train --nhead 5", "--nhead 5 does not divide --emsize 64"},
         {"train --emsize 63 --nhead 3", "even"},
 
@@ -107,8 +112,8 @@ static const struct bad {
         {"train --stages ref,ref,ref,ref,ref --nlayers 2", "5 stages are more than the 4 units"},
         {"train --balance 2,3 --stages ref,ref", "adds up to 5; the model has 4 units"},
         {"train --balance 4,0 --stages ref,ref", "stage 1 gets no unit"},
-        {"train --balance 1,1,2 --stages ref,ref", "has 3 stages, but there are 2 devices"},
-        {"train --balance 4 --stages ref,ref", "has 1 stages"},
+        {"train --balance 1,1,2 --stages ref,ref", "has 3 stages, but --stages has 2 devices"},
+        {"train --balance 4 --stages ref,ref", "has 1 stage, but --stages has 2 devices"},
         {"train --balance 2;2 --stages ref,ref", "give the units of each stage as in 7,7"},
         {"train --balance 2,2, --stages ref,ref", "give the units of each stage as in 7,7"},
         {"train --balance evenly --stages ref,ref", "give the units of each stage as in 7,7"},
@@ -253,6 +258,7 @@ static void make_files(void)
 	file_write("kept", "what was here before\n");
 	file_write("config-line", "# rates\nlr 3\n");
 	file_write("config-name", "lr = 3\n\nlearning-rate = 2\n");
+	file_write("alone", "0F0 0F1 0BW0 0BW1\n");
 	file_write("config-value", "lr = fast\n");
 	file_write("config-config", "config = text\n");
 	const float values[4] = {1, 2, 3, 4};

@@ -71,8 +71,30 @@ START_TEST(lines)
 	check_matches(run.out, "^={89}$");
 	check_matches(run.out, "^\\| End of training \\| test loss  [0-9.]{4} \\| test ppl +[0-9.]+$");
 	check_matches(run.out, "^entropy of the source 2\\.[0-9]+ nats; reached [0-9.]+, [0-9.]+ % above$");
-	check_matches(run.error, "^stage 0 on ref: [12] units, [0-9]+ parameters, peak ");
-	check_matches(run.error, "^schedule 1f1b, 2 micro-batches of 2,2 rows");
+	check_matches(run.error, "^stage [01] on ref: 1 unit, [0-9]+ parameters, peak ");
+	check_matches(run.error, "^stage [01] on ref: 2 units, [0-9]+ parameters, peak ");
+	check_matches(run.error, "^schedule 1f1b, 2 micro-batches of 2,2 rows, ");
+}
+END_TEST
+
+/* The plan says how many micro-batches there are, and why these are fewer than were asked for. */
+START_TEST(micro_batches)
+{
+	static const struct {
+		const char *options, *line;
+	} plans[] = {
+	        {"--chunks 1", "^schedule 1f1b, 1 micro-batch of 4 rows, "},
+	        {"--chunks 1 --batch-size 1", "^schedule 1f1b, 1 micro-batch of 1 row, "},
+	        {"--chunks 4", "^schedule 1f1b, 4 micro-batches of 1,1,1,1 rows, "},
+	        {"--chunks 9", "^schedule 1f1b, 4 micro-batches of 1,1,1,1 rows \\(--chunks 9: no more than rows\\), "},
+	        {"--chunks 3 --split torch",
+	         "^schedule 1f1b, 2 micro-batches of 2,2 rows \\(--chunks 3: rounded up as PyTorch's\\), "},
+	};
+	for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+		program_run(&run, "train " SMALL "--steps-per-epoch 1 --eval-steps 1 %s", plans[i].options);
+		ck_assert_msg(run.status == 0, "%s", run.error);
+		check_matches(run.error, plans[i].line);
+	}
 }
 END_TEST
 
@@ -474,6 +496,7 @@ int main(void)
 	tcase_set_timeout(cases, 120);
 	tcase_add_checked_fixture(cases, program_enter, program_leave);
 	tcase_add_test(cases, lines);
+	tcase_add_test(cases, micro_batches);
 	tcase_add_test(cases, joined);
 	tcase_add_test(cases, json_log);
 	tcase_add_test(cases, failure);

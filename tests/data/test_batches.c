@@ -90,7 +90,7 @@ START_TEST(too_short)
 	ck_assert_int_eq(ps_batches_init(&batches, tokens, 7, 4, 5), PS_EINVAL);
 	ck_assert_ptr_nonnull(strstr(ps_error_message(), "7 tokens"));
 	ck_assert_ptr_nonnull(strstr(ps_error_message(), "batch size of 4"));
-	ck_assert_ptr_nonnull(strstr(ps_error_message(), "at most 3 rows"));
+	ck_assert_ptr_nonnull(strstr(ps_error_message(), "the most is 3"));
 	ck_assert_int_eq(ps_batches_init(&batches, tokens, 0, 1, 5), PS_EINVAL);
 	ck_assert_int_eq(ps_batches_init(&batches, tokens, 8, 0, 5), PS_EINVAL);
 	ck_assert_int_eq(ps_batches_init(&batches, tokens, 8, -2, 5), PS_EINVAL);

@@ -240,7 +240,7 @@ static const struct {
         {{.time = -1}, PS_EINVAL, "time"},
         {{.rows = INT64_MAX / 4}, PS_EINVAL, "2^31 - 1 tokens"},
         {{.eval_rows = INT64_MAX / 4}, PS_EINVAL, "2^31 - 1 tokens"},
-        {{.rows = INT32_MAX, .time = 1, .chunks = INT32_MAX}, PS_EINVAL, "chunks for 1 stages are too many"},
+        {{.rows = INT32_MAX, .time = 1, .chunks = INT32_MAX}, PS_EINVAL, "chunks for 1 stage are too many"},
         {{.dtype = PS_I32}, PS_EINVAL, "a pipeline computes in fp32 or fp64, not in int32"},
         {{.schedule = "zigzag"}, PS_EINVAL, "there is no schedule 'zigzag'; there are "},
         {{.schedule = "forward-only"}, PS_EINVAL, "has no backward"},
@@ -265,7 +265,7 @@ START_TEST(test_refused_files)
 		int chunks, ranks;
 	} rows[] = {
 	        {"micro-batches: 2\nF0 F1 BW0 BW1\n", "micro", 3, 1},
-	        {"micro-batches: 2\nF0 F1 BW0 BW1\n", "is for 1 ranks and 1 stages; here are 2 and 2", 2, 2},
+	        {"micro-batches: 2\nF0 F1 BW0 BW1\n", "is for 1 rank and 1 stage; here are 2 and 2", 2, 2},
 	        {"micro-batches: 2\nF0 F1\n", "has no backward", 2, 1},
 	        {"micro-batches: 2\nF0 BW0 BW1\n", "F1", 2, 1},
 	        {"nonsense\n", "nonsense", 2, 1},

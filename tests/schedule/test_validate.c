@@ -58,7 +58,7 @@ static const struct {
         {"schedule: 1f1b\nF0 F1 F2 BW0 BW1 BW2\nF0 BW0 F1 BW1 F2 BW2",
          "rank 0, position 2 (F2 of stage 0): 3 micro-batches are in flight on the rank; 1f1b allows 2"},
         {"schedule: mine\nF0 F1 F2 BW0 BW1 BW2\nF0 BW0 F1 BW1 F2 BW2", NULL},
-        {"schedule: 1f1b\n0F0 1F0 1BW0 0BW0", "2 stages on 1 ranks; this schedule has exactly 1 a rank"},
+        {"schedule: 1f1b\n0F0 1F0 1BW0 0BW0", "2 stages on 1 rank; this schedule has exactly 1 a rank"},
         /* A number of micro-batches that no memory would hold is found by the counts. */
         {"micro-batches: 2000000000\nF0 F1 F3 BW0", "rank 0: F2 of stage 0 is missing"},
         {"micro-batches: 2000000000\nF0 F1 F2 BW0", "rank 0: F3 of stage 0 is missing"},

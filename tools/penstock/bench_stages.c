@@ -3,6 +3,8 @@
 
 #include "tools/penstock/setup.h"
 
+#include "core/text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +50,7 @@ static ps_status add(struct pipelines *p, const char *section, const char *stage
 	PS_TRY(setup_init(&p->setups[i], &run, false));
 	PS_TRY(ps_pipeline_initialize(p->setups[i].pipeline));
 	int ranks = p->setups[i].stage_count;
-	snprintf(p->names[i], NAME_BYTES, "%d %s, %.24s", ranks, ranks == 1 ? "stage" : "stages",
+	snprintf(p->names[i], NAME_BYTES, "%d %s, %.24s", ranks, ps__plural(ranks, "stage", "stages"),
 	         schedule != NULL ? schedule : "whole batch");
 	p->rows[i] = (struct bench_staged){.section = section,
 	                                   .name = p->names[i],

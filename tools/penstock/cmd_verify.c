@@ -3,6 +3,8 @@
 #include "tools/penstock/setup.h"
 #include "tools/penstock/verify_report.h"
 
+#include "core/text.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,15 +183,15 @@ static ps_status conclude(const verify_options *options, const struct verify_rep
 	if (differing > 0) {
 		const struct verify_difference *first = &report->differences[0];
 		const struct verify_line *line = &report->lines[first->line];
-		return ps_fail(
-		        PS_EDIVERGED,
-		        "%d of %d rows differ from %s, the first of them %s %s on %s, row %zu%s%s; --seed %" PRIu64
-		        " repeats them",
-		        differing, all, options->against, line->subject, ps_dtype_name(line->dtype), line->device,
-		        first->row, first->part[0] != '\0' ? " of " : "", first->part, options->seed);
+		return ps_fail(PS_EDIVERGED,
+		               "%d of %d %s from %s, the first of them %s %s on %s, row %zu%s%s; --seed %" PRIu64
+		               " repeats them",
+		               differing, all, ps__plural(differing, "rows differs", "rows differ"), options->against,
+		               line->subject, ps_dtype_name(line->dtype), line->device, first->row,
+		               first->part[0] != '\0' ? " of " : "", first->part, options->seed);
 	}
 	if (!options->json && !options->markdown)
-		printf("%d rows, no difference\n", all);
+		printf("%d %s, no difference\n", all, ps__plural(all, "row", "rows"));
 	return PS_OK;
 }
 

@@ -3,6 +3,7 @@
 #include "tools/penstock/command.h"
 
 #include "bench/bench.h"
+#include "core/text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -52,17 +53,19 @@ static ps_status check_units(const struct setup *setup, const char *text, int co
 {
 	int sum = 0;
 	if (count != setup->stage_count && setup->schedule_file != NULL)
-		return ps_fail(PS_EINVAL, "--balance %.60s: has %d stages, but --schedule %.100s has %d", text, count,
-		               setup->schedule_file, setup->stage_count);
+		return ps_fail(PS_EINVAL, "--balance %.60s: has %d %s, but --schedule %.100s has %d", text, count,
+		               ps__plural(count, "stage", "stages"), setup->schedule_file, setup->stage_count);
 	if (count != setup->stage_count)
-		return ps_fail(PS_EINVAL, "--balance %.60s: has %d stages, but there are %d devices in --stages", text,
-		               count, setup->stage_count);
+		return ps_fail(PS_EINVAL, "--balance %.60s: has %d %s, but --stages has %d %s", text, count,
+		               ps__plural(count, "stage", "stages"), setup->stage_count,
+		               ps__plural(setup->stage_count, "device", "devices"));
 	for (int s = 0; s < count; s++)
 		sum += setup->balance[s];
 	if (sum != setup->model.layer_count)
 		return ps_fail(PS_EINVAL,
-		               "--balance %.60s: adds up to %d; the model has %d units: embedding, %d layers, decoder",
-		               text, sum, setup->model.layer_count, setup->model.layer_count - 2);
+		               "--balance %.60s: adds up to %d; the model has %d units: embedding, %d %s, decoder",
+		               text, sum, setup->model.layer_count, setup->model.layer_count - 2,
+		               ps__plural(setup->model.layer_count - 2, "layer", "layers"));
 	return PS_OK;
 }
 
@@ -106,8 +109,9 @@ static ps_status read_schedule_file(struct setup *setup, const char *path)
 	setup->stage_count = schedule->stages;
 	ps_schedule_destroy(schedule);
 	if (ranks != setup->rank_count)
-		return ps_fail(PS_EINVAL, "--schedule %.100s: has %d ranks; give %d devices in --stages, not %d", path,
-		               ranks, ranks, setup->rank_count);
+		return ps_fail(PS_EINVAL, "--schedule %.100s: has %d %s; give %d %s in --stages, not %d", path, ranks,
+		               ps__plural(ranks, "rank", "ranks"), ranks, ps__plural(ranks, "device", "devices"),
+		               setup->rank_count);
 	return PS_OK;
 }
 
@@ -149,9 +153,11 @@ static ps_status check_corpus(const struct setup *setup, const run_options *opti
 		int64_t rows = training ? options->batch_size : options->eval_batch_size;
 		if (rows > 0 && ps_batches_init(&batches, tokens, count, rows, options->bptt) != PS_OK)
 			return ps_fail(PS_EFORMAT,
-			               "--data %s: the %s split has %zu tokens, too few for %" PRId64
-			               " rows of two; give more text or a smaller --%sbatch-size",
-			               options->data, ps_split_name((ps_split)s), count, rows, training ? "" : "eval-");
+			               "--data %s: the %s split has %zu %s, too few for %" PRId64
+			               " %s of two; give more text or a smaller --%sbatch-size",
+			               options->data, ps_split_name((ps_split)s), count,
+			               ps__plural((int64_t)count, "token", "tokens"), rows,
+			               ps__plural(rows, "row", "rows"), training ? "" : "eval-");
 	}
 	return PS_OK;
 }
@@ -216,7 +222,7 @@ bool setup_measures(const run_options *options)
 
 ps_status setup_init(struct setup *out, const run_options *options, bool evaluate_only)
 {
-	*out = (struct setup){0};
+	*out = (struct setup){.chunks = (int)options->chunks};
 	if (options->emsize % options->nhead != 0)
 		return ps_fail(PS_EINVAL, "--nhead %" PRId64 " does not divide --emsize %" PRId64, options->nhead,
 		               options->emsize);
@@ -314,9 +320,23 @@ static int most_at_once(const ps_schedule *schedule, ps_action_kind kind, ps_act
 /* "stage 0", or "stages 0,3" of a rank that has several. */
 static void print_stages(const ps_rank_info *info, FILE *to)
 {
-	fprintf(to, "stage%s", info->stage_count > 1 ? "s" : "");
+	fputs(ps__plural(info->stage_count, "stage", "stages"), to);
 	for (int i = 0; i < info->stage_count; i++)
 		fprintf(to, "%c%d", i > 0 ? ',' : ' ', info->stages[i]);
+}
+
+/* How many there are, and where that is fewer than --chunks asked for, why. */
+static void print_micro_batches(const struct setup *setup, FILE *to)
+{
+	const int64_t *sizes;
+	int count = ps_pipeline_micro_batches(setup->pipeline, &sizes);
+	fprintf(to, "%d %s of", count, ps__plural(count, "micro-batch", "micro-batches"));
+	for (int m = 0; m < count && m < 16; m++)
+		fprintf(to, "%s%" PRId64, m == 0 ? " " : ",", sizes[m]);
+	fprintf(to, "%s %s", count > 16 ? ",…" : "", ps__plural(count == 1 ? sizes[0] : count, "row", "rows"));
+	if (count < setup->chunks)
+		fprintf(to, " (--chunks %d: %s)", setup->chunks,
+		        sizes[0] == 1 ? "no more than rows" : "rounded up as PyTorch's");
 }
 
 void setup_print_plan(const struct setup *setup, FILE *to)
@@ -328,24 +348,19 @@ void setup_print_plan(const struct setup *setup, FILE *to)
 		ps_pipeline_get_rank(pipeline, r, &info);
 		print_stages(&info, to);
 		fprintf(to,
-		        " on %s: %d units, %" PRId64
-		        " parameters, peak %s (weights %s, gradients %s, activations %s)\n",
-		        info.device_name, info.units, info.parameters, size_text(info.peak_bytes, peak),
-		        size_text(info.parameter_bytes, weights), size_text(info.gradient_bytes, gradients),
-		        size_text(info.activation_bytes, activations));
+		        " on %s: %d %s, %" PRId64 " parameters, peak %s (weights %s, gradients %s, activations %s)\n",
+		        info.device_name, info.units, ps__plural(info.units, "unit", "units"), info.parameters,
+		        size_text(info.peak_bytes, peak), size_text(info.parameter_bytes, weights),
+		        size_text(info.gradient_bytes, gradients), size_text(info.activation_bytes, activations));
 	}
-	const int64_t *sizes;
-	int count = ps_pipeline_micro_batches(pipeline, &sizes);
-	fprintf(to, "schedule %s, %d micro-batches of", ps_pipeline_get_schedule(pipeline)->name, count);
-	for (int m = 0; m < count && m < 16; m++)
-		fprintf(to, "%s%" PRId64, m == 0 ? " " : ",", sizes[m]);
-	fprintf(to, "%s rows", count > 16 ? ",…" : "");
 	const ps_schedule *schedule = ps_pipeline_get_schedule(pipeline);
+	fprintf(to, "schedule %s, ", schedule->name);
+	print_micro_batches(setup, to);
 	print_recomputed(schedule, to);
 	int forwards = most_at_once(schedule, PS_ACTION_F, PS_ACTION_F);
 	int backwards = most_at_once(schedule, PS_ACTION_B, PS_ACTION_BW);
 	if (forwards > 1)
-		fprintf(to, ", up to %d forwards and %d backward%s at once", forwards, backwards,
-		        backwards == 1 ? "" : "s");
+		fprintf(to, ", up to %d forwards and %d %s at once", forwards, backwards,
+		        ps__plural(backwards, "backward", "backwards"));
 	putc('\n', to);
 }

@@ -12,6 +12,7 @@ struct setup {
 	ps_model model;
 	char **devices; /* one name for each rank */
 	int rank_count, stage_count;
+	int chunks;                           /* asked for */
 	const char *schedule, *schedule_file; /* one of them: a rule's name, or a path; borrowed from the options */
 	int *balance;                         /* NULL: by counted work or by measured times */
 	ps_shadow_stage *shadow;

@@ -1,6 +1,7 @@
 /* The shadow checks of `penstock train`: which stages, and what it cost. */
 #include "tools/penstock/setup.h"
 
+#include "core/text.h"
 #include "train/json.h"
 
 #include <errno.h>
@@ -94,9 +95,10 @@ static double percent(double part, double whole)
 
 void shadow_print(const ps_shadow_report *report, FILE *to)
 {
-	fprintf(to,
-	        "shadow on ref: %" PRId64 " steps, %" PRId64 " ops and %" PRId64 " transfers checked, none differs\n",
-	        report->steps, report->ops, report->transfers);
+	fprintf(to, "shadow on ref: %" PRId64 " %s, %" PRId64 " %s and %" PRId64 " %s checked, none differs\n",
+	        report->steps, ps__plural(report->steps, "step", "steps"), report->ops,
+	        ps__plural(report->ops, "op", "ops"), report->transfers,
+	        ps__plural(report->transfers, "transfer", "transfers"));
 	fprintf(to, "its cost: copies %.2f s (%.1f %% of these steps), waiting %.2f s (%.1f %%)", report->copy_s,
 	        percent(report->copy_s, report->checked_s), report->wait_s, percent(report->wait_s, report->checked_s));
 	if (report->steps > 0 && report->unchecked_steps > 0)

@@ -1,7 +1,8 @@
 /* Reads one step of a trace and sums it up. */
 #include "tools/penstock/trace_step.h"
 
-#include <jansson.h>
+#include "core/text.h"
+#include "train/json.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -308,8 +309,8 @@ static void describe(trace_step *out, const trace_reader *reader)
 	const char *schedule = json_string_value(json_object_get(facts, "schedule"));
 	int64_t micro_batches;
 	if (schedule != NULL && read_integer(facts, "micro_batches", 1, INT64_MAX, &micro_batches))
-		snprintf(out->what, sizeof out->what, "%.64s, %" PRId64 " micro-batch%s", schedule, micro_batches,
-		         micro_batches == 1 ? "" : "es");
+		snprintf(out->what, sizeof out->what, "%.64s, %" PRId64 " %s", schedule, micro_batches,
+		         ps__plural(micro_batches, "micro-batch", "micro-batches"));
 }
 
 static ps_status read_file(trace_reader *reader)
