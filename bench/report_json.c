@@ -1,6 +1,8 @@
 /* Reports as JSON, both ways. */
 #include "bench/report.h"
 
+#include "train/json.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -125,12 +127,9 @@ static ps_status read_report(struct bench_report *out, const json_t *object, con
 ps_status bench_report_read(struct bench_report *out, const char *path)
 {
 	*out = (struct bench_report){0};
-	json_error_t error;
-	json_t *object = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-	if (object == NULL && error.line < 0)
-		return ps_fail(PS_EINVAL, "%s: cannot be read: %s", path, error.text);
-	if (object == NULL)
-		return ps_fail(PS_EFORMAT, "%s:%d: is no JSON: %s", path, error.line, error.text);
+	json_t *object;
+	PS_TRY(ps__json_read(&object, path, JSON_REJECT_DUPLICATES,
+	                     "give a file that penstock bench wrote with --json"));
 	ps_status status = read_report(out, object, path);
 	json_decref(object);
 	if (status != PS_OK)

@@ -1,11 +1,13 @@
 /* Numbers as text and as JSON. */
 #include "train/json.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 const char *ps__real_text(double value, char *text)
 {
@@ -27,6 +29,26 @@ json_t *ps__json_figure(double value)
 	char digits[32];
 	snprintf(digits, sizeof digits, "%.9g", value);
 	return ps__json_real(strtod(digits, NULL));
+}
+
+ps_status ps__json_read(json_t **out, const char *path, size_t flags, const char *advice)
+{
+	json_error_t error;
+	struct stat info;
+	*out = NULL;
+	FILE *file = fopen(path, "rb");
+	if (file == NULL)
+		return ps_fail(errno == ENOENT ? PS_ENOENT : PS_EINVAL, "%s: cannot be read: %s; %s", path,
+		               strerror(errno), advice);
+	bool folder = fstat(fileno(file), &info) == 0 && S_ISDIR(info.st_mode);
+	json_t *value = folder ? NULL : json_loadf(file, flags, &error);
+	fclose(file);
+	if (folder)
+		return ps_fail(PS_EINVAL, "%s: is a folder; %s", path, advice);
+	if (value == NULL)
+		return ps_fail(PS_EFORMAT, "%s:%d: is no JSON: %s; %s", path, error.line, error.text, advice);
+	*out = value;
+	return PS_OK;
 }
 
 /* Writes at `to` the number of `length` bytes at `from` in its shortest form, and returns that one's length. */

@@ -312,8 +312,9 @@ static ps_status run_bench(bench_kind kind, const bench_options *options)
 	struct bench_report report = {0}, before = {0};
 	const struct bench_report *compared = options->compare != NULL ? &before : NULL;
 	ps_status status = compared != NULL ? bench_report_read(&before, options->compare) : PS_OK;
-	if (status == PS_OK)
-		status = make_report(&report, kind, options, compared);
+	if (status != PS_OK)
+		return ps_fail_context(status, "--compare");
+	status = make_report(&report, kind, options, compared);
 	if (status == PS_OK && (options->json == NULL || strcmp(options->json, "-") != 0))
 		bench_print(&report, compared, options->compare, stdout);
 	if (status == PS_OK && kind == BENCH_SHOW && report.interrupted)

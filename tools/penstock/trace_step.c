@@ -315,12 +315,7 @@ static void describe(trace_step *out, const trace_reader *reader)
 
 static ps_status read_file(trace_reader *reader)
 {
-	json_error_t error;
-	reader->root = json_load_file(reader->path, 0, &error);
-	if (reader->root == NULL && error.line < 0)
-		return ps_fail(PS_ENOENT, "%s: cannot be read; " ADVICE, reader->path);
-	if (reader->root == NULL)
-		return ps_fail(PS_EFORMAT, "%s:%d: is no JSON: %s; " ADVICE, reader->path, error.line, error.text);
+	PS_TRY(ps__json_read(&reader->root, reader->path, 0, ADVICE));
 	return read_events(reader);
 }
 
