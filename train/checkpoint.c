@@ -123,8 +123,7 @@ static ps_status check_facts(const ps_trainer *trainer, const ps_safetensors *fi
 	for (int i = 0; i < trainer->fact_count; i++) {
 		const char *saved = ps_safetensors_metadata(file, trainer->facts[i].key);
 		if (saved == NULL)
-			return ps_fail(PS_EFORMAT,
-			               "%s: does not say its %s; --resume takes a file that --save-last wrote",
+			return ps_fail(PS_EFORMAT, "%s: does not say its %s; give a file that --save-last wrote",
 			               ps_safetensors_path(file), trainer->facts[i].key);
 		if (strcmp(saved, trainer->facts[i].value) != 0)
 			return ps_fail(PS_EINVAL,
@@ -215,7 +214,7 @@ ps_status ps__checkpoint_resume(ps_trainer *trainer)
 	ps_status status = PS_OK;
 	if (object == NULL)
 		status = ps_fail(PS_EFORMAT,
-		                 "%s: has no state; --resume takes a file that --save-last wrote (--init takes "
+		                 "%s: has no state; give a file that --save-last wrote (--init takes "
 		                 "any with the model's weights)",
 		                 trainer->config.resume);
 	if (status == PS_OK)

@@ -32,18 +32,24 @@ static ps_status init_batches(ps_trainer *trainer)
 	return PS_OK;
 }
 
+static ps_status load_weights(ps_pipeline *pipeline, const char *path)
+{
+	ps_safetensors *file;
+	PS_TRY(ps_safetensors_open(&file, path));
+	ps_status status = ps_weights_load(pipeline, file);
+	ps_safetensors_close(file);
+	return status;
+}
+
 static ps_status fill_weights(ps_trainer *trainer)
 {
 	const ps_trainer_config *config = &trainer->config;
-	if (config->resume != NULL)
-		return ps__checkpoint_resume(trainer);
-	if (config->init == NULL)
+	const char *option = config->resume != NULL ? "--resume" : "--init";
+	if (config->resume == NULL && config->init == NULL)
 		return ps_pipeline_initialize(config->pipeline);
-	ps_safetensors *file;
-	PS_TRY(ps_safetensors_open(&file, config->init));
-	ps_status status = ps_weights_load(config->pipeline, file);
-	ps_safetensors_close(file);
-	return status;
+	ps_status status =
+	        config->resume != NULL ? ps__checkpoint_resume(trainer) : load_weights(config->pipeline, config->init);
+	return status != PS_OK ? ps_fail_context(status, "%s", option) : PS_OK;
 }
 
 ps_status ps_trainer_create(ps_trainer **out, const ps_trainer_config *config)

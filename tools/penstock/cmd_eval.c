@@ -119,21 +119,27 @@ static ps_status evaluate(const struct setup *setup, const run_options *o, json_
 	return PS_OK;
 }
 
+/* Adds the option to a message that names its file. */
+static ps_status of_load(ps_status status)
+{
+	return status != PS_OK ? ps_fail_context(status, "--load") : PS_OK;
+}
+
 static ps_status run(run_options *o)
 {
 	if (o->load == NULL)
 		return ps_fail(PS_EINVAL, "--load FILE is missing; give weights that penstock train --save wrote");
 	ps_safetensors *file;
 	struct setup setup = {0};
-	PS_TRY(ps_safetensors_open(&file, o->load));
+	PS_TRY(of_load(ps_safetensors_open(&file, o->load)));
 	json_t *object = json_object();
-	ps_status status = read_sizes(o, file);
+	ps_status status = of_load(read_sizes(o, file));
 	if (status == PS_OK)
 		status = setup_init(&setup, o, true);
 	if (status == PS_OK)
-		status = check_vocabulary(&setup, o, file);
+		status = of_load(check_vocabulary(&setup, o, file));
 	if (status == PS_OK)
-		status = ps_weights_load(setup.pipeline, file);
+		status = of_load(ps_weights_load(setup.pipeline, file));
 	if (status == PS_OK) {
 		interrupt_catch();
 		status = evaluate(&setup, o, object);
