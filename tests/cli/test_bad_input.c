@@ -29,9 +29,10 @@ static const struct bad {
         {"devices --json=yes", "--json=yes takes no value"},
         {"devices --jsno", "did you mean --json?"},
         {"eval", "--load FILE is missing"},
-        {"verify opz", "mode: there is no 'opz'; did you mean ops?"},
-        {"verify everything", "mode: there is no 'everything'; there are ops, grad, layers, step, support, all"},
-        {"verify ops grad", "'grad' is one mode too many"},
+        {"verify opz", "penstock verify: there is no 'opz'; did you mean ops?"},
+        {"verify everything",
+         "penstock verify: there is no 'everything'; there are ops, grad, layers, step, support, all"},
+        {"verify ops grad", "'grad' is one check too many"},
         {"verify --elements 0", "--elements: '0' is wrong; give a whole number from 1"},
         {"verify --device ref,,ref", "--device ref,,ref: name 1 is empty"},
         {"verify --device gpu", "gpu"},
@@ -96,12 +97,12 @@ static const struct bad {
         {"train --schedule wave --stages ref,ref", "wave is for 2 micro-batches; 4 chunks of a batch of 32 rows are 4"},
         {"train --schedule wave --stages ref,ref --balance 2,2", "has 2 stages, but --schedule wave has 4"},
         {"train --schedule wave --stages ref,ref --nlayers 1", "4 stages are more than the 3 units"},
-        {"train --schedule ./short --stages ref,ref", "short"},
         {"train --schedule wave --stages ref", "wave: has 2 ranks; give 2 devices in --stages, not 1"},
         {"train --schedule alone --stages ref,ref", "alone: has 1 rank; give 1 device in --stages, not 2"},
         {"train --schedule alone --stages ref --chunks 1 --batch-size 1",
          "alone is for 2 micro-batches; 1 chunk of a batch of 1 row is 1"},
         {"train --balance 1,1 --stages ref,ref --nlayers 1", "has 3 units: embedding, 1 layer, decoder"},
+        {"train --schedule ./short --stages ref,ref", "short"},
         {"train --nhead 5", "--nhead 5 does not divide --emsize 64"},
         {"train --emsize 63 --nhead 3", "even"},
 
@@ -165,8 +166,8 @@ static const struct bad {
         {"trace", "FILE.json is missing"},
         {"trace no-such-file", "no-such-file: cannot be read"},
         {"trace text", "text:1: is no JSON"},
-        {"trace numbers.json", "numbers.json: has no list of trace events"},
         {"trace short", "short: is a folder; give a file that penstock train --trace wrote"},
+        {"trace numbers.json", "numbers.json: has no list of trace events"},
         {"trace steps.json more", "'more' is one FILE.json too many"},
         {"trace steps.json --step 9", "--step 9: steps.json has the steps 2 to 3"},
         {"trace steps.json --step x", "--step: 'x' is wrong"},
@@ -212,8 +213,8 @@ static const struct bad {
         {"bench tokenizer", "--data DIR is missing"},
         {"bench tokenizer --data empty", "empty"},
         {"bench show", "FILE is missing"},
-        {"bench show json", "json: is no result of penstock bench"},
         {"bench show short", "short: is a folder; give a file that penstock bench wrote with --json"},
+        {"bench show json", "json: is no result of penstock bench"},
         {"bench show json-row", "json-row: row 0 should have"},
         {"bench gemm --compare json-ops", "json-ops: is of penstock bench ops, not of gemm"},
 
@@ -257,10 +258,10 @@ static void make_files(void)
 	file_write("json-ops", "{\"bench\": \"ops\", \"version\": \"1\", \"date\": \"today\", \"rows\": []}");
 	file_write("text", "This is no weight file, but some text of a few words.\n");
 	file_write("wave", "0F0 0F1 3F0 3F1 3BW0 3BW1 0BW0 0BW1\n1F0 1F1 2F0 2F1 2BW0 2BW1 1BW0 1BW1\n");
+	file_write("alone", "0F0 0F1 0BW0 0BW1\n");
 	file_write("kept", "what was here before\n");
 	file_write("config-line", "# rates\nlr 3\n");
 	file_write("config-name", "lr = 3\n\nlearning-rate = 2\n");
-	file_write("alone", "0F0 0F1 0BW0 0BW1\n");
 	file_write("config-value", "lr = fast\n");
 	file_write("config-config", "config = text\n");
 	const float values[4] = {1, 2, 3, 4};

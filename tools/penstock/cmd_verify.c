@@ -32,7 +32,7 @@ static const struct mode {
 enum { MODES = sizeof modes / sizeof *modes };
 
 static const option_row mode_row = {
-        .name = "mode", .kind = OPTION_CHOICE, .argument = MODE_WORDS, .offset = offsetof(verify_options, mode)};
+        .name = "check", .kind = OPTION_CHOICE, .argument = MODE_WORDS, .offset = offsetof(verify_options, mode)};
 
 #define SIZE(option, field, least, most, text)                                                             \
 	{                                                                                                  \

@@ -44,7 +44,7 @@ static ps_status store_integer(const option_row *row, const char *value, int64_t
 	errno = 0;
 	long long number = is_integer(value) ? strtoll(value, NULL, 10) : 0;
 	if (!is_integer(value) || errno != 0 || (double)number < row->low || (double)number > row->high)
-		return ps_fail(PS_EINVAL, "%s: '%.60s' is wrong; give a whole number from %.0f to %.0f", where, value,
+		return ps_fail(PS_EINVAL, "%s'%.60s' is wrong; give a whole number from %.0f to %.0f", where, value,
 		               row->low, row->high);
 	*out = number;
 	return PS_OK;
@@ -55,7 +55,7 @@ static ps_status store_seed(const char *value, uint64_t *out, const char *where)
 	errno = 0;
 	unsigned long long number = is_integer(value) && *value != '-' ? strtoull(value, NULL, 10) : 0;
 	if (!is_integer(value) || *value == '-' || errno != 0)
-		return ps_fail(PS_EINVAL, "%s: '%.60s' is wrong; give a whole number from 0 to %" PRIu64, where, value,
+		return ps_fail(PS_EINVAL, "%s'%.60s' is wrong; give a whole number from 0 to %" PRIu64, where, value,
 		               UINT64_MAX);
 	*out = number;
 	return PS_OK;
@@ -68,7 +68,7 @@ static ps_status store_real(const option_row *row, const char *value, double *ou
 	double number = decimal ? strtod(value, &end) : NAN;
 	if (!decimal || *end != '\0' || !isfinite(number) || number < row->low || number > row->high ||
 	    (row->open == OPEN_LOW && number == row->low) || (row->open == OPEN_HIGH && number == row->high))
-		return ps_fail(PS_EINVAL, "%s: '%.60s' is wrong; give a number %s %g %s %g", where, value,
+		return ps_fail(PS_EINVAL, "%s'%.60s' is wrong; give a number %s %g %s %g", where, value,
 		               row->open == OPEN_LOW ? "above" : "from", row->low,
 		               row->open == OPEN_HIGH ? "to below" : "to", row->high);
 	*out = number;
@@ -88,9 +88,9 @@ static ps_status store_choice(const option_row *row, const char *value, int *out
 		snprintf(listed + length, sizeof listed - length, "%s%s", i > 0 ? ", " : "", words[i]);
 	}
 	const char *nearest = options_nearest(value, words);
-	return nearest != NULL ? ps_fail(PS_EINVAL, "%s: there is no '%.60s'; did you mean %s? There are %s", where,
+	return nearest != NULL ? ps_fail(PS_EINVAL, "%sthere is no '%.60s'; did you mean %s? There are %s", where,
 	                                 value, nearest, listed)
-	                       : ps_fail(PS_EINVAL, "%s: there is no '%.60s'; there are %s", where, value, listed);
+	                       : ps_fail(PS_EINVAL, "%sthere is no '%.60s'; there are %s", where, value, listed);
 }
 
 ps_status options_store(const option_row *row, const char *value, void *target, const char *where)
@@ -98,7 +98,7 @@ ps_status options_store(const option_row *row, const char *value, void *target, 
 	switch (row->kind) {
 	case OPTION_FLAG:
 		if (strcmp(value, "1") != 0 && strcmp(value, "0") != 0)
-			return ps_fail(PS_EINVAL, "%s: '%.60s' is wrong; give 0 or 1", where, value);
+			return ps_fail(PS_EINVAL, "%s'%.60s' is wrong; give 0 or 1", where, value);
 		*(bool *)field(row, target) = value[0] == '1';
 		return PS_OK;
 	case OPTION_INTEGER:
@@ -111,11 +111,11 @@ ps_status options_store(const option_row *row, const char *value, void *target, 
 		return store_choice(row, value, field(row, target), where);
 	case OPTION_TEXT:
 		if (value[0] == '\0')
-			return ps_fail(PS_EINVAL, "%s: is empty; give %s", where, row->argument);
+			return ps_fail(PS_EINVAL, "%sis empty; give %s", where, row->argument);
 		*(const char **)field(row, target) = value;
 		return PS_OK;
 	}
-	return ps_fail(PS_EINTERNAL, "%s: an option of no kind", where);
+	return ps_fail(PS_EINTERNAL, "%san option of no kind", where);
 }
 
 const char *options_show(const option_row *row, const void *target, char *text)

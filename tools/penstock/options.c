@@ -256,11 +256,15 @@ ps_status options_apply(const option_settings *settings, void *target)
 		const option_setting *setting = &settings->items[i];
 		char where[256];
 		if (setting->file != NULL)
-			snprintf(where, sizeof where, "%.160s:%d: %s", setting->file, setting->line,
+			snprintf(where, sizeof where, "%.160s:%d: %s: ", setting->file, setting->line,
 			         setting->row->name);
+		else if (setting->row != settings->operand)
+			snprintf(where, sizeof where, "--%s: ", setting->row->name);
 		else
-			snprintf(where, sizeof where, "%s%s", setting->row == settings->operand ? "" : "--",
-			         setting->row->name);
+			/* A word that is a choice stands for itself, as a subcommand does. */
+			snprintf(where, sizeof where, "%s%s",
+			         setting->row->kind != OPTION_CHOICE ? setting->row->name : "",
+			         setting->row->kind != OPTION_CHOICE ? ": " : "");
 		PS_TRY(options_store(setting->row, setting->value, target, where));
 	}
 	return PS_OK;
