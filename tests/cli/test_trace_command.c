@@ -151,6 +151,23 @@ START_TEST(picture)
 }
 END_TEST
 
+/* What is idle is rounded to a place that shows of the step's length, however little it is. */
+START_TEST(rounds_what_is_idle)
+{
+	static const char full[] = "{\"traceEvents\":[\n" ROW("0", "stage 0") ",\n" ROW("1", "stage 1") ",\n" EVENT(
+	        "1", "0", "F0", "action", "1000", "100", "1") ",\n" EVENT("1", "1", "F0", "action", "1000.00004",
+	                                                                  "99.99992", "1") "\n]}\n";
+	file_write("full.json", full);
+	program_run(&run, "trace full.json --svg full.svg");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	char *text = read_text("full.svg");
+	ck_assert_msg(strstr(text, ">0 µs, 0 %</text>") != NULL, "%s", text);
+	ck_assert_ptr_nonnull(strstr(text, ": 0.0 to 100.0 µs</title>"));
+	ck_assert_ptr_null(strstr(text, "e-0"));
+	free(text);
+}
+END_TEST
+
 START_TEST(real_run)
 {
 	program_run(&run, "train " SMALL "--stages ref,cpu:0 --checkpoint always --trace run.json");
@@ -204,6 +221,7 @@ int main(void)
 	tcase_add_checked_fixture(cases, program_enter, program_leave);
 	tcase_add_test(cases, known_step);
 	tcase_add_test(cases, picture);
+	tcase_add_test(cases, rounds_what_is_idle);
 	tcase_add_test(cases, real_run);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

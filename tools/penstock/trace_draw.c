@@ -51,6 +51,14 @@ static const char *unit_of(double seconds, double *scale)
 	return seconds >= 2 ? "s" : seconds >= 2e-3 ? "ms" : "µs";
 }
 
+/* The decimals with which a number of this size has so many digits; numbers beside it are shown to the same place. */
+static int decimals(double size, int digits)
+{
+	for (digits--; size >= 10 && digits > 0; size /= 10)
+		digits--;
+	return digits;
+}
+
 /* 1, 2 or 5 times a power of ten, so that there are at most ten ticks. */
 static double tick_of(double length)
 {
@@ -124,7 +132,8 @@ static void draw_box(const trace_box *box, double pixels, int y, int height, FIL
 	const char *unit = unit_of(box->end, &scale), *label = label_in(box, width);
 	fprintf(to, "<g><title>%s%s ", box->kind == BOX_TRANSFER ? "transfer of " : "", "");
 	put_text(to, box->label);
-	fprintf(to, ": %.4g to %.4g %s</title>", box->begin * scale, box->end * scale, unit);
+	int digits = decimals(box->end * scale, 4);
+	fprintf(to, ": %.*f to %.*f %s</title>", digits, box->begin * scale, digits, box->end * scale, unit);
 	/* A gap of half a pixel parts boxes that touch. */
 	fprintf(to, "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\"/>", x, y,
 	        width > 3 ? width - 0.5 : width, height, looks[box->kind].fill);
@@ -158,8 +167,9 @@ static void draw_side(const trace_side *side, const char *heading, double pixels
 		for (size_t i = 0; i < side->count; i++)
 			if (side->boxes[i].row == r)
 				draw_box(&side->boxes[i], pixels, y, height, to);
-		fprintf(to, "<text class=\"ink\" x=\"%d\" y=\"%d\" text-anchor=\"end\">%.3g %s, %.0f %%</text>\n",
-		        WIDTH - 16, y + height / 2 + 4, idle * scale, unit, idle / side->length * 100);
+		fprintf(to, "<text class=\"ink\" x=\"%d\" y=\"%d\" text-anchor=\"end\">%.*f %s, %.0f %%</text>\n",
+		        WIDTH - 16, y + height / 2 + 4, decimals(longest * scale, 3), idle * scale, unit,
+		        idle / side->length * 100);
 		y += height + GAP;
 	}
 }
