@@ -268,3 +268,7 @@ int main(void)
 	suite_add_tcase(suite, tests);
 	return check_run(suite);
 }
+	/* Where two presets are measured unless sizes are given, none is the default. */
+	program_run(&run, "bench gemm --help");
+	ck_assert_ptr_nonnull(strstr(run.out, "both tutorial and small"));
+	ck_assert_ptr_null(strstr(run.out, "[default]"));

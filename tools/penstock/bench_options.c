@@ -40,10 +40,20 @@ enum { WIKITEXT2_WORDS = 28782 };
 #define DEVICE TEXT("device", device, "DEV", "Where to measure")
 #define SHARED GROUP("What is measured; as for penstock train")
 
-static const option_row ops_rows[] = {MEASURING, DEVICE, VOCABULARY, SHARED};
-static const char *const ops_shared[] = {"preset",     "dtype", "emsize",  "nhead", "nhid",
-                                         "batch-size", "bptt",  "dropout", "mask",  NULL};
-static const char *const gemm_shared[] = {"preset", "dtype", "emsize", "nhid", "batch-size", "bptt", "chunks", NULL};
+static const option_row ops_rows[] = {
+        MEASURING,
+        DEVICE,
+        VOCABULARY,
+        SHARED,
+        {.name = "preset",
+         .kind = OPTION_CHOICE,
+         .argument = PRESET_WORDS,
+         .offset = FIELD(run.preset),
+         .help = "Sizes to start from; unless given: both tutorial and small, and with any size 'default'"},
+};
+static const char *const ops_shared[] = {"dtype", "emsize",  "nhead", "nhid", "batch-size",
+                                         "bptt",  "dropout", "mask",  NULL};
+static const char *const gemm_shared[] = {"dtype", "emsize", "nhid", "batch-size", "bptt", "chunks", NULL};
 
 static const option_row step_rows[] = {
         MEASURING,
@@ -99,7 +109,7 @@ static const option_row show_rows[] = {COMPARE, JSON};
 static const option_row show_file = {
         .name = "FILE.json", .kind = OPTION_TEXT, .argument = "FILE", .offset = FIELD(report)};
 
-static const bench_options ops_defaults = {.seconds = 10, .device = "cpu"};
+static const bench_options ops_defaults = {.seconds = 10, .device = "cpu", .run = {.preset = -1}};
 static const bench_options step_defaults = {.seconds = 10};
 /* A model of 16 units for up to as many stages, whose step takes less than a tenth of a second on two cores. */
 static const bench_options stages_defaults = {.seconds = 10,
@@ -229,8 +239,9 @@ ps_status bench_options_read(bench_options *out, bench_kind kind, const option_s
 	if (table->own_defaults && out->run.preset < 0) {
 		*out = *(const bench_options *)table->defaults;
 	} else {
-		out->run = *preset_options((preset)out->run.preset);
-		out->run.vocabulary = bench_vocabulary((preset)out->run.preset);
+		preset start = out->run.preset < 0 ? PRESET_DEFAULT : (preset)out->run.preset;
+		out->run = *preset_options(start);
+		out->run.vocabulary = bench_vocabulary(start);
 		/* There is no schedule to speak of where micro-batches are joined. */
 		if (table->own_defaults)
 			out->run.join = JOIN_NEVER;
