@@ -3,6 +3,7 @@
 
 #include <penstock/device.h>
 
+#include <math.h>
 #include <stdlib.h>
 
 ps_status bench_samples_add(struct bench_samples *samples, double value)
@@ -47,6 +48,11 @@ struct bench_stats bench_samples_stats(struct bench_samples *samples)
 	                            .median = quantile(samples->values, n, 0.5),
 	                            .q3 = quantile(samples->values, n, 0.75),
 	                            .max = samples->values[n - 1]};
+}
+
+double bench_stats_noise(const struct bench_stats *stats)
+{
+	return stats->count >= BENCH_NOISE_SAMPLES && stats->median > 0 ? (stats->q3 - stats->q1) / stats->median : NAN;
 }
 
 void bench_samples_free(struct bench_samples *samples)

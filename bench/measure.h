@@ -14,6 +14,9 @@
 /* Fewest rounds after the warm-up, unless these alone take LONGEST times the budget. */
 enum { BENCH_LEAST_ROUNDS = 3, BENCH_LONGEST = 4 };
 
+/* Samples from which on quartiles are taken for the noise. */
+enum { BENCH_NOISE_SAMPLES = 3 };
+
 struct bench_stats {
 	int count; /* 0: the rest has no meaning */
 	double min, q1, median, q3, max;
@@ -27,6 +30,8 @@ struct bench_samples {
 ps_status bench_samples_add(struct bench_samples *samples, double value) PS_WARN_UNUSED;
 /* Sorts the samples. Quartiles are interpolated between neighbours. */
 struct bench_stats bench_samples_stats(struct bench_samples *samples);
+/* The noise: how far the quartiles are apart, as a share of the median; NaN with too few samples to know it. */
+double bench_stats_noise(const struct bench_stats *stats);
 void bench_samples_free(struct bench_samples *samples);
 /* Of a figure that was taken once. */
 struct bench_stats bench_stats_once(double value);

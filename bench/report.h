@@ -20,6 +20,7 @@
 	X(US_ACTION, "us_action", "us/action", 1, 2)       \
 	X(BOUND, "bound_s", "bound ms", 1e3, 2)            \
 	X(BOUND_SHARE, "bound_share", "of bound", 100, 1)  \
+	X(BOUND_NOISE, "bound_noise", "noise", 100, 1)     \
 	X(CUT_SHARE, "cut_share", "cut", 100, 1)           \
 	X(BUBBLE_SHARE, "bubble_share", "bubble", 100, 1)  \
 	X(REST_SHARE, "rest_share", "hand-over", 100, 1)   \
@@ -88,9 +89,6 @@ enum bench_verdict {
 	BENCH_BETTER,
 	BENCH_WORSE,
 };
-
-/* Samples from which on quartiles are taken for the noise. */
-enum { BENCH_NOISE_SAMPLES = 3 };
 
 /*
  * now's median as a multiple of before's. The verdict: the same unless the two ranges between the quartiles lie apart.

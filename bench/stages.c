@@ -55,7 +55,8 @@ struct staged {
 	double *rows;
 	double *sizes; /* of the micro-batches */
 	struct bench_samples bounds,
-	        work; /* seconds of a step: the least for its schedule; what a device does on average */
+	        work;                /* seconds of a step: the least for its schedule; what a device does on average */
+	struct bench_samples shares; /* of each bound in the step that it was measured beside */
 };
 
 static ps_status init(struct staged *s, ps_pipeline *pipeline)
@@ -79,6 +80,7 @@ static void finish(struct staged *s)
 {
 	bench_samples_free(&s->bounds);
 	bench_samples_free(&s->work);
+	bench_samples_free(&s->shares);
 	free(s->sizes);
 	free(s->rows);
 	free(s->seconds);
@@ -150,7 +152,7 @@ static ps_status time_actions(struct staged *s)
  * The bound is the makespan of the schedule with a device for each rank and nothing but the actions, or the sum of what
  * the ranks of one device do where that is longer.
  */
-static ps_status keep(struct staged *s, const ps_simulation *simulation)
+static ps_status keep(struct staged *s, const ps_simulation *simulation, double step)
 {
 	const ps_pipeline *pipeline = s->pipeline;
 	double bound = simulation->makespan, work = 0;
@@ -162,10 +164,11 @@ static ps_status keep(struct staged *s, const ps_simulation *simulation)
 		work += busy / pipeline->device_count;
 	}
 	PS_TRY(bench_samples_add(&s->bounds, bound));
+	PS_TRY(bench_samples_add(&s->shares, bound / step));
 	return bench_samples_add(&s->work, work);
 }
 
-static ps_status find_bound(struct staged *s)
+static ps_status find_bound(struct staged *s, double step)
 {
 	int stages = s->pipeline->stage_count;
 	const ps_costs costs = {.forward = s->seconds + FORWARDS * stages,
@@ -174,7 +177,7 @@ static ps_status find_bound(struct staged *s)
 	                        .micro_batch_scale = s->sizes};
 	ps_simulation simulation;
 	PS_TRY(ps_schedule_simulate(&simulation, s->pipeline->train->schedule, &costs, false));
-	ps_status status = keep(s, &simulation);
+	ps_status status = keep(s, &simulation, step);
 	ps_simulation_finish(&simulation);
 	return status;
 }
@@ -189,7 +192,7 @@ static ps_status sample(void *payload, int round, double *seconds)
 	PS_TRY(ps_pipeline_train(s->pipeline, &batch, &loss));
 	*seconds = (double)(ps_clock_ns() - begin) * 1e-9;
 	PS_TRY(time_actions(s));
-	return round > 0 ? find_bound(s) : PS_OK;
+	return round > 0 ? find_bound(s, *seconds) : PS_OK;
 }
 
 static ps_status report_rows(struct bench_report *report, const struct bench_staged *what, struct staged *all,
@@ -203,9 +206,11 @@ static ps_status report_rows(struct bench_report *report, const struct bench_sta
 		double bound = bench_samples_stats(&all[i].bounds).median,
 		       work = bench_samples_stats(&all[i].work).median;
 		double whole = bench_samples_stats(&all[what[i].whole].work).median;
+		struct bench_stats shares = bench_samples_stats(&all[i].shares);
 		PS_TRY(bench_report_add(&row, report, what[i].section, what[i].name, BENCH_SECONDS, step));
 		row->figures[BENCH_BOUND] = bound;
 		row->figures[BENCH_BOUND_SHARE] = bound / step.median;
+		row->figures[BENCH_BOUND_NOISE] = bench_stats_noise(&shares);
 		row->figures[BENCH_CUT_SHARE] = (work - whole) / step.median;
 		row->figures[BENCH_BUBBLE_SHARE] = (bound - work) / step.median;
 		row->figures[BENCH_REST_SHARE] = (step.median - bound) / step.median;

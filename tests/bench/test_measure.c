@@ -2,6 +2,8 @@
 #include "bench/report.h"
 #include "support/check.h"
 
+#include <math.h>
+
 /* Round r of a case gives r, and counts. */
 struct counted {
 	int calls, stop_at;
@@ -44,6 +46,9 @@ START_TEST(rounds)
 	ck_assert_double_eq(stats.median, 50);
 	ck_assert_double_eq(stats.q3, 74.5);
 	ck_assert_double_eq(stats.max, 99);
+	ck_assert_double_eq(bench_stats_noise(&stats), (74.5 - 25.5) / 50);
+	stats.count = BENCH_NOISE_SAMPLES - 1;
+	ck_assert(isnan(bench_stats_noise(&stats)));
 	for (int i = 0; i < 3; i++)
 		bench_samples_free(&cases[i].samples);
 }

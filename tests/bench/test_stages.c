@@ -74,6 +74,8 @@ static void run(struct trial *trials, struct bench_report *report)
 		ck_assert_double_eq_tol(figures[BENCH_BOUND_SHARE] + figures[BENCH_REST_SHARE], 1, 1e-9);
 		ck_assert_double_eq_tol(figures[BENCH_BOUND] / report->rows[i].stats.median, figures[BENCH_BOUND_SHARE],
 		                        1e-9);
+		ck_assert_int_eq(isfinite(figures[BENCH_BOUND_NOISE]) != 0,
+		                 report->rows[i].stats.count >= BENCH_NOISE_SAMPLES);
 	}
 	ck_assert_double_eq(report->rows[WHOLE].figures[BENCH_CUT_SHARE], 0);
 }

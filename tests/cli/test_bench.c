@@ -189,6 +189,41 @@ START_TEST(compares)
 }
 END_TEST
 
+#define STAGES_ROW(name, samples, q1, q3, share, noise)                                                        \
+	"{\"section\": \"s\", \"name\": \"" name "\", \"unit\": \"s\", \"samples\": " samples ", \"min\": " q1 \
+	", \"q1\": " q1 ", \"median\": 4, \"q3\": " q3 ", \"max\": " q3 ", \"bound_share\": " share noise "}"
+
+/* What samples that disagree are worth is told in a line, and so is a bound that a step undercuts. */
+START_TEST(tells_noise)
+{
+	static struct outcome run;
+	static const struct {
+		const char *rows, *noise, *above;
+	} reports[] = {
+	        {STAGES_ROW("quiet", "9", "3.9", "4.1", "0.9", ", \"bound_noise\": 0.04"), NULL, NULL},
+	        {STAGES_ROW("quiet", "9", "3.9", "4.1", "0.9", ", \"bound_noise\": 0.04") "," STAGES_ROW(
+	                 "steps", "9", "3", "5", "0.9", ", \"bound_noise\": 0.2"),
+	         "\nnoise: the quartiles of a row lie up to 50 % apart (s, steps), ", NULL},
+	        {STAGES_ROW("bounds", "9", "3.9", "4.1", "1.25", ", \"bound_noise\": 0.3"),
+	         "\nnoise: the quartiles of a row lie up to 30 % apart (s, bounds), ",
+	         "\nabove 100 % of the bound: 1 row, "},
+	        {STAGES_ROW("few", "2", "3", "5", "1.25", "") "," STAGES_ROW("fewer", "1", "3", "5", "1.5", ""),
+	         "\nnoise: not known, as 2 rows have fewer than 3 samples; ", "\nabove 100 % of the bound: 2 rows, "},
+	};
+	for (size_t i = 0; i < sizeof reports / sizeof *reports; i++) {
+		char text[2048];
+		snprintf(text, sizeof text, REPORT("%s"), reports[i].rows);
+		file_write("stages", text);
+		program_run(&run, "bench show stages");
+		ck_assert_msg(run.status == 0, "%s", run.error);
+		ck_assert_msg((strstr(run.out, "noise: ") != NULL) == (reports[i].noise != NULL), "%s", run.out);
+		ck_assert_msg((strstr(run.out, "above 100 %") != NULL) == (reports[i].above != NULL), "%s", run.out);
+		ck_assert_msg(reports[i].noise == NULL || strstr(run.out, reports[i].noise) != NULL, "%s", run.out);
+		ck_assert_msg(reports[i].above == NULL || strstr(run.out, reports[i].above) != NULL, "%s", run.out);
+	}
+}
+END_TEST
+
 /* Runs of another model, on other numbers or devices are refused at once, and the others say first how they differ. */
 START_TEST(refuses_to_compare)
 {
@@ -249,6 +284,10 @@ START_TEST(helps)
 	ck_assert_ptr_nonnull(strstr(run.out, "--checkpoint never|except-last|always"));
 	ck_assert_ptr_nonnull(strstr(run.out, "--batch-size N"));
 	ck_assert_ptr_nonnull(strstr(run.out, "[64]"));
+	/* Where two presets are measured unless sizes are given, none is the default. */
+	program_run(&run, "bench gemm --help");
+	ck_assert_ptr_nonnull(strstr(run.out, "both tutorial and small"));
+	ck_assert_ptr_null(strstr(run.out, "[default]"));
 }
 END_TEST
 
@@ -262,13 +301,10 @@ int main(void)
 	tcase_add_test(tests, counts_bytes);
 	tcase_add_test(tests, prints_a_table);
 	tcase_add_test(tests, compares);
+	tcase_add_test(tests, tells_noise);
 	tcase_add_test(tests, refuses_to_compare);
 	tcase_add_test(tests, is_interrupted);
 	tcase_add_test(tests, helps);
 	suite_add_tcase(suite, tests);
 	return check_run(suite);
 }
-	/* Where two presets are measured unless sizes are given, none is the default. */
-	program_run(&run, "bench gemm --help");
-	ck_assert_ptr_nonnull(strstr(run.out, "both tutorial and small"));
-	ck_assert_ptr_null(strstr(run.out, "[default]"));

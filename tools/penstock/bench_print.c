@@ -1,10 +1,15 @@
 /* Tables: a line for each row, with the columns that any of the rows fills. */
 #include "tools/penstock/bench_print.h"
 
+#include "core/text.h"
+
 #include <math.h>
 #include <string.h>
 
 enum { FIGURE_WIDTH = 10 };
+
+/* The noise of a machine that does little else. */
+#define QUIET 0.1
 
 static const struct {
 	const char *head;
@@ -120,6 +125,39 @@ static void print_summary(const int *counts, FILE *to)
 	fputc('\n', to);
 }
 
+/* How far samples of one row lie apart, where that is more than on a quiet machine, and why a bound may not hold. */
+static void print_noise(const struct bench_report *report, FILE *to)
+{
+	const struct bench_row *worst = NULL;
+	double most = QUIET;
+	int unknown = 0, above = 0;
+	for (int i = 0; i < report->row_count; i++) {
+		const struct bench_row *row = &report->rows[i];
+		/* One of the two may be NaN, which fmax passes over. */
+		double noise = fmax(bench_stats_noise(&row->stats), row->figures[BENCH_BOUND_NOISE]);
+		unknown += isfinite(row->figures[BENCH_BOUND_SHARE]) && !isfinite(noise);
+		above += row->figures[BENCH_BOUND_SHARE] > 1;
+		if (noise > most) {
+			most = noise;
+			worst = row;
+		}
+	}
+	if (worst != NULL)
+		fprintf(to,
+		        "\nnoise: the quartiles of a row lie up to %.0f %% apart (%s, %s), and what differs by less "
+		        "may "
+		        "be the same; a quieter machine or more --seconds helps\n",
+		        most * 100, worst->section, worst->name);
+	else if (unknown > 0)
+		fprintf(to, "\nnoise: not known, as %d %s fewer than %d samples; raise --seconds\n", unknown,
+		        ps__plural(unknown, "row has", "rows have"), BENCH_NOISE_SAMPLES);
+	if (above > 0)
+		fprintf(to,
+		        "above 100 %% of the bound: %d %s, whose actions took longer one by one, where the bound is "
+		        "measured, than in the step: noise, or stages that overlap on one device\n",
+		        above, ps__plural(above, "row", "rows"));
+}
+
 void bench_print(const struct bench_report *report, const struct bench_report *before, const char *before_path,
                  FILE *to)
 {
@@ -157,6 +195,7 @@ void bench_print(const struct bench_report *report, const struct bench_report *b
 			print_comparison(to, row, before, counts);
 		fputc('\n', to);
 	}
+	print_noise(report, to);
 	if (before != NULL)
 		print_summary(counts, to);
 }
