@@ -175,12 +175,12 @@ const option_table bench_tables[BENCH_KINDS] = {
         [BENCH_STAGES] =
                 {.command = "bench stages",
                  .usage = "[OPTION]…",
-                 .text = "Measures forward and backward over so many stages, beside the bound of the schedule. The "
-                         "bound "
-                         "is what the\nactions take one by one, added up on one device, and else simulated with a "
-                         "device for each rank. Of each\nstep it tells what is lost: 'cut', as micro-batches take "
-                         "more work than the whole batch at once; the\nschedule's 'bubble'; and 'hand-over' with "
-                         "all else. Without sizes or preset: 14 layers, 192 wide.",
+                 .text = "Measures forward and backward over several numbers of stages, beside the bound of the "
+                         "schedule: what the\nactions take one by one, added up on one device, and else simulated with "
+                         "a device for each rank. 'noise' is how\nfar the bound's share of a step differs between "
+                         "rounds. Of each step it tells what is lost: 'cut', as\nmicro-batches take more work than "
+                         "the whole batch at once; the schedule's 'bubble'; and 'hand-over' with\nall else. Without "
+                         "sizes or preset: 14 layers, 192 wide.",
                  .examples = "  penstock bench stages\n"
                              "  penstock bench stages --ranks 2,4 --schedule 1f1b --chunks 16\n"
                              "  penstock bench stages --stages cuda:0,cuda:1 --preset small\n",

@@ -128,7 +128,7 @@ static const option_row train_rows[] = {
         TEXT("balance", balance, "7,7|params|flops|time",
              "Units of each stage (embedding, each layer, decoder), or even out parameters, counted operations or "
              "measured time [flops]"),
-        INTEGER("chunks", chunks, 1, 65536, "Micro-batches in a batch"),
+        INTEGER("chunks", chunks, 1, 65536, "Micro-batches in a batch, no more than it has rows"),
         CHOICE("split", split, "even|torch", "Micro-batches that differ by a row at most, or rounded up as PyTorch's"),
         TEXT("schedule", schedule, "gpipe|1f1b|FILE", "The order of work: a rule's name or a schedule file"),
         CHOICE("checkpoint", checkpoint, "never|except-last|always", "Which micro-batches compute activations again"),
@@ -145,7 +145,7 @@ static const option_row train_rows[] = {
         INTEGER("nhid", nhid, 1, 1 << 24, "Width of the feed-forward layers"),
         INTEGER("nlayers", nlayers, 1, 65536, "Encoder layers"),
         REAL("dropout", dropout, "P", 0, 1, OPEN_HIGH, "Probability with which a value is dropped"),
-        CHOICE("mask", mask, MASK_WORDS, "Does a position see only itself and those before it?"),
+        CHOICE("mask", mask, MASK_WORDS, "A position sees itself and those before it alone, or all"),
 
         GROUP("Training"),
         INTEGER("batch-size", batch_size, 1, 1 << 20, "Rows of a training batch"),
@@ -168,7 +168,8 @@ static const option_row train_rows[] = {
         TEXT("save-last", save_last, "FILE", "The last weights, with all that --resume needs (safetensors)"),
         TEXT("log", log, "FILE.jsonl", "One JSON object a line: start, steps, evaluations, end"),
         INTEGER("log-interval", log_interval, 1, 1e9, "Steps that a line on standard output covers"),
-        TEXT("trace", trace, "FILE.json", "When each action and transfer ran, for Perfetto (ui.perfetto.dev)"),
+        TEXT("trace", trace, "FILE.json",
+             "When each action and transfer ran, for penstock trace and Perfetto (ui.perfetto.dev)"),
 };
 
 const option_table train_table = {
@@ -202,7 +203,8 @@ static const option_row eval_rows[] = {
         CHOICE("dtype", dtype, DTYPE_WORDS, "Numbers to compute in; default: as FILE was trained"),
         CHOICE("graphs", graphs, GRAPHS_WORDS, "Replay what GPUs do in each step as CUDA graphs, or op by op"),
         INTEGER("nhead", nhead, 1, 65536, "Attention heads; default: as FILE says"),
-        CHOICE("mask", mask, MASK_WORDS, "Does a position see those after it? Default: as FILE says"),
+        CHOICE("mask", mask, MASK_WORDS,
+               "A position sees itself and those before it alone, or all; default: as FILE says"),
         INTEGER("eval-batch-size", eval_batch_size, 1, 1 << 20, "Rows of a batch; default: as FILE says"),
         INTEGER("bptt", bptt, 1, 1 << 20, "Tokens of a row; default: as FILE says"),
         INTEGER("eval-steps", eval_steps, 0, 1e9, "Batches of each split; 0: all"),
