@@ -79,6 +79,7 @@ START_TEST(known_step)
 	ck_assert_msg(run.status == 0, "%s", run.error);
 	ck_assert_ptr_nonnull(strstr(run.out, "step 3 of known.json: by <hand>, 2 micro-batches\n"));
 	ck_assert_ptr_nonnull(strstr(run.out, "whole step 500.00 us, bubble 0.0 %\n"));
+	ck_assert_ptr_null(strstr(run.out, " \n"));
 }
 END_TEST
 

@@ -273,6 +273,8 @@ START_TEST(as_published)
 {
 	program_run(&run, "train --preset tutorial-as-published " SMALL "--epochs 2 --save-last last --batch-size 20");
 	ck_assert_msg(run.status == 0, "%s", run.error);
+	/* Its fraction of a loss compares with no entropy. */
+	ck_assert_ptr_null(strstr(run.out, "entropy of the source"));
 	check_matches(run.out, "^The tutorial as published, with its mistakes");
 	ck_assert_int_eq(strncmp(run.out, "The tutorial as published", 25), 0);
 	/* One line an epoch, at batch 2 of 0 to 2; the second with a rate that has decayed twice. */

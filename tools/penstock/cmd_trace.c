@@ -74,7 +74,7 @@ static double share(double part, double whole)
 static void print_side(const trace_side *side, const char *which)
 {
 	char busy[32], idle[32];
-	printf("\n%-28s %12s %12s %8s\n", which, "busy", "idle", "");
+	printf("\n%-28s %12s %12s\n", which, "busy", "idle");
 	for (int r = 0; r < side->row_count; r++) {
 		const trace_row *row = &side->rows[r];
 		double rest = side->length > row->busy ? side->length - row->busy : 0;

@@ -254,10 +254,12 @@ static void print_start(struct run *run)
 static void print_entropy(const struct run *run, const ps_train_result *result)
 {
 	double entropy = ps_corpus_entropy(run->setup.corpus);
-	if (isnan(entropy) || isnan(result->test_loss))
+	/* A fraction of a loss compares with nothing. */
+	if (isnan(entropy) || isnan(result->test_loss) || run->options.mistakes.evaluation_fraction)
 		return;
-	printf("entropy of the source %.4f nats; reached %.4f, %.1f %% above\n", entropy, result->test_loss,
-	       (result->test_loss / entropy - 1) * 100);
+	double above = (result->test_loss / entropy - 1) * 100;
+	printf("entropy of the source %.4f nats; reached %.4f, %.1f %% %s\n", entropy, result->test_loss, fabs(above),
+	       above < 0 ? "below" : "above");
 }
 
 static void print_shadow(const struct run *run)
