@@ -201,8 +201,9 @@ static ps_status read_micro_batches(reader *in, ps_action *action)
 	}
 	if (in->micro_batches && last >= in->micro_batches)
 		return add_place(in, line, column,
-		                 ps_fail(PS_EFORMAT, "there is no micro-batch %d; there are %d, from 0 to %d", last,
-		                         in->micro_batches, in->micro_batches - 1));
+		                 ps_fail(PS_EFORMAT, "there is no micro-batch %d; there %s %d, from 0 to %d", last,
+		                         ps__plural(in->micro_batches, "is", "are"), in->micro_batches,
+		                         in->micro_batches - 1));
 	if (last >= MOST_MICRO_BATCHES)
 		return add_place(
 		        in, line, column,

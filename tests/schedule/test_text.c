@@ -128,6 +128,7 @@ static const struct {
         {"F0 F8", ":1:5: there is no micro-batch 8; there are 8, from 0 to 7", 8},
         {"F0 F1 B0 B1 W0-2", ":1:14: there is no micro-batch 2; there are 2, from 0 to 1", 2},
         {"micro-batches: 7\nF0", ":1:16: the schedule is for 7 micro-batches, not for 8", 8},
+        {"micro-batches: 1\nF0 F1", ":2:5: there is no micro-batch 1; there is 1, from 0 to 0", 0},
         {"micro-batches: 2\nF0 F1 F2", ":2:8: there is no micro-batch 2; there are 2, from 0 to 1", 0},
         {"micro-batches: 0\nF0", ":1:16: 0 micro-batches; at least one is needed", 0},
         {"micro-batches: x\nF0", ":1:16: 'x' where the number of micro-batches belongs", 0},
