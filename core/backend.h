@@ -28,8 +28,15 @@ size_t ps__op_bytes(ps_op op);
 int ps__op_place_offset(ps_op op);
 
 /*
- * The entry of a list whose op enqueued the command with `value`, which is of the list's last submission or later; the
- * number of entries when it is later. An op that refused to be enqueued counts as the one with all values from there.
+ * Host memory for copies: pinned by the first of the devices that does so; plain where none does, or where none can pin
+ * so much. memory->device is NULL then. Zeroed memory may be destroyed, too.
+ */
+ps_status ps__host_memory_create(ps_pinned *out, ps_device *const *devices, int count, uint64_t bytes) PS_WARN_UNUSED;
+void ps__host_memory_destroy(ps_pinned *memory);
+
+/*
+ * The entry of a list whose op enqueued the command with `value`, which is of the list's last two submissions or later;
+ * the number of entries when it is later. An op that refused to be enqueued counts as the one with all values from there.
  */
 size_t ps__list_find(const ps_list *list, uint64_t value);
 

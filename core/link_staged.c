@@ -27,7 +27,7 @@ struct item {
 
 struct staging {
 	ps_queue *reader, *writer; /* on the source and on the destination */
-	ps_pinned chunks;          /* one after the other; without a device when the memory is plain */
+	ps_pinned chunks;          /* one after the other */
 	ps_event written[SLOTS];   /* when the chunk was last emptied */
 	uint64_t chunk_bytes;
 	ps_timeline timeline;
@@ -169,40 +169,11 @@ void ps__staging_reset(struct staging *s)
 	ps__timeline_reset(&s->timeline);
 }
 
-/* Host memory for the chunks: pinned by the first side that does so, or plain. */
-static ps_status create_chunks(struct staging *s, ps_device *from, ps_device *to)
-{
-	ps_device *const sides[] = {from, to};
-	for (int i = 0; i < 2; i++) {
-		ps_pinned pinned = {.device = sides[i], .bytes = SLOTS * s->chunk_bytes};
-		ps_status status = sides[i]->backend->pinned_create(&pinned);
-		if (status == PS_OK) {
-			s->chunks = pinned;
-			return PS_OK;
-		}
-		/* A system may allow less pinned memory than there is. */
-		if (status != PS_ENOTSUP && status != PS_ENOMEM)
-			return status;
-	}
-	if (posix_memalign(&s->chunks.address, PAGE, (size_t)(SLOTS * s->chunk_bytes))) {
-		s->chunks.address = NULL;
-		return ps_fail(PS_ENOMEM, "out of memory for the chunks of link %s", s->label);
-	}
-	return PS_OK;
-}
-
-static void destroy_chunks(struct staging *s)
-{
-	if (s->chunks.device)
-		s->chunks.device->backend->pinned_destroy(&s->chunks);
-	else
-		free(s->chunks.address);
-}
-
 /* Everything but the thread and what it needs to be woken. */
 static ps_status create_parts(struct staging *s, ps_device *from, ps_device *to)
 {
-	PS_TRY(create_chunks(s, from, to));
+	ps_device *const sides[] = {from, to};
+	PS_TRY(ps__host_memory_create(&s->chunks, sides, 2, SLOTS * s->chunk_bytes));
 	PS_TRY(reserve(s, 1));
 	PS_TRY(ps_queue_create(&s->reader, from, s->label));
 	return ps_queue_create(&s->writer, to, s->label);
@@ -213,7 +184,7 @@ static void destroy_parts(struct staging *s)
 	ps_queue_destroy(s->writer);
 	ps_queue_destroy(s->reader);
 	free(s->ring);
-	destroy_chunks(s);
+	ps__host_memory_destroy(&s->chunks);
 	free(s);
 }
 

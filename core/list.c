@@ -22,6 +22,8 @@ struct ps_list {
 	size_t used, room;
 	const char *scope;
 	int64_t *marks; /* [count + 1], or NULL: see ps__list_time */
+	/* The queue's timeline before the last submission and before the one before it. */
+	uint64_t begin, begin_before;
 	void *compiled; /* the backend's, of the first compiled_count entries; NULL: they are enqueued one by one */
 	size_t compiled_count;
 };
@@ -134,16 +136,17 @@ static ps_status compile(ps_list *list)
 /* One value of the timeline for each op, whichever way the backend runs them. */
 static ps_status submit_compiled(ps_list *list, uint32_t step)
 {
-	uint64_t begin = list->queue->timeline.submitted;
 	ps_status status = list->queue->device->backend->list_submit(list->queue, list->compiled, step);
 	for (size_t i = 0; i < list->count; i++)
-		list->entries[i].end = status == PS_OK ? begin + i + 1 : 0;
+		list->entries[i].end = status == PS_OK ? list->begin + i + 1 : 0;
 	return status;
 }
 
 ps_status ps_list_submit(ps_list *list, uint32_t step)
 {
 	PS_TRY(compile(list));
+	list->begin_before = list->begin;
+	list->begin = list->queue->timeline.submitted;
 	if (list->compiled && !list->marks)
 		return submit_compiled(list, step);
 	const ps_op_fn *ops = list->queue->device->backend->ops;
@@ -165,6 +168,9 @@ void ps__list_time(ps_list *list, int64_t *marks)
 size_t ps__list_find(const ps_list *list, uint64_t value)
 {
 	size_t i = 0;
+	/* Each submission has as many commands as the one before. */
+	if (value <= list->begin)
+		value += list->begin - list->begin_before;
 	while (i < list->count && list->entries[i].end < value)
 		i++;
 	return i;

@@ -30,15 +30,19 @@ static void bind_transfer(ps_pipeline *pipeline, const struct program *program, 
 static ps_status allocate(struct program *program)
 {
 	size_t count = (size_t)program->instruction_count;
-	program->events = calloc(count, sizeof *program->events);
-	program->begun = calloc(count, sizeof *program->begun);
-	program->started = calloc(count, sizeof *program->started);
+	bool marked = true;
+	for (int r = 0; r < PS_RUNS; r++) {
+		struct marks *marks = &program->marks[r];
+		marks->events = calloc(count, sizeof *marks->events);
+		marks->begun = calloc(count, sizeof *marks->begun);
+		marks->started = calloc(count, sizeof *marks->started);
+		marked = marked && marks->events && marks->begun && marks->started;
+	}
 	program->times = calloc(2 * count, sizeof *program->times);
 	program->transfers = calloc(count, sizeof *program->transfers);
 	program->transfer_waits = calloc((size_t)program->most_waits + 1, sizeof *program->transfer_waits);
 	program->spans = calloc(count, sizeof *program->spans);
-	if (!program->events || !program->begun || !program->started || !program->times || !program->transfers ||
-	    !program->transfer_waits || !program->spans)
+	if (!marked || !program->times || !program->transfers || !program->transfer_waits || !program->spans)
 		return ps_fail(PS_ENOMEM, "out of memory for a program");
 	return PS_OK;
 }

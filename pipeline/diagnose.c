@@ -63,24 +63,24 @@ static void describe(const ps_pipeline *pipeline, const struct place *place, cha
 }
 
 /* Finds what the command with `value` on a rank's timeline is part of; false when it is nothing of the step. */
-static bool find_place(const ps_pipeline *pipeline, const struct program *program, const ps_timeline *timeline,
-                       uint64_t value, struct place *out)
+static bool find_place(const struct run *run, const ps_timeline *timeline, uint64_t value, struct place *out)
 {
+	const struct program *program = run->program;
 	*out = (struct place){.op = -1, .edge = -1};
 	for (int e = 0; e < EDGE_COUNT; e++) {
-		ps_event done = pipeline->edge_done[e];
-		if (done.timeline == timeline && value > pipeline->edge_begun[e] && value <= done.value)
+		ps_event done = run->edge_done[e];
+		if (done.timeline == timeline && value > run->edge_begun[e] && value <= done.value)
 			out->edge = e;
 	}
 	if (out->edge >= 0)
 		return true;
 	for (int i = 0; i < program->instruction_count; i++) {
 		const struct instruction *instruction = &program->instructions[i];
-		if (instruction->kind == INSTRUCTION_TRANSFER || program->events[i].timeline != timeline ||
-		    value <= program->begun[i] || value > program->events[i].value)
+		if (instruction->kind == INSTRUCTION_TRANSFER || run->marks->events[i].timeline != timeline ||
+		    value <= run->marks->begun[i] || value > run->marks->events[i].value)
 			continue;
 		out->instruction = instruction;
-		if (value > program->started[i]) {
+		if (value > run->marks->started[i]) {
 			size_t op = ps__list_find(instruction->list, value);
 			out->op = op < ps_list_count(instruction->list) ? (int)op : -1;
 		}
@@ -106,16 +106,16 @@ static bool failed(ps_event event)
 }
 
 /* Did something that the instruction waits for fail? */
-static bool passed_on(const struct program *program, const struct instruction *instruction)
+static bool passed_on(const struct run *run, const struct instruction *instruction)
 {
 	for (int i = 0; i < instruction->wait_count; i++)
-		if (failed(program->events[program->waits[instruction->wait_first + i]]))
+		if (failed(run->marks->events[run->program->waits[instruction->wait_first + i]]))
 			return true;
 	return false;
 }
 
 /* The failed rank that is the origin, or with `any` the first one: it did not fail for waiting for somebody else. */
-static ps_status explain_ranks(const ps_pipeline *pipeline, const struct program *program, bool any)
+static ps_status explain_ranks(const ps_pipeline *pipeline, const struct run *run, bool any)
 {
 	char text[TEXT];
 	for (int r = 0; r < pipeline->rank_count; r++) {
@@ -123,8 +123,11 @@ static ps_status explain_ranks(const ps_pipeline *pipeline, const struct program
 		struct place place;
 		if (ps__timeline_status(timeline) == PS_OK)
 			continue;
-		bool found = find_place(pipeline, program, timeline, timeline->failed_from, &place);
-		if (found && place.edge < 0 && place.op < 0 && !any && passed_on(program, place.instruction))
+		bool found = find_place(run, timeline, timeline->failed_from, &place);
+		bool passed = found && place.edge < 0 && place.op < 0 && passed_on(run, place.instruction);
+		/* Behind its part of the run a rank waits for others before the next one. */
+		passed = passed || timeline->failed_from > run->ends[r].value;
+		if (passed && !any)
 			continue;
 		if (found)
 			describe(pipeline, &place, text);
@@ -135,27 +138,28 @@ static ps_status explain_ranks(const ps_pipeline *pipeline, const struct program
 	return PS_OK;
 }
 
-static ps_status explain_transfers(const ps_pipeline *pipeline, const struct program *program)
+static ps_status explain_transfers(const ps_pipeline *pipeline, const struct run *run)
 {
+	const struct program *program = run->program;
 	char text[TEXT];
 	for (int i = 0; i < program->instruction_count; i++) {
 		const struct instruction *instruction = &program->instructions[i];
-		if (instruction->kind != INSTRUCTION_TRANSFER || !failed(program->events[i]) ||
-		    passed_on(program, instruction))
+		if (instruction->kind != INSTRUCTION_TRANSFER || !failed(run->marks->events[i]) ||
+		    passed_on(run, instruction))
 			continue;
 		describe_transfer(pipeline, instruction, text);
-		return fail_at(text, program->events[i].timeline);
+		return fail_at(text, run->marks->events[i].timeline);
 	}
 	return PS_OK;
 }
 
-ps_status ps__explain_failure(const ps_pipeline *pipeline, const struct program *program, ps_status status)
+ps_status ps__explain_failure(const ps_pipeline *pipeline, const struct run *run, ps_status status)
 {
-	ps_status found = explain_ranks(pipeline, program, false);
+	ps_status found = explain_ranks(pipeline, run, false);
 	if (found == PS_OK)
-		found = explain_transfers(pipeline, program);
+		found = explain_transfers(pipeline, run);
 	if (found == PS_OK)
-		found = explain_ranks(pipeline, program, true);
+		found = explain_ranks(pipeline, run, true);
 	return found == PS_OK ? status : found;
 }
 
@@ -180,22 +184,23 @@ ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_statu
 	return ps_fail_context(status, "%s", text);
 }
 
-ps_status ps__explain_stall(const ps_pipeline *pipeline, const struct program *program, double seconds)
+ps_status ps__explain_stall(const ps_pipeline *pipeline, const struct run *run, double seconds)
 {
+	const struct program *program = run->program;
 	char text[TEXT];
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		ps_event end = ps_queue_record(pipeline->ranks[r].queue);
 		uint64_t completed = atomic_load(&end.timeline->completed);
 		struct place place;
 		/* A rank at a wait is where it is because of another one. */
-		if (completed >= end.value || !find_place(pipeline, program, end.timeline, completed + 1, &place) ||
+		if (completed >= end.value || !find_place(run, end.timeline, completed + 1, &place) ||
 		    (place.op < 0 && place.edge < 0))
 			continue;
 		describe(pipeline, &place, text);
 		return ps_fail(PS_ESTALL, "no progress for %g s; %s is not done", seconds, text);
 	}
 	for (int i = 0; i < program->instruction_count; i++) {
-		if (program->instructions[i].kind != INSTRUCTION_TRANSFER || ps_event_done(program->events[i]))
+		if (program->instructions[i].kind != INSTRUCTION_TRANSFER || ps_event_done(run->marks->events[i]))
 			continue;
 		describe_transfer(pipeline, &program->instructions[i], text);
 		return ps_fail(PS_ESTALL, "no progress for %g s; the %s is not done", seconds, text);

@@ -8,6 +8,7 @@
 #ifndef PS_PIPELINE_INTERNAL_H
 #define PS_PIPELINE_INTERNAL_H
 
+#include <penstock/backend.h>
 #include <penstock/pipeline.h>
 
 #define PS_TENSOR_ALIGNMENT 256
@@ -101,6 +102,16 @@ struct scratch {
 	uint64_t slots;      /* where a layer's slots begin */
 };
 
+/* Steps that may be on their way at once. */
+enum { PS_RUNS = 2 };
+
+/* What the instructions of a program have put on the queues, by instruction. */
+struct marks {
+	ps_event *events;
+	uint64_t *begun;   /* timeline value before the action's waits */
+	uint64_t *started; /* and before its first op */
+};
+
 struct program {
 	bool training;
 	int64_t rows, time;
@@ -130,10 +141,8 @@ struct program {
 	struct instruction *instructions;
 	int instruction_count;
 	int *waits, wait_count, wait_capacity;
-	int most_waits;           /* of one instruction */
-	ps_event *events;         /* one for each instruction, anew in each step */
-	uint64_t *begun;          /* timeline value before the action's waits */
-	uint64_t *started;        /* and before its first op */
+	int most_waits; /* of one instruction */
+	struct marks marks[PS_RUNS];
 	int64_t *times;           /* [2 * instruction]: begin and end, when tracing */
 	ps_link_times *transfers; /* [instruction] */
 	ps_event *transfer_waits; /* room for one transfer's events */
@@ -143,6 +152,18 @@ struct program {
 
 /* What is copied between the host and the devices in a step. */
 enum edge { EDGE_TOKENS, EDGE_TARGETS, EDGE_LOSSES, EDGE_COUNT };
+
+/* One submission of a program. */
+struct run {
+	struct program *program;
+	ps_batch batch; /* its tokens are in `edges` */
+	struct marks *marks;
+	ps_pinned edges[EDGE_COUNT];     /* host memory */
+	uint64_t edge_begun[EDGE_COUNT]; /* timeline value before the copy's command */
+	ps_event edge_done[EDGE_COUNT];  /* and the event after it; zero before it is enqueued */
+	ps_event *ends;                  /* [rank] */
+	int64_t begin_ns;
+};
 
 /* What one layer takes on one device: seconds for a sample row, and for a pass of the optimizer over its parameters. */
 struct layer_cost {
@@ -177,17 +198,19 @@ struct ps_pipeline {
 
 	ps_buffer *token_buffer, *target_buffer, *loss_buffer;
 	ps_tensor tokens, targets, losses; /* of the largest batch, one-dimensional */
-	void *host_losses;
-	uint64_t edge_begun[EDGE_COUNT]; /* timeline value before the copy's command */
-	ps_event edge_done[EDGE_COUNT];  /* and the event after it; zero before it is enqueued */
 
+	struct run runs[PS_RUNS]; /* run_count of them are on their way, from run_first on, in a ring */
+	int run_first, run_count;
+	ps_event *gathered; /* [2 * rank]: room of gather.c */
+	bool joined;        /* since the last was submitted, all ranks have been made to wait for each other */
 	struct program **programs;
 	int program_count, program_capacity;
-	struct measured *measured;    /* NULL: nothing was */
-	struct program *train, *last; /* last: the one that ran last */
-	uint32_t step;                /* of the last batch that was trained on */
-	bool placed;                  /* the stages know their ranks */
-	bool allocated;               /* the arenas exist, and all programs are bound */
+	struct measured *measured; /* NULL: nothing was */
+	struct program *train;
+	struct run *last; /* that was submitted */
+	uint32_t step;    /* of the last batch to train on */
+	bool placed;      /* the stages know their ranks */
+	bool allocated;   /* the arenas exist, and all programs are bound */
 	bool stalled;
 	struct ps__shadow *shadow; /* NULL: nothing is checked */
 };
@@ -325,22 +348,31 @@ struct ps__patience {
 	uint64_t seen;
 };
 
-/* execute.c: one step. */
-ps_status ps__program_run(ps_pipeline *pipeline, struct program *program, const ps_batch *batch);
-/* A look: is the stall time over since anything moved? `busy`: something else does. */
-bool ps__patience_ends(const ps_pipeline *pipeline, const struct program *program, struct ps__patience *patience,
-                       bool busy);
+/*
+ * execute.c: enqueues a run on all ranks, or one of its edges again. Nothing here waits. `before`, unless NULL, is a
+ * run that may be on its way still: no rank begins before all ranks are through with that, since they share memory.
+ */
+ps_status ps__run_enqueue(ps_pipeline *pipeline, struct run *run, const struct run *before);
+ps_status ps__run_enqueue_edge(ps_pipeline *pipeline, struct run *run, enum edge edge);
 /* Gives transfer `index` to its link. */
 ps_status ps__send(ps_pipeline *pipeline, const struct program *program, int index, ps_event *done) PS_WARN_UNUSED;
+
+/* step.c: the life of runs. */
+ps_status ps__runs_allocate(ps_pipeline *pipeline);
+void ps__runs_free(ps_pipeline *pipeline);
+/* Waits until no run is on its way any more, or one has failed. */
+void ps__runs_settle(ps_pipeline *pipeline);
+/* A look: is the stall time over since anything moved? `busy`: something else does. */
+bool ps__patience_ends(const ps_pipeline *pipeline, const struct run *run, struct ps__patience *patience, bool busy);
 /*
  * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again; what
- * does not stop within the stall time leaves the pipeline stalled.
+ * does not stop within the stall time leaves the pipeline stalled. All runs are gone.
  */
-void ps__recover(ps_pipeline *pipeline, const struct program *program, ps_status status);
+void ps__recover(ps_pipeline *pipeline, ps_status status);
 
 /* diagnose.c: put stage, device, action, layer and op in front of what went wrong, and return its status. */
-ps_status ps__explain_failure(const ps_pipeline *pipeline, const struct program *program, ps_status status);
-ps_status ps__explain_stall(const ps_pipeline *pipeline, const struct program *program, double seconds);
+ps_status ps__explain_failure(const ps_pipeline *pipeline, const struct run *run, ps_status status);
+ps_status ps__explain_stall(const ps_pipeline *pipeline, const struct run *run, double seconds);
 /* Of what could not be enqueued: an instruction, the batch or its losses. */
 ps_status ps__explain_refusal(const ps_pipeline *pipeline, const struct program *program, int index, ps_status status);
 ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_status status);
@@ -349,7 +381,7 @@ ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_statu
  * nonfinite.c: after a step whose losses are not finite, runs the forward again, a layer at a time, and names the first
  * parameter or output that is not; PS_ENUMERIC.
  */
-ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct program *program, const ps_batch *batch, double loss);
+ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct run *run, double loss);
 
 /* Makes a layer's constant on the host in double, converts it to its dtype, uploads it and waits. */
 ps_status ps__constant_fill(const ps_layer *layer, int slot, const ps_shape *shape, ps_tensor to, ps_queue *queue);

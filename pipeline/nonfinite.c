@@ -12,8 +12,8 @@
 
 struct search {
 	ps_pipeline *pipeline;
+	struct run *run;
 	struct program *program;
-	const ps_batch *batch;
 	char loss[64]; /* how the message begins */
 	bool found;
 };
@@ -90,7 +90,7 @@ static ps_status look_at_layer(struct search *search, int stage, int l, int micr
 	PS_TRY(ps_list_create(&list, queue));
 	ps_status status = ps__record_forward(pipeline, search->program, stage, l, micro_batch, list, &output);
 	if (status == PS_OK)
-		status = ps_list_submit(list, search->batch->step);
+		status = ps_list_submit(list, search->run->batch.step);
 	if (status == PS_OK)
 		status = ps_queue_finish(queue);
 	if (status == PS_OK)
@@ -134,20 +134,35 @@ static ps_status search_all(struct search *search)
 	return PS_OK;
 }
 
-ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct program *program, const ps_batch *batch, double loss)
+/* Waits for what is still on its way, and brings the run's tokens back to where a later one has put its own. */
+static ps_status restore(struct search *search)
 {
-	struct search search = {.pipeline = pipeline, .program = program, .batch = batch};
-	if (program->training)
-		snprintf(search.loss, sizeof search.loss, "the loss of step %u is %g", batch->step, loss);
+	ps_pipeline *pipeline = search->pipeline;
+	PS_TRY(ps__run_enqueue_edge(pipeline, search->run, EDGE_TOKENS));
+	PS_TRY(ps__run_enqueue_edge(pipeline, search->run, EDGE_TARGETS));
+	for (int r = 0; r < pipeline->rank_count; r++)
+		PS_TRY(ps_queue_finish(pipeline->ranks[r].queue));
+	return PS_OK;
+}
+
+ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct run *run, double loss)
+{
+	struct search search = {.pipeline = pipeline, .run = run, .program = run->program};
+	/* A NaN has a sign that says nothing. */
+	loss = isnan(loss) ? (double)NAN : loss;
+	if (run->program->training)
+		snprintf(search.loss, sizeof search.loss, "the loss of step %u is %g", run->batch.step, loss);
 	else
 		snprintf(search.loss, sizeof search.loss, "the loss of an evaluation is %g", loss);
-	ps_status status = search_all(&search);
+	ps_status status = restore(&search);
+	if (status == PS_OK)
+		status = search_all(&search);
 	if (search.found)
 		return status;
 	if (status == PS_OK)
 		return ps_fail(PS_ENUMERIC, "%s", search.loss);
-	ps__recover(pipeline, program, status);
 	char why[512];
 	snprintf(why, sizeof why, "%s", ps_error_message());
+	ps__recover(pipeline, status);
 	return ps_fail(PS_ENUMERIC, "%s (the search for its origin failed: %s)", search.loss, why);
 }

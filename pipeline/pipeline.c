@@ -348,8 +348,7 @@ static ps_status allocate_edges(ps_pipeline *pipeline)
 	pipeline->tokens = ps_tensor_make(pipeline->token_buffer, 0, PS_I32, 1, &count);
 	pipeline->targets = ps_tensor_make(pipeline->target_buffer, 0, PS_I32, 1, &count);
 	pipeline->losses = ps_tensor_make(pipeline->loss_buffer, 0, dtype, 1, &count);
-	pipeline->host_losses = calloc((size_t)count, ps_dtype_bytes(dtype));
-	return pipeline->host_losses ? PS_OK : ps_fail(PS_ENOMEM, "out of memory for a pipeline");
+	return ps__runs_allocate(pipeline);
 }
 
 static ps_status create_links(ps_pipeline *pipeline)
@@ -448,11 +447,12 @@ void ps_pipeline_destroy(ps_pipeline *pipeline)
 	ps_buffer_destroy(pipeline->token_buffer);
 	ps_buffer_destroy(pipeline->target_buffer);
 	ps_buffer_destroy(pipeline->loss_buffer);
+	ps__runs_free(pipeline);
 	for (int d = 0; d < pipeline->device_count; d++)
 		ps_device_close(pipeline->devices[d]);
-	void *const blocks[] = {pipeline->host_losses,  pipeline->programs,      pipeline->boundaries,
-	                        pipeline->stage_room,   pipeline->rank_of_stage, pipeline->stages,
-	                        pipeline->device_names, pipeline->devices,       pipeline->ranks};
+	void *const blocks[] = {pipeline->programs,      pipeline->boundaries, pipeline->stage_room,
+	                        pipeline->rank_of_stage, pipeline->stages,     pipeline->device_names,
+	                        pipeline->devices,       pipeline->ranks};
 	for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
 		free(blocks[i]);
 	free(pipeline);
@@ -466,6 +466,11 @@ int ps_pipeline_rank_count(const ps_pipeline *pipeline)
 int ps_pipeline_stage_count(const ps_pipeline *pipeline)
 {
 	return pipeline->stage_count;
+}
+
+ps_queue *ps_pipeline_get_queue(const ps_pipeline *pipeline, int rank)
+{
+	return pipeline->ranks[rank].queue;
 }
 
 void ps_pipeline_get_stage(const ps_pipeline *pipeline, int stage, int *rank, int *first, int *count)

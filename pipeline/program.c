@@ -334,18 +334,21 @@ void ps__program_destroy(struct program *program)
 	ps__program_layout_free(program);
 	for (int i = 0; i < program->instruction_count; i++)
 		ps_list_destroy(program->instructions[i].list);
-	void *const blocks[] = {program->sizes,        program->first_row,    program->in,
-	                        program->plans,        program->slot_offset,  program->x_offset,
-	                        program->dy_offset,    program->at_forward,   program->at_backward,
-	                        program->at_recompute, program->at_weight,    program->group_of,
-	                        program->together,     program->group_first,  program->group_count,
-	                        program->regions,      program->rank_bytes,   program->largest,
-	                        program->scratch,      program->instructions, program->waits,
-	                        program->events,       program->begun,        program->started,
-	                        program->times,        program->transfers,    program->transfer_waits,
-	                        program->spans,        program->predicted};
+	void *const blocks[] = {
+	        program->sizes,       program->first_row,    program->in,          program->plans,
+	        program->slot_offset, program->x_offset,     program->dy_offset,   program->at_forward,
+	        program->at_backward, program->at_recompute, program->at_weight,   program->group_of,
+	        program->together,    program->group_first,  program->group_count, program->regions,
+	        program->rank_bytes,  program->largest,      program->scratch,     program->instructions,
+	        program->waits,       program->times,        program->transfers,   program->transfer_waits,
+	        program->spans,       program->predicted};
 	for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
 		free(blocks[i]);
+	for (int r = 0; r < PS_RUNS; r++) {
+		free(program->marks[r].events);
+		free(program->marks[r].begun);
+		free(program->marks[r].started);
+	}
 	ps_schedule_destroy(program->schedule);
 	free(program);
 }
@@ -373,6 +376,8 @@ ps_status ps__program_get(struct program **out, ps_pipeline *pipeline, bool trai
 			return PS_OK;
 		}
 	}
+	/* Recording may try products out on the devices, in memory that a run uses. */
+	ps__runs_settle(pipeline);
 	struct program *program;
 	PS_TRY(ps__program_create(&program, pipeline, training, rows, time));
 	ps_status status = pipeline->allocated ? ps__program_arrange(pipeline, program) : PS_OK;

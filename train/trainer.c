@@ -148,48 +148,130 @@ static ps_status report_window(ps_trainer *trainer)
 	return config->observer.window != NULL ? config->observer.window(config->observer.payload, &report) : PS_OK;
 }
 
-/* One step: a batch through the pipeline, an update, the reports. */
-static ps_status run_step(ps_trainer *trainer)
+/* Of a step that failed. What a shadow finds belongs to an earlier one, which it names. */
+static ps_status with_step(ps_status status, const ps_step_report *report)
+{
+	if (status != PS_OK && status != PS_EDIVERGED)
+		ps_fail_context(status, "epoch %d, step %" PRId64, report->epoch, report->step);
+	return status;
+}
+
+/* A step that is on its way, and what is known of it. */
+struct started_step {
+	ps_step_report report;
+	int64_t begin_ns;
+};
+
+/* Puts the batch of a step, counted from 0, on its way. */
+static ps_status begin_step(ps_trainer *trainer, int64_t step, struct started_step *started)
 {
 	const ps_trainer_config *config = &trainer->config;
-	ps__train_state *state = &trainer->state;
+	const ps__train_state *state = &trainer->state;
 	const ps_batches *batches = &trainer->batches[PS_SPLIT_TRAIN];
-	int64_t begin = ps_clock_ns();
+	int64_t done = state->done + (step - state->step);
 	ps_batch batch = {.inputs = trainer->inputs,
 	                  .targets = trainer->targets,
 	                  .rows = config->batch_size,
-	                  .step = (uint32_t)state->done};
+	                  .step = (uint32_t)done};
+	started->begin_ns = ps_clock_ns();
 	if (config->mistakes.misaligned_targets)
-		PS_TRY(ps_batches_get_as_published(batches, state->step, trainer->inputs, trainer->targets,
-		                                   &batch.time));
+		PS_TRY(ps_batches_get_as_published(batches, step, trainer->inputs, trainer->targets, &batch.time));
 	else
-		PS_TRY(ps_batches_get(batches, state->step, trainer->inputs, trainer->targets, &batch.time));
-	ps_step_report report = {.epoch = state->epoch,
-	                         .step = state->step + 1,
-	                         .steps = trainer->steps,
-	                         .done = state->done + 1,
-	                         .all_steps = config->epochs * trainer->steps,
-	                         .lr = trainer->lr,
-	                         .tokens = batch.rows * batch.time};
-	ps_status status = ps_pipeline_train(config->pipeline, &batch, &report.loss);
-	if (status == PS_OK)
-		status = ps_sgd_step(trainer->sgd, trainer->lr, config->clip, &report.grad_norm);
-	/* What a shadow finds belongs to an earlier step, which it names. */
-	if (status != PS_OK && status != PS_EDIVERGED)
-		ps_fail_context(status, "epoch %d, step %" PRId64, state->epoch, state->step + 1);
-	PS_TRY(status);
-	report.seconds = (double)(ps_clock_ns() - begin) * 1e-9;
+		PS_TRY(ps_batches_get(batches, step, trainer->inputs, trainer->targets, &batch.time));
+	started->report = (ps_step_report){.epoch = state->epoch,
+	                                   .step = step + 1,
+	                                   .steps = trainer->steps,
+	                                   .done = done + 1,
+	                                   .all_steps = config->epochs * trainer->steps,
+	                                   .lr = trainer->lr,
+	                                   .tokens = batch.rows * batch.time};
+	return with_step(ps_pipeline_submit(config->pipeline, &batch), &started->report);
+}
+
+static ps_status collect_loss(const ps_trainer *trainer, struct started_step *started)
+{
+	return with_step(ps_pipeline_collect(trainer->config.pipeline, &started->report.loss), &started->report);
+}
+
+static ps_status submit_update(const ps_trainer *trainer, const struct started_step *started)
+{
+	return with_step(ps_sgd_submit(trainer->sgd, trainer->lr, trainer->config.clip), &started->report);
+}
+
+/* Waits for the update, and reports the step. */
+static ps_status end_step(ps_trainer *trainer, struct started_step *started)
+{
+	const ps_trainer_config *config = &trainer->config;
+	ps__train_state *state = &trainer->state;
+	ps_step_report *report = &started->report;
+	PS_TRY(with_step(ps_sgd_collect(trainer->sgd, &report->grad_norm), report));
+	int64_t end = ps_clock_ns();
+	int64_t begin = started->begin_ns > trainer->step_end_ns ? started->begin_ns : trainer->step_end_ns;
+	report->seconds = (double)(end - begin) * 1e-9;
+	trainer->step_end_ns = end;
 	state->step++;
 	state->done++;
 	state->window.steps++;
-	state->window.tokens += report.tokens;
-	state->window.loss_sum += report.loss;
-	state->window.token_loss_sum += report.loss * (double)report.tokens;
-	trainer->window_seconds += report.seconds;
+	state->window.tokens += report->tokens;
+	state->window.loss_sum += report->loss;
+	state->window.token_loss_sum += report->loss * (double)report->tokens;
+	trainer->window_seconds += report->seconds;
 	trainer->window_timed++;
 	if (config->observer.step != NULL)
-		PS_TRY(config->observer.step(config->observer.payload, &report));
+		PS_TRY(config->observer.step(config->observer.payload, report));
 	return window_ends(trainer) ? report_window(trainer) : PS_OK;
+}
+
+static ps_status end_and_ask(ps_trainer *trainer, struct started_step *started, bool *whole)
+{
+	PS_TRY(end_step(trainer, started));
+	*whole = !stopped(trainer);
+	return PS_OK;
+}
+
+/* Each step is waited for. */
+static ps_status run_one_by_one(ps_trainer *trainer, bool *whole)
+{
+	struct started_step step;
+	while (*whole && trainer->state.step < trainer->steps) {
+		PS_TRY(ps__best_before_change(trainer));
+		PS_TRY(begin_step(trainer, trainer->state.step, &step));
+		PS_TRY(collect_loss(trainer, &step));
+		PS_TRY(submit_update(trainer, &step));
+		PS_TRY(end_and_ask(trainer, &step, whole));
+	}
+	return PS_OK;
+}
+
+/*
+ * Each step is put on its way before the one before it is reported, so that the devices go from one to the next without
+ * waiting for the host. A run that is stopped then ends with the step that was reported: the one behind it has changed
+ * no weights, and whatever becomes of it is nobody's concern.
+ */
+static ps_status run_ahead(ps_trainer *trainer, bool *whole)
+{
+	struct started_step steps[2];
+	int64_t begun = trainer->state.step;
+	while (begun < trainer->steps) {
+		struct started_step *step = &steps[begun % 2], *before = &steps[(begun + 1) % 2];
+		PS_TRY(ps__best_before_change(trainer));
+		PS_TRY(begin_step(trainer, begun, step));
+		if (trainer->state.step < begun) {
+			PS_TRY(collect_loss(trainer, before));
+			PS_TRY(end_and_ask(trainer, before, whole));
+		}
+		if (!*whole) {
+			(void)collect_loss(trainer, step);
+			return PS_OK;
+		}
+		PS_TRY(submit_update(trainer, step));
+		begun++;
+	}
+	if (trainer->state.step == begun)
+		return PS_OK;
+	struct started_step *last = &steps[(begun + 1) % 2];
+	PS_TRY(collect_loss(trainer, last));
+	return end_and_ask(trainer, last, whole);
 }
 
 static ps_status run_evaluation(ps_trainer *trainer, ps_split split, ps_eval_report *report, bool *whole)
@@ -257,14 +339,11 @@ static ps_status test(ps_trainer *trainer, ps_train_result *out)
 static ps_status run_epochs(ps_trainer *trainer, bool *whole)
 {
 	ps__train_state *state = &trainer->state;
+	bool ahead = ps_pipeline_most_in_flight(trainer->config.pipeline) > 1;
 	*whole = !stopped(trainer);
 	while (*whole && state->epoch <= trainer->config.epochs) {
 		int64_t begin = ps_clock_ns();
-		while (*whole && state->step < trainer->steps) {
-			PS_TRY(ps__best_before_change(trainer));
-			PS_TRY(run_step(trainer));
-			*whole = !stopped(trainer);
-		}
+		PS_TRY(ahead ? run_ahead(trainer, whole) : run_one_by_one(trainer, whole));
 		/* Nothing is validated or saved that a check may still find wrong. */
 		PS_TRY(ps_pipeline_shadow_finish(trainer->config.pipeline));
 		if (*whole)

@@ -40,6 +40,7 @@ struct ps_trainer {
 	/* Time is not part of the state: a resumed run's windows cover its own steps. */
 	double window_seconds, epoch_seconds;
 	int64_t window_timed;
+	int64_t step_end_ns; /* of the last step that was reported */
 	ps__best_place best;
 	void **copies; /* one for each parameter; NULL until they are needed */
 	bool saved, saved_last;

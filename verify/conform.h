@@ -29,12 +29,14 @@
 enum conform_role { CONFORM_IN, CONFORM_OUT, CONFORM_INOUT };
 
 enum conform_fill {
-	FILL_UNIT,    /* uniform in [-1, 1) */
-	FILL_SPECIAL, /* zeros of both signs, denormals, huge values, infinities and NaNs among ordinary values */
-	FILL_LARGE,   /* uniform in [-1e18, 1e18) */
-	FILL_TINY,    /* denormals and their neighbours, and zeros of both signs */
-	FILL_WHOLE,   /* whole numbers from -8 to 8, whose sums are exact */
-	FILL_POSITIVE /* uniform in [0.5, 1.5) */
+	FILL_UNIT,     /* uniform in [-1, 1) */
+	FILL_SPECIAL,  /* zeros of both signs, denormals, huge values, infinities and NaNs among ordinary values */
+	FILL_LARGE,    /* uniform in [-1e18, 1e18) */
+	FILL_TINY,     /* denormals and their neighbours, and zeros of both signs */
+	FILL_WHOLE,    /* whole numbers from -8 to 8, whose sums are exact */
+	FILL_POSITIVE, /* uniform in [0.5, 1.5) */
+	FILL_INFINITE, /* infinities */
+	FILL_NAN
 };
 
 #define CONFORM_EXACT ((ps__tolerance){0})

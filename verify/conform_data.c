@@ -65,6 +65,10 @@ static double value(enum conform_fill fill, uint64_t word, ps_dtype dtype)
 		return (double)(word % 17) - 8;
 	case FILL_POSITIVE:
 		return 1 + unit(word) / 2;
+	case FILL_INFINITE:
+		return INFINITY;
+	case FILL_NAN:
+		return NAN;
 	case FILL_UNIT:
 		break;
 	}

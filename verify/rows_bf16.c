@@ -155,6 +155,15 @@ static void sgd_copy_body(struct conform *c, const void *data)
 	            .scale = conform_in(c, "scale", SHAPE(1), .wide = true, .fill = FILL_POSITIVE), .lr = 4.75);
 }
 
+/* Of an update whose norm is not finite. */
+static void sgd_lost_body(struct conform *c, const void *data)
+{
+	const struct update_row *row = data;
+	conform_run(c, sgd, .w = conform_inout(c, "w", SHAPE(row->count), .fill = row->fill, .narrow = true),
+	            .g = conform_in(c, "g", SHAPE(row->count), .fill = row->fill, .narrow = true),
+	            .scale = conform_in(c, "scale", SHAPE(1), .wide = true, .fill = FILL_NAN), .lr = 4.75);
+}
+
 static const struct conform_set sets[] = {
         CONFORM_BF16_SET(gemm, "forward", product_rows, forward_body),
         CONFORM_BF16_SET(gemm, "backward", product_rows, backward_body),
@@ -168,6 +177,7 @@ static const struct conform_set sets[] = {
         CONFORM_BF16_SET(embedding_bwd_weight, "bf16", embedding_rows, embedding_bwd_weight_body),
         CONFORM_BF16_SET(sum_squares, "bf16", update_rows, sum_squares_body),
         CONFORM_BF16_SET(sgd, "bf16", update_rows, sgd_body),
+        CONFORM_BF16_SET(sgd, "lost", update_rows, sgd_lost_body),
         CONFORM_BF16_SET(sgd, "copy", update_rows, sgd_copy_body),
 };
 

@@ -200,7 +200,8 @@ typedef struct ps_args_sum_squares {
 
 /*
  * sums (n) F64, norm (1) F64, scale (1) F64: norm = sqrt of the sums added in ascending order; scale = 1 when
- * max_norm <= 0, else min(1, max_norm / (norm + 1e-6)), torch.nn.utils.clip_grad_norm_'s rule.
+ * max_norm <= 0, else min(1, max_norm / (norm + 1e-6)), torch.nn.utils.clip_grad_norm_'s rule. Of a norm that is NaN or
+ * infinite the scale is NaN.
  */
 typedef struct ps_args_clip_scale {
 	ps_tensor sums, norm, scale;
@@ -208,8 +209,8 @@ typedef struct ps_args_clip_scale {
 } ps_args_clip_scale;
 
 /*
- * w -= lr * scale * g, with lr * scale formed in double. scale (1) F64. One pass over both. copy, if present, is BF16
- * and becomes w, which is F32 then, rounded to the nearest.
+ * w -= lr * scale * g, with lr * scale formed in double. scale (1) F64; when it is NaN, nothing is changed. One pass
+ * over both. copy, if present, is BF16 and becomes w, which is F32 then, rounded to the nearest.
  *
  * w and g may be BF16. Then lr * scale is rounded to float, w - (lr * scale) * g is formed in fp32 with one rounding (a
  * fused multiply-add), and that is rounded to bf16 at random by `place` (docs/random.md): the same bits on every

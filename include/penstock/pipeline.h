@@ -159,6 +159,8 @@ int ps_pipeline_stage_count(const ps_pipeline *pipeline);
 /* Layers of stage `stage`: [*first, *first + *count). */
 void ps_pipeline_get_stage(const ps_pipeline *pipeline, int stage, int *rank, int *first, int *count);
 void ps_pipeline_get_rank(const ps_pipeline *pipeline, int rank, ps_rank_info *out);
+/* The queue that a rank's actions run on. */
+ps_queue *ps_pipeline_get_queue(const ps_pipeline *pipeline, int rank);
 /* The training schedule as it runs, and the number and sizes of its micro-batches. */
 const ps_schedule *ps_pipeline_get_schedule(const ps_pipeline *pipeline);
 int ps_pipeline_micro_batches(const ps_pipeline *pipeline, const int64_t **sizes);
@@ -179,6 +181,17 @@ typedef struct ps_batch {
  * infinite is PS_ENUMERIC and names step, stage and layer.
  */
 ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double *loss) PS_WARN_UNUSED;
+/*
+ * The two halves of ps_pipeline_train. A step that is submitted, of which the pipeline keeps a copy of its batch,
+ * begins on each device when what was enqueued there before is done, an optimizer's update of the step before included;
+ * so a loss can be collected a step late, while the devices are busy with the next one. Steps are collected in their
+ * order. After a failure of either half none is on its way any more. Evaluation, and whatever reads or writes
+ * parameters, is for when all are collected.
+ */
+ps_status ps_pipeline_submit(ps_pipeline *pipeline, const ps_batch *batch) PS_WARN_UNUSED;
+ps_status ps_pipeline_collect(ps_pipeline *pipeline, double *loss) PS_WARN_UNUSED;
+/* How many steps may be on their way: 2, or 1 where a trace or a shadow looks at each. */
+int ps_pipeline_most_in_flight(const ps_pipeline *pipeline);
 /* Forward only, without dropout. *loss_sum is the sum over all elements. */
 ps_status ps_pipeline_evaluate(ps_pipeline *pipeline, const ps_batch *batch, double *loss_sum) PS_WARN_UNUSED;
 
@@ -239,6 +252,12 @@ ps_status ps_updates_record(ps_updates *updates, int parameter, ps_op op, const 
  * step, it checks the ops too.
  */
 ps_status ps_updates_submit(ps_updates *updates) PS_WARN_UNUSED;
+/*
+ * Has every rank know a value for each parameter of the whole model: values[rank] (parameters) F64, on the rank's
+ * device, holds those of the rank's own parameters and gets all others, by ops that are enqueued on the ranks' queues
+ * and links. What is enqueued behind that on any rank comes after what was enqueued before on all of them.
+ */
+ps_status ps_pipeline_gather(ps_pipeline *pipeline, const ps_tensor *values) PS_WARN_UNUSED;
 /* Copies a whole parameter, or its gradient, between host memory (in the tensor's dtype) and its device, and waits. */
 ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from) PS_WARN_UNUSED;

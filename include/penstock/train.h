@@ -31,6 +31,13 @@ void ps_sgd_destroy(ps_sgd *sgd);
  * leaves the weights as they were. Waits until the weights are updated. Allocates nothing.
  */
 ps_status ps_sgd_step(ps_sgd *sgd, double lr, double max_norm, double *norm) PS_WARN_UNUSED;
+/*
+ * Its two halves: what the devices do, which needs nothing of the host, and what the host learns of it, once the
+ * weights are updated. To have the next step under way meanwhile: ps_pipeline_submit(next), ps_pipeline_collect and
+ * ps_sgd_collect of this one, ps_sgd_submit of the next. One update may be on its way.
+ */
+ps_status ps_sgd_submit(ps_sgd *sgd, double lr, double max_norm) PS_WARN_UNUSED;
+ps_status ps_sgd_collect(ps_sgd *sgd, double *norm) PS_WARN_UNUSED;
 
 /* The rate of epoch `epoch` (from 1): lr times decay for each epoch before it, one multiplication in double each. */
 double ps_step_lr(double lr, double decay, int epoch);

@@ -187,6 +187,16 @@ START_TEST(optimizer)
 	ps_tensor w = TENSOR(PS_F32, RIG_DIMS(3), 1, 1, 1);
 	rig_run(&rig, sgd, .w = w, .g = x, .scale = scale, .lr = 0.5);
 	EXPECT(w, 0, 0.875, 1.25, 0.75);
+	/* A norm that is lost changes nothing. */
+	const double lost[] = {INFINITY, -10, NAN};
+	for (int i = 0; i < 3; i++) {
+		rig_set(&rig, sums, (double[]){9, lost[i]});
+		for (int limit = 0; limit < 2; limit++) {
+			rig_run(&rig, clip_scale, .sums = sums, .norm = norm, .scale = scale, .max_norm = limit);
+			rig_run(&rig, sgd, .w = w, .g = x, .scale = scale, .lr = 0.5);
+			EXPECT(w, 0, 0.875, 1.25, 0.75);
+		}
+	}
 }
 END_TEST
 

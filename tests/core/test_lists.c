@@ -128,6 +128,7 @@ START_TEST(test_compiled)
 	for (uint32_t round = 1; round <= 3; round++) {
 		check_ok(ps_record(list, add, .a = x, .b = x, .y = x));
 		check_ok(ps_record(list, relu_fwd, .x = x, .y = x));
+		uint64_t before = 0;
 		for (uint32_t step = 5; step < 7; step++) {
 			uint64_t begin = ps_queue_record(queue).value;
 			check_ok(ps_list_submit(list, step));
@@ -135,6 +136,12 @@ START_TEST(test_compiled)
 			ck_assert_uint_eq(ps_queue_record(queue).value - begin, 2 * round);
 			for (size_t i = 0; i < 2 * round; i++)
 				ck_assert_uint_eq(ps__list_find(list, begin + i + 1), i);
+			/* Something else comes between the two; the first one's values are found all the same. */
+			for (size_t i = 0; before && i < 2 * round; i++)
+				ck_assert_uint_eq(ps__list_find(list, before + i + 1), i);
+			before = begin;
+			(void)ps__timeline_next(&queue->timeline);
+			ps__timeline_complete(&queue->timeline, ps_queue_record(queue).value);
 		}
 		ck_assert_int_eq(compiler.compiled, (int)round);
 		ck_assert_int_eq(compiler.alive, 1);

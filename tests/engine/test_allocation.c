@@ -7,6 +7,7 @@
 #include "tests/support/check.h"
 
 #include <penstock/model.h>
+#include <penstock/train.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -194,6 +195,39 @@ START_TEST(test_steps_allocate_nothing)
 }
 END_TEST
 
+/* Steps that are read late, with their updates. */
+START_TEST(test_steps_ahead_allocate_nothing)
+{
+	ps_pipeline *pipeline;
+	ps_sgd *sgd;
+	double loss, norm;
+	ps_batch batch = {.inputs = tokens, .targets = tokens, .rows = ROWS, .time = TIME};
+	check_ok(create(&pipeline, _i, false, false));
+	check_ok(ps_sgd_create(&sgd, pipeline));
+	check_ok(ps_pipeline_initialize(pipeline));
+	warm_up(pipeline, 0);
+	ps_status status = PS_OK;
+	long before = 0;
+	/* The first ones fill the queues as they have not been yet. */
+	for (; batch.step < 30 && status == PS_OK; batch.step++) {
+		if (batch.step == 20)
+			before = allocations;
+		status = ps_pipeline_submit(pipeline, &batch);
+		if (batch.step > 0 && status == PS_OK)
+			status = ps_pipeline_collect(pipeline, &loss);
+		if (batch.step > 0 && status == PS_OK)
+			status = ps_sgd_collect(sgd, &norm);
+		if (status == PS_OK)
+			status = ps_sgd_submit(sgd, 0.1, 0.5);
+	}
+	long after = allocations;
+	check_ok(status);
+	ck_assert_int_eq(after, before);
+	ps_sgd_destroy(sgd);
+	ps_pipeline_destroy(pipeline);
+}
+END_TEST
+
 START_TEST(test_create_without_memory)
 {
 	/* Measuring takes its time: of later allocations, some. */
@@ -274,6 +308,7 @@ int main(void)
 	tcase_set_timeout(cases, 300);
 	tcase_add_checked_fixture(cases, set_up, tear_down);
 	tcase_add_loop_test(cases, test_steps_allocate_nothing, 0, 4);
+	tcase_add_loop_test(cases, test_steps_ahead_allocate_nothing, 0, 2);
 	tcase_add_loop_test(cases, test_create_without_memory, 0, 4);
 	tcase_add_test(cases, test_train_without_memory);
 	tcase_add_test(cases, test_model_without_memory);

@@ -82,7 +82,8 @@ static ps_status sgd_kernel(const struct cpu_device *device, const void *argumen
 {
 	const ps_args_sgd *x = arguments;
 	const struct fast *fast = device->fast;
-	ps__fast_run(device, fast->kernels->op[PS_OP_sgd], x, ps_tensor_count(x->w), ELEMENTS, 0, 0);
+	if (!isnan(*(const double *)ps__cpu_data(x->scale)))
+		ps__fast_run(device, fast->kernels->op[PS_OP_sgd], x, ps_tensor_count(x->w), ELEMENTS, 0, 0);
 	return PS_OK;
 }
 
@@ -236,7 +237,6 @@ static ps_status sum_squares(ps_queue *queue, const void *arguments)
 	return ps__cpu_launch(queue, sum_squares_kernel, arguments, sizeof *x);
 }
 
-/* Written so that a NaN norm makes the scale NaN rather than 1. */
 static ps_status clip_scale_kernel(const struct cpu_device *device, const void *arguments)
 {
 	(void)device;
@@ -250,6 +250,8 @@ static ps_status clip_scale_kernel(const struct cpu_device *device, const void *
 	*scale = x->max_norm > 0 ? x->max_norm / (*norm + 1e-6) : 1;
 	if (*scale > 1)
 		*scale = 1;
+	if (!isfinite(*norm))
+		*scale = NAN;
 	return PS_OK;
 }
 CPU_OP(clip_scale)

@@ -18,7 +18,6 @@ static ps_status sum_squares_kernel(const struct cpu_device *device, const void 
 }
 REF_OP(sum_squares)
 
-/* Written so that a NaN norm makes the scale NaN rather than 1. */
 static ps_status clip_scale_kernel(const struct cpu_device *device, const void *arguments)
 {
 	(void)device;
@@ -34,7 +33,7 @@ static ps_status clip_scale_kernel(const struct cpu_device *device, const void *
 			scale = 1;
 	}
 	ref_set(x->norm, 0, norm);
-	ref_set(x->scale, 0, scale);
+	ref_set(x->scale, 0, isfinite(norm) ? scale : NAN);
 	return PS_OK;
 }
 REF_OP(clip_scale)
@@ -59,6 +58,8 @@ static ps_status sgd_kernel(const struct cpu_device *device, const void *argumen
 {
 	(void)device;
 	const ps_args_sgd *x = arguments;
+	if (isnan(ref_get(x->scale, 0)))
+		return PS_OK;
 	if (x->w.dtype == PS_BF16) {
 		sgd_bf16(x);
 		return PS_OK;

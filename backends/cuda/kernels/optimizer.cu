@@ -79,8 +79,7 @@ __global__ void join_kernel(squares_arguments x)
 		*own.out = sum;
 }
 
-/* One block. The sums are added in ascending order, from shared memory. Written so that a NaN norm makes the scale NaN.
- */
+/* One block. The sums are added in ascending order, from shared memory. */
 __global__ void clip_kernel(const double *sums, int64_t count, double *norm, double *scale, double max_norm,
                             const int *stop)
 {
@@ -107,7 +106,7 @@ __global__ void clip_kernel(const double *sums, int64_t count, double *norm, dou
 			factor = 1;
 	}
 	*norm = root;
-	*scale = factor;
+	*scale = isfinite(root) ? factor : double(NAN);
 }
 
 /* One tensor of a run. */
@@ -176,7 +175,7 @@ __device__ inline void update_bf16(const sgd_arguments &x, const sgd_tensor &own
 __global__ void sgd_kernel(sgd_arguments x)
 {
 	const sgd_tensor own = x.tensors[blockIdx.y];
-	if (*x.stop || blockIdx.x >= own.blocks)
+	if (*x.stop || blockIdx.x >= own.blocks || isnan(*x.scale))
 		return;
 	if (own.dtype == PS_F64)
 		update<double, false>(x, own);

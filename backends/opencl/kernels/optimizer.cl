@@ -49,7 +49,6 @@ ROW_KERNEL void ps_sum_partial(__global const double *partial, OUT(double, out),
 		out_buffer[out_at] = total;
 }
 
-/* Written so that a NaN norm makes the scale NaN rather than 1. */
 SINGLE_KERNEL void ps_clip_scale(IN(double, sums), OUT(double, norm), OUT(double, scale), long count, double max_norm)
 {
 	USE_IN(double, sums);
@@ -63,7 +62,7 @@ SINGLE_KERNEL void ps_clip_scale(IN(double, sums), OUT(double, norm), OUT(double
 			factor = 1;
 	}
 	norm_buffer[norm_at] = root;
-	scale_buffer[scale_at] = factor;
+	scale_buffer[scale_at] = isfinite(root) ? factor : nan((ulong)0);
 }
 
 ELEMENT_KERNEL void ps_sgd(OUT(real, w), IN(real, g), IN(double, scale), long count, double lr)
@@ -71,7 +70,7 @@ ELEMENT_KERNEL void ps_sgd(OUT(real, w), IN(real, g), IN(double, scale), long co
 	USE_OUT(real, w);
 	USE_IN(real, g);
 	long i = (long)get_global_id(0) * VEC;
-	if (i >= count)
+	if (i >= count || isnan(scale_buffer[scale_at]))
 		return;
 	real rate = (real)(-(lr * scale_buffer[scale_at]));
 	store_some(MAD((realv)(rate), load_some(g, i, count, 0), load_some(w, i, count, 0)), w, i, count);

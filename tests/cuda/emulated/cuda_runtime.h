@@ -128,6 +128,9 @@ inline int __ffs(unsigned bits)
 	return bits ? place + 1 : 0;
 }
 
+using std::isfinite;
+using std::isnan;
+
 inline uint32_t __float_as_uint(float value)
 {
 	uint32_t bits;
