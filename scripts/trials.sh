@@ -44,8 +44,8 @@ weights() {
 		--save-last "$1.weights" --log "$1.jsonl" "${@:2}" >"$1.out" 2>&1 || { tail -n 3 "$1.out" && return 1; }
 }
 
-# bits DTYPE: weights byte for byte over runs, cuts, schedules and recomputation, which must leave them alone, and over
-# numbers of micro-batches, which do if cuBLASLt gives a row the same bits however many there are: 3 when it does not.
+# bits DTYPE: weights byte for byte over runs, cuts, schedules, recomputation and steps that are waited for, as those of
+# a trace are, which must leave them alone, and over numbers of micro-batches, which do if cuBLASLt gives a row the same bits however many there are: 3 when it does not.
 bits() {
 	local dtype=$1 what stages options kind must='' may='' work
 	work=$(mktemp -d)
@@ -66,10 +66,12 @@ bits() {
 		must|recomputed|$device|--chunks 4 --checkpoint always --join never
 		must|in graphs|$device|--chunks 4 --schedule gpipe --graphs on --join never
 		must|op by op|$device|--chunks 4 --schedule gpipe --graphs off --join never
+		must|waited for|$device|--chunks 4 --schedule gpipe --join never --trace $work/trace.json
 		must|two stages|$device,$device|--chunks 4 --schedule 1f1b --join never
 		must|cut elsewhere|$device,$device|--chunks 4 --balance 1,$units --join never
 		must|three stages|$device,$device,$device|--chunks 4 --schedule gpipe --join never
 		must|two devices|$pair|--chunks 4 --schedule 1f1b --join never
+		must|two devices, waited for|$pair|--chunks 4 --schedule 1f1b --join never --trace $work/trace.json
 		may|joined|$device|--chunks 4 --join auto
 		may|1 micro-batch|$device|--chunks 1
 		may|2 micro-batches|$device|--chunks 2

@@ -43,25 +43,37 @@ ps_status tiny_life_create(ps_pipeline **out, const struct tiny_life *life)
 	return ps_pipeline_create(out, &config);
 }
 
+static const int32_t words[ROWS * TIME] = {1, 2, 3, 4, 5, 6}, next[ROWS * TIME] = {2, 3, 4, 5, 6, 7};
+
 ps_status tiny_life_step(ps_pipeline *pipeline, double *loss)
 {
-	static const int32_t words[ROWS * TIME] = {1, 2, 3, 4, 5, 6}, next[ROWS * TIME] = {2, 3, 4, 5, 6, 7};
 	return ps_pipeline_train(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}, loss);
+}
+
+/* The second step is under way when the numbers of the first one are read. */
+static ps_status two_steps(ps_pipeline *pipeline, ps_sgd *sgd, double *loss)
+{
+	double first, norm;
+	PS_TRY(ps_pipeline_submit(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}));
+	PS_TRY(ps_sgd_submit(sgd, 1, 0.5));
+	PS_TRY(ps_pipeline_submit(pipeline, &(ps_batch){words, next, ROWS, TIME, 1}));
+	PS_TRY(ps_pipeline_collect(pipeline, &first));
+	PS_TRY(ps_sgd_collect(sgd, &norm));
+	PS_TRY(ps_sgd_submit(sgd, 1, 0.5));
+	PS_TRY(ps_pipeline_collect(pipeline, loss));
+	return ps_sgd_collect(sgd, &norm);
 }
 
 ps_status tiny_life_run(const struct tiny_life *life, double *loss)
 {
 	ps_pipeline *pipeline;
 	ps_sgd *sgd = NULL;
-	double norm;
 	PS_TRY(tiny_life_create(&pipeline, life));
 	ps_status status = ps_pipeline_initialize(pipeline);
 	if (status == PS_OK)
 		status = ps_sgd_create(&sgd, pipeline);
 	if (status == PS_OK)
-		status = tiny_life_step(pipeline, loss);
-	if (status == PS_OK)
-		status = ps_sgd_step(sgd, 1, 0.5, &norm);
+		status = two_steps(pipeline, sgd, loss);
 	if (life->ending)
 		life->ending(pipeline);
 	ps_sgd_destroy(sgd);

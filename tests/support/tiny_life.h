@@ -1,4 +1,4 @@
-/* A tiny pipeline that is made, trains for a step and is taken down: what tests repeat while calls fail in turn. */
+/* A tiny pipeline that is made, trains for two steps and is taken down: what tests repeat while calls fail in turn. */
 #ifndef PS_TESTS_SUPPORT_TINY_LIFE_H
 #define PS_TESTS_SUPPORT_TINY_LIFE_H
 
@@ -23,7 +23,7 @@ ps_status tiny_life_make_model(struct tiny_life *life, double dropout);
 /* A pipeline by itself, and a step of one that is initialised. */
 ps_status tiny_life_create(ps_pipeline **out, const struct tiny_life *life);
 ps_status tiny_life_step(ps_pipeline *pipeline, double *loss);
-/* A pipeline, its first step and its update; *loss is left alone by what fails. */
+/* A pipeline and two steps with their updates; *loss, of the second, is left alone by what fails before. */
 ps_status tiny_life_run(const struct tiny_life *life, double *loss);
 
 #endif
