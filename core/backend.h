@@ -36,7 +36,8 @@ void ps__host_memory_destroy(ps_pinned *memory);
 
 /*
  * The entry of a list whose op enqueued the command with `value`, which is of the list's last two submissions or later;
- * the number of entries when it is later. An op that refused to be enqueued counts as the one with all values from there.
+ * the number of entries when it is later. An op that refused to be enqueued counts as the one with all values from
+ * there.
  */
 size_t ps__list_find(const ps_list *list, uint64_t value);
 
