@@ -1,5 +1,5 @@
 /*
- * Between gemm.c and gemm_plan.c: what cuBLASLt needs to know for products of a shape.
+ * Between gemm.c, gemm_plan.c and gemm_trial.c: what cuBLASLt needs to know for products of a shape.
  *
  * cuBLAS is column-major, which a row-major matrix is the transpose of. So c (m, n) = op(a) op(b) is asked for as
  * c^T (n, m) = op(b)^T op(a)^T: b comes first, and its rows of n elements are cuBLAS's columns.
@@ -34,12 +34,33 @@ struct cuda_plan {
  */
 ps_status ps__cuda_plan_find(struct cuda_plan **out, ps_queue *queue, const struct cuda_gemm_key *key, int64_t m);
 
+/* What trials of a key's algorithms have of their own, so that they disturb no queue. */
+struct cuda_trial {
+	const ps_queue *queue;
+	const struct cuda_gemm_key *key;
+	int64_t rows; /* the most of a product */
+	ps_dtype factors;
+	cudaStream_t stream;
+	char *memory; /* NULL: there was no room */
+	/* In memory. */
+	int *differ;
+	char *a, *b, *bias, *base_c, *other_c, *workspace;
+	int64_t a_count, b_count;
+	size_t c_bytes; /* of each */
+};
+
 /*
- * Do the rows of `few` have the bits that they have among those of `many`? The plans have the same key, in which a is
- * not transposed. True when there is no memory to try it: the device's, for both products, for as long as it takes.
+ * Trials of products with the key, in which a is not transposed, and with up to so many rows. There is one to end even
+ * when it fails. Where the device has no memory for it, whatever is tried then agrees.
  */
-ps_status ps__cuda_plan_try(bool *same, const ps_queue *queue, const struct cuda_plan *few,
-                            const struct cuda_plan *many);
+ps_status ps__cuda_trial_begin(struct cuda_trial *t, const ps_queue *queue, const struct cuda_gemm_key *key,
+                               int64_t rows);
+void ps__cuda_trial_end(struct cuda_trial *t);
+/* The product that others are compared with from now on. *done: cuBLASLt takes its algorithm. */
+ps_status ps__cuda_trial_base(bool *done, const struct cuda_trial *t, const struct cuda_plan *base);
+/* Have the rows that the product shares with the base the same bits? */
+ps_status ps__cuda_trial_other(bool *same, const struct cuda_trial *t, const struct cuda_plan *base,
+                               const struct cuda_plan *other);
 
 /* Enqueues the plan's product on a stream. The caller holds the device's mutex. */
 ps_status ps__cuda_multiply(const ps_queue *queue, const struct cuda_plan *plan, const void *a, const void *b, void *c,

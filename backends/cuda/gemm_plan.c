@@ -190,17 +190,17 @@ static bool can_use(const struct cuda_device *device, const struct cuda_plan *pl
 	       result.workspaceSize <= device->workspace_bytes;
 }
 
-/* Do m rows have the bits that they have among those of `base`, by its algorithm? */
-static ps_status agrees(bool *same, const ps_queue *queue, const struct cuda_plan *base, int64_t m)
+/* Do m rows have the bits that they have among those of `base`, which was multiplied by its algorithm? */
+static ps_status agrees(bool *same, const struct cuda_trial *trial, const struct cuda_plan *base, int64_t m)
 {
+	const struct cuda_device *device = trial->queue->device->impl;
 	struct cuda_plan other = {.key = base->key, .m = m, .product = base->product, .algo = base->algo};
 	*same = m == base->m;
 	if (*same)
 		return PS_OK;
-	ps_status status = lay_out(queue, &other);
-	if (status == PS_OK && can_use(queue->device->impl, &other, &other.algo))
-		status = m < base->m ? ps__cuda_plan_try(same, queue, &other, base)
-		                     : ps__cuda_plan_try(same, queue, base, &other);
+	ps_status status = lay_out(trial->queue, &other);
+	if (status == PS_OK && can_use(device, &other, &other.algo))
+		status = ps__cuda_trial_other(same, trial, base, &other);
 	layouts_free(&other);
 	return status;
 }
@@ -215,16 +215,18 @@ static void tell(ps_queue *queue, const struct cuda_plan *plan)
 }
 
 /* Gives base the first candidate that also holds for m rows, or the first of all, and *same is false. */
-static ps_status choose_for_all(bool *same, const ps_queue *queue, struct cuda_plan *base, int64_t m)
+static ps_status choose_for_all(bool *same, const struct cuda_trial *trial, struct cuda_plan *base, int64_t m)
 {
 	cublasLtMatmulAlgo_t candidates[CANDIDATES];
 	int count;
-	PS_TRY(find_candidates(queue, base, candidates, &count));
+	PS_TRY(find_candidates(trial->queue, base, candidates, &count));
 	for (int i = 0; i < count; i++) {
 		base->algo = candidates[i];
-		PS_TRY(agrees(same, queue, base, m));
+		PS_TRY(ps__cuda_trial_base(same, trial, base));
 		if (*same)
-			PS_TRY(agrees(same, queue, base, FEW_ROWS));
+			PS_TRY(agrees(same, trial, base, m));
+		if (*same && m != FEW_ROWS)
+			PS_TRY(agrees(same, trial, base, FEW_ROWS));
 		if (*same)
 			return PS_OK;
 	}
@@ -232,24 +234,41 @@ static ps_status choose_for_all(bool *same, const ps_queue *queue, struct cuda_p
 	return PS_OK;
 }
 
-/* The algorithm of the plans with the same key, or for the first of them one that is good for all m. */
-static ps_status pin(ps_queue *queue, struct cuda_plan *plan, struct cuda_plan *base)
+/* Gives base the algorithm of the plans with its key, or where there are none one that is good for all m. */
+static ps_status pin_base(bool *same, const ps_queue *queue, struct cuda_plan *base, int64_t m)
 {
 	const struct cuda_device *device = queue->device->impl;
-	const struct cuda_plan *other = device->plans;
-	bool same = false;
-	while (other && !(other->pinned && !memcmp(&other->key, &plan->key, sizeof plan->key)))
-		other = other->next;
-	ps_status status = lay_out(queue, base);
-	if (status == PS_OK && other) {
-		base->algo = other->algo;
-		status = agrees(&same, queue, base, plan->m);
+	const struct cuda_plan *known = device->plans;
+	struct cuda_trial trial;
+	while (known && !(known->pinned && !memcmp(&known->key, &base->key, sizeof base->key)))
+		known = known->next;
+	*same = known && m == base->m;
+	if (known)
+		base->algo = known->algo;
+	if (*same)
+		return PS_OK;
+	ps_status status = ps__cuda_trial_begin(&trial, queue, &base->key, m > base->m ? m : base->m);
+	if (status == PS_OK && known) {
+		status = ps__cuda_trial_base(same, &trial, base);
+		if (status == PS_OK && *same)
+			status = agrees(same, &trial, base, m);
 	} else if (status == PS_OK) {
-		status = choose_for_all(&same, queue, base, plan->m);
+		status = choose_for_all(same, &trial, base, m);
 	}
+	ps__cuda_trial_end(&trial);
+	return status;
+}
+
+/* Gives the plan the algorithm of all m, and says so where its rows have other bits by it. */
+static ps_status pin(ps_queue *queue, struct cuda_plan *plan, struct cuda_plan *base)
+{
+	bool same = false;
+	ps_status status = lay_out(queue, base);
+	if (status == PS_OK)
+		status = pin_base(&same, queue, base, plan->m);
 	if (status == PS_OK && !same)
 		tell(queue, plan);
-	if (status == PS_OK && can_use(device, plan, &base->algo)) {
+	if (status == PS_OK && can_use(queue->device->impl, plan, &base->algo)) {
 		plan->algo = base->algo;
 		plan->pinned = true;
 		return PS_OK;
