@@ -6,9 +6,12 @@
  */
 #include "block.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <ucontext.h>
 #include <vector>
@@ -34,11 +37,27 @@ struct coroutine {
 	void *sanitizer = nullptr;
 };
 
+/*
+ * Coroutines that no thread has, for the next ones: each is 256 KiB that have to be mapped, and streams are many and
+ * short. Never destroyed: streams may outlive static objects.
+ */
+struct pool {
+	std::mutex mutex;
+	std::vector<std::unique_ptr<coroutine>> free;
+};
+
+pool &the_pool()
+{
+	static pool *one = new pool;
+	return *one;
+}
+
 struct runner {
 	ucontext_t context; /* of the caller */
 	void *sanitizer = nullptr;
 	const void *stack = nullptr;
 	size_t stack_size = 0;
+	bool from_caller = false; /* the last switch */
 	std::vector<std::unique_ptr<coroutine>> all;
 	std::vector<coroutine *> idle;
 	coroutine *active = nullptr;
@@ -48,11 +67,21 @@ struct runner {
 	std::vector<coroutine *> owner;
 	std::vector<unsigned> order;
 	size_t begun = 0, done = 0, arrived = 0;
+	size_t at = 0; /* in `order`: who is asked next whether it can go on */
 	std::vector<unsigned> warp_arrived;
 	std::vector<double> room; /* two turns of every warp */
 	std::vector<double> shared;
 	bool any = false, any_result = false;
 	unsigned current = 0;
+
+	/* Those within a thread of a block that came to no end keep what is on their stacks, and go. */
+	~runner()
+	{
+		pool &p = the_pool();
+		std::lock_guard<std::mutex> hold(p.mutex);
+		if (idle.size() == all.size())
+			std::move(all.begin(), all.end(), std::back_inserter(p.free));
+	}
 };
 
 thread_local runner the;
@@ -63,44 +92,110 @@ thread_local runner the;
 	return the;
 }
 
-void enter_context(ucontext_t *from, ucontext_t *to, void **fake, const void *stack, size_t bytes, void *sanitizer)
+/* A coroutine, or the caller again, has the word. */
+void arrive(void *fake)
 {
 #if defined(__SANITIZE_ADDRESS__)
-	__sanitizer_start_switch_fiber(fake, stack, bytes);
+	const void *stack;
+	size_t bytes;
+	__sanitizer_finish_switch_fiber(fake, &stack, &bytes);
+	runner &r = self();
+	if (r.from_caller) {
+		r.stack = stack;
+		r.stack_size = bytes;
+	}
 #endif
-#if defined(__SANITIZE_THREAD__)
-	__tsan_switch_to_fiber(sanitizer, 0);
-#endif
-	(void)fake, (void)stack, (void)bytes, (void)sanitizer;
-	swapcontext(from, to);
+	(void)fake;
 }
 
-void resume(coroutine *next)
+/* Goes on at `to`, or with NULL at the caller; comes back when somebody goes on at `from`. */
+void go(ucontext_t *from, coroutine *to)
 {
 	runner &r = self();
 	void *fake = nullptr;
-	r.active = next;
-	enter_context(&r.context, &next->context, &fake, next->stack.get(), stack_bytes, next->sanitizer);
+	r.active = to;
+	r.from_caller = from == &r.context;
 #if defined(__SANITIZE_ADDRESS__)
-	__sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+	__sanitizer_start_switch_fiber(&fake, to ? to->stack.get() : r.stack, to ? stack_bytes : r.stack_size);
 #endif
+#if defined(__SANITIZE_THREAD__)
+	__tsan_switch_to_fiber(to ? to->sanitizer : r.sanitizer, 0);
+#endif
+	swapcontext(from, to ? &to->context : &r.context);
+	arrive(fake);
+}
+
+void coroutine_main();
+
+[[gnu::noinline]] void prepare(ucontext_t &context, unsigned char *stack)
+{
+	getcontext(&context);
+	context.uc_stack.ss_sp = stack;
+	context.uc_stack.ss_size = stack_bytes;
+	context.uc_link = nullptr;
+	makecontext(&context, coroutine_main, 0);
+#if defined(__SANITIZE_ADDRESS__)
+	/* The sanitizer is told of each switch, and need not clear its shadow of a stack that it takes for a new one.
+	 */
+	context.uc_stack.ss_size = 0;
+#endif
+}
+
+coroutine *spare()
+{
+	runner &r = self();
+	if (!r.idle.empty()) {
+		coroutine *one = r.idle.back();
+		r.idle.pop_back();
+		return one;
+	}
+	{
+		std::lock_guard<std::mutex> hold(the_pool().mutex);
+		std::vector<std::unique_ptr<coroutine>> &free = the_pool().free;
+		if (!free.empty()) {
+			r.all.push_back(std::move(free.back()));
+			free.pop_back();
+			return r.all.back().get();
+		}
+	}
+	r.all.push_back(std::make_unique<coroutine>());
+	coroutine *one = r.all.back().get();
+	one->stack.reset(new unsigned char[stack_bytes]);
+	prepare(one->context, one->stack.get());
+#if defined(__SANITIZE_THREAD__)
+	one->sanitizer = __tsan_create_fiber(0);
+#endif
+	return one;
+}
+
+/*
+ * Who goes on when a coroutine stops: one for threads that have not begun, or the next thread's that waits no more.
+ * NULL: nobody, for all are done or wait for what will not come.
+ */
+coroutine *next()
+{
+	runner &r = self();
+	if (r.begun < r.threads.size())
+		return spare();
+	for (size_t left = r.order.size(); left > 0; left--) {
+		unsigned index = r.order[r.at];
+		r.at = (r.at + 1) % r.order.size();
+		if (r.threads[index].state == READY) {
+			r.current = index;
+			return r.owner[index];
+		}
+	}
+	return nullptr;
 }
 
 void leave()
 {
-	runner &r = self();
-	void *fake = nullptr;
-	enter_context(&r.active->context, &r.context, &fake, r.stack, r.stack_size, r.sanitizer);
-#if defined(__SANITIZE_ADDRESS__)
-	__sanitizer_finish_switch_fiber(fake, &self().stack, &self().stack_size);
-#endif
+	go(&self().active->context, next());
 }
 
 void coroutine_main()
 {
-#if defined(__SANITIZE_ADDRESS__)
-	__sanitizer_finish_switch_fiber(nullptr, &self().stack, &self().stack_size);
-#endif
+	arrive(nullptr);
 	for (;;) {
 		while (self().begun < self().threads.size()) {
 			unsigned index = self().order[self().begun++];
@@ -114,33 +209,6 @@ void coroutine_main()
 		self().idle.push_back(self().active);
 		leave();
 	}
-}
-
-[[gnu::noinline]] void prepare(ucontext_t &context, unsigned char *stack)
-{
-	getcontext(&context);
-	context.uc_stack.ss_sp = stack;
-	context.uc_stack.ss_size = stack_bytes;
-	context.uc_link = nullptr;
-	makecontext(&context, coroutine_main, 0);
-}
-
-coroutine *spare()
-{
-	runner &r = self();
-	if (!r.idle.empty()) {
-		coroutine *one = r.idle.back();
-		r.idle.pop_back();
-		return one;
-	}
-	r.all.push_back(std::make_unique<coroutine>());
-	coroutine *one = r.all.back().get();
-	one->stack.reset(new unsigned char[stack_bytes]);
-	prepare(one->context, one->stack.get());
-#if defined(__SANITIZE_THREAD__)
-	one->sanitizer = __tsan_create_fiber(0);
-#endif
-	return one;
 }
 
 void stop_at(int state)
@@ -182,22 +250,9 @@ bool run_block(const dim3 &grid, const dim3 &block, const dim3 &index, uint64_t 
 	r.owner.assign(count, nullptr);
 	r.warp_arrived.assign((count + lanes - 1) / lanes, 0);
 	r.room.resize(size_t(2) * count);
-	r.begun = r.done = r.arrived = 0;
-	while (r.begun < count)
-		resume(spare());
-	while (r.done < count) {
-		bool moved = false;
-		for (unsigned i : r.order) {
-			if (r.threads[i].state != READY)
-				continue;
-			moved = true;
-			r.current = i;
-			resume(r.owner[i]);
-		}
-		if (!moved)
-			return false;
-	}
-	return true;
+	r.begun = r.done = r.arrived = r.at = 0;
+	go(&r.context, spare());
+	return r.done == count;
 }
 
 } // namespace
