@@ -27,26 +27,53 @@ struct fake_preference {
 namespace
 {
 
-constexpr int64_t together = 4;
+/* Columns of d that are formed at once, in tiles that stay in the first cache, and rows of a added up at once. */
+constexpr int64_t together = 4, tile_rows = 256, steps = 4;
 
 /* Algorithms. */
 constexpr uint64_t PLAIN = 1, SPLITS_MANY = 2, SAYS_SPLIT = 3;
 
-/* sums (together, n) += the rows of a (k, n) times the columns j and on of op(b), each in ascending order of k. */
+template <typename T> struct tile {
+	T sums[together][tile_rows];
+};
+
+/* Adds `count` rows of a (n wide) times their elements of op(b)'s columns, one row after the other. */
+template <int64_t count, typename T>
+void add_rows(tile<T> &to, int64_t rows, const T *a, int64_t n, const T *b, int64_t step,
+              const int64_t (&column)[together])
+{
+	T factor[count][together];
+	for (int64_t q = 0; q < count; q++)
+		for (int64_t t = 0; t < together; t++)
+			factor[q][t] = b[q * step + column[t]];
+	for (int64_t i = 0; i < rows; i++) {
+		T s0 = to.sums[0][i], s1 = to.sums[1][i], s2 = to.sums[2][i], s3 = to.sums[3][i];
+		for (int64_t q = 0; q < count; q++) {
+			T value = a[q * n + i];
+			s0 += value * factor[q][0];
+			s1 += value * factor[q][1];
+			s2 += value * factor[q][2];
+			s3 += value * factor[q][3];
+		}
+		to.sums[0][i] = s0, to.sums[1][i] = s1, to.sums[2][i] = s2, to.sums[3][i] = s3;
+	}
+}
+
+/* sums (together, n) += the rows of a (k, n) times the columns of op(b), each product in ascending order of k. */
 template <typename T>
-void add_products(T *sums, const T *a, int64_t stride, int64_t n, int64_t k, const T *b, int64_t step,
+void add_products(T *sums, const T *a, int64_t n, int64_t k, const T *b, int64_t step,
                   const int64_t (&column)[together])
 {
-	for (int64_t q = 0; q < k; q++) {
-		const T *row = a + q * stride;
-		T b0 = b[q * step + column[0]], b1 = b[q * step + column[1]];
-		T b2 = b[q * step + column[2]], b3 = b[q * step + column[3]];
-		for (int64_t i = 0; i < n; i++) {
-			sums[i] += row[i] * b0;
-			sums[n + i] += row[i] * b1;
-			sums[2 * n + i] += row[i] * b2;
-			sums[3 * n + i] += row[i] * b3;
-		}
+	for (int64_t first = 0; first < n; first += tile_rows) {
+		int64_t rows = std::min(tile_rows, n - first), q = 0;
+		tile<T> part = {};
+		for (; q + steps <= k; q += steps)
+			add_rows<steps>(part, rows, a + q * n + first, n, b + q * step, step, column);
+		for (; q < k; q++)
+			add_rows<1>(part, rows, a + q * n + first, n, b + q * step, step, column);
+		for (int64_t t = 0; t < together; t++)
+			for (int64_t i = 0; i < rows; i++)
+				sums[t * n + first + i] += part.sums[t][i];
 	}
 }
 
@@ -57,22 +84,30 @@ template <typename T> double element(const void *data, cudaDataType_t type, int6
 	return double(static_cast<const T *>(data)[index]);
 }
 
-/* (rows, columns) as T without gaps; in tf32, rounded to 10 bits of mantissa. */
+/* Rounded to 10 bits of mantissa. */
+float round_tf32(float value)
+{
+	uint32_t bits = (ps_float_bits(value) + 0x1000U) & 0xFFFFE000U;
+	std::memcpy(&value, &bits, sizeof value);
+	return value;
+}
+
+/* (rows, columns) as T without gaps; in tf32, rounded. */
 template <typename T> std::vector<T> take(const void *data, const fake_layout &l, bool tf32)
 {
 	std::vector<T> all(size_t(l.rows * l.columns));
-	for (int64_t j = 0; j < l.columns; j++)
-		for (int64_t i = 0; i < l.rows; i++) {
-			T value = T(element<T>(data, l.type, j * l.stride + i));
-			if (tf32) {
-				uint32_t bits = ps_float_bits(float(value)) + 0x1000U;
-				float rounded;
-				bits &= 0xFFFFE000U;
-				std::memcpy(&rounded, &bits, sizeof rounded);
-				value = T(rounded);
-			}
-			all[size_t(j * l.rows + i)] = value;
+	for (int64_t j = 0; j < l.columns; j++) {
+		T *to = all.data() + j * l.rows;
+		if (l.type == CUDA_R_16BF) {
+			const uint16_t *from = static_cast<const uint16_t *>(data) + j * l.stride;
+			std::transform(from, from + l.rows, to, ps_bf16_widen);
+		} else {
+			const T *from = static_cast<const T *>(data) + j * l.stride;
+			std::copy(from, from + l.rows, to);
 		}
+		if (tf32)
+			std::transform(to, to + l.rows, to, [](T value) { return T(round_tf32(float(value))); });
+	}
 	return all;
 }
 
@@ -87,8 +122,8 @@ void multiply(const fake_product &p, int64_t parts, T alpha, const void *a_data,
 	std::vector<T> a = take<T>(a_data, la, p.tf32), b = take<T>(b_data, lb, p.tf32), sums(size_t(together * n));
 	if (p.transpose_a) {
 		std::vector<T> turned(size_t(n * k));
-		for (int64_t i = 0; i < n; i++)
-			for (int64_t q = 0; q < k; q++)
+		for (int64_t q = 0; q < k; q++)
+			for (int64_t i = 0; i < n; i++)
 				turned[size_t(q * n + i)] = a[size_t(i * k + q)];
 		a.swap(turned);
 	}
@@ -101,11 +136,8 @@ void multiply(const fake_product &p, int64_t parts, T alpha, const void *a_data,
 		int64_t step = p.transpose_b ? lb.rows : int64_t(1);
 		for (int64_t part = 0; part < parts; part++) {
 			int64_t from = k * part / parts, to = k * (part + 1) / parts;
-			std::vector<T> more(sums.size());
-			add_products(more.data(), a.data() + from * n, n, n, to - from, b.data() + from * step, step,
+			add_products(sums.data(), a.data() + from * n, n, to - from, b.data() + from * step, step,
 			             column);
-			for (size_t i = 0; i < more.size(); i++)
-				sums[i] += more[i];
 		}
 		for (int64_t t = 0; t < count; t++)
 			for (int64_t i = 0; i < n; i++) {
