@@ -45,6 +45,9 @@ static ps_tensor scalar(ps_buffer *buffer, int index)
 	return ps_tensor_make(buffer, (uint64_t)(15 * N * N * 4 + index * 8), PS_F64, 1, (int64_t[]){1});
 }
 
+/* Chunks are the least there can be, so that the link's test is short. */
+static const ps_link_options short_link = {.skip_measure = true, .chunk_bytes = 4096};
+
 static ps_status make(struct rig *r)
 {
 	for (int i = 0; i < 2; i++)
@@ -54,7 +57,7 @@ static ps_status make(struct rig *r)
 	PS_TRY(ps_queue_create(&r->far, r->device[1], "far"));
 	PS_TRY(ps_buffer_create(&r->buffer, r->device[0], (uint64_t)16 * N * N * 4));
 	PS_TRY(ps_buffer_create(&r->far_buffer, r->device[1], (uint64_t)16 * N * N * 4));
-	return ps_link_create(&r->link, r->device[0], r->device[1], "link", &(ps_link_options){.skip_measure = true});
+	return ps_link_create(&r->link, r->device[0], r->device[1], "link", &short_link);
 }
 
 static ps_status work(struct rig *r)
@@ -296,7 +299,7 @@ START_TEST(test_order_by_events)
 	for (int i = 0; i < 2; i++)
 		check_ok(ps_device_open(&device[i], i ? "cuda-emulated:1" : "cuda-emulated:0"));
 	/* Makes sure that copies between the devices are possible. */
-	check_ok(ps_link_create(&link, device[0], device[1], "l", NULL));
+	check_ok(ps_link_create(&link, device[0], device[1], "l", &short_link));
 	for (int i = 0; i < QUEUES; i++)
 		check_ok(ps_queue_create(&queue[i], device[i % 2], "q"));
 	for (int i = 0; i < BUFFERS; i++) {
