@@ -109,9 +109,8 @@ void arrive(void *fake)
 }
 
 /* Goes on at `to`, or with NULL at the caller; comes back when somebody goes on at `from`. */
-void go(ucontext_t *from, coroutine *to)
+void go(runner &r, ucontext_t *from, coroutine *to)
 {
-	runner &r = self();
 	void *fake = nullptr;
 	r.active = to;
 	r.from_caller = from == &r.context;
@@ -141,9 +140,8 @@ void coroutine_main();
 #endif
 }
 
-coroutine *spare()
+coroutine *spare(runner &r)
 {
-	runner &r = self();
 	if (!r.idle.empty()) {
 		coroutine *one = r.idle.back();
 		r.idle.pop_back();
@@ -172,11 +170,10 @@ coroutine *spare()
  * Who goes on when a coroutine stops: one for threads that have not begun, or the next thread's that waits no more.
  * NULL: nobody, for all are done or wait for what will not come.
  */
-coroutine *next()
+coroutine *next(runner &r)
 {
-	runner &r = self();
 	if (r.begun < r.threads.size())
-		return spare();
+		return spare(r);
 	for (size_t left = r.order.size(); left > 0; left--) {
 		unsigned index = r.order[r.at];
 		r.at = (r.at + 1) % r.order.size();
@@ -188,9 +185,9 @@ coroutine *next()
 	return nullptr;
 }
 
-void leave()
+void leave(runner &r)
 {
-	go(&self().active->context, next());
+	go(r, &r.active->context, next(r));
 }
 
 void coroutine_main()
@@ -206,17 +203,16 @@ void coroutine_main()
 			r.threads[r.current].state = DONE;
 			r.done++;
 		}
-		self().idle.push_back(self().active);
-		leave();
+		runner &r = self();
+		r.idle.push_back(r.active);
+		leave(r);
 	}
 }
 
-void stop_at(int state)
+void stop_at(runner &r, int state)
 {
-	unsigned index = self().current;
-	self().threads[index].state = state;
-	leave();
-	self().current = index;
+	r.threads[r.current].state = state;
+	leave(r);
 }
 
 uint64_t mix(uint64_t z)
@@ -251,7 +247,7 @@ bool run_block(const dim3 &grid, const dim3 &block, const dim3 &index, uint64_t 
 	r.warp_arrived.assign((count + lanes - 1) / lanes, 0);
 	r.room.resize(size_t(2) * count);
 	r.begun = r.done = r.arrived = r.at = 0;
-	go(&r.context, spare());
+	go(r, &r.context, spare(r));
 	return r.done == count;
 }
 
@@ -267,7 +263,7 @@ void block_barrier()
 {
 	runner &r = self();
 	if (++r.arrived < r.threads.size()) {
-		stop_at(AT_BLOCK);
+		stop_at(r, AT_BLOCK);
 		return;
 	}
 	r.arrived = 0;
@@ -283,7 +279,7 @@ void warp_barrier()
 	runner &r = self();
 	unsigned warp = r.current / lanes;
 	if (++r.warp_arrived[warp] < lanes) {
-		stop_at(AT_WARP);
+		stop_at(r, AT_WARP);
 		return;
 	}
 	r.warp_arrived[warp] = 0;
@@ -299,11 +295,11 @@ bool block_any(bool value)
 	return self().any_result;
 }
 
-void *exchange(unsigned turn, unsigned lane)
+double *exchange(unsigned turn)
 {
 	runner &r = self();
 	unsigned warp = r.current / lanes;
-	return &r.room[(size_t(warp) * 2 + turn) * lanes + lane];
+	return &r.room[(size_t(warp) * 2 + turn) * lanes];
 }
 
 unsigned char *dynamic_shared()

@@ -55,8 +55,8 @@ void block_barrier();
 void warp_barrier();
 /* True for all when `value` is for one. */
 bool block_any(bool value);
-/* Room for one value of each lane of the running thread's warp. */
-void *exchange(unsigned turn, unsigned lane);
+/* Room for one value of each lane of the running thread's warp: of this turn, or of the other one. */
+double *exchange(unsigned turn);
 unsigned char *dynamic_shared();
 
 cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body);
@@ -97,23 +97,27 @@ inline int __syncthreads_or(int value)
 /* All lanes of a warp take part. */
 template <typename T> T __shfl_xor_sync(unsigned, T value, int mask)
 {
-	unsigned lane = ::emulated::here().thread.x % ::emulated::lanes, turn = ::emulated::here().turn++ % 2;
-	std::memcpy(::emulated::exchange(turn, lane), &value, sizeof value);
+	::emulated::thread_state &me = ::emulated::here();
+	unsigned lane = me.thread.x % ::emulated::lanes;
+	double *room = ::emulated::exchange(me.turn++ % 2);
+	std::memcpy(room + lane, &value, sizeof value);
 	::emulated::warp_barrier();
 	T other;
-	std::memcpy(&other, ::emulated::exchange(turn, lane ^ unsigned(mask)), sizeof other);
+	std::memcpy(&other, room + (lane ^ unsigned(mask)), sizeof other);
 	return other;
 }
 
 /* Bit i: is `value` true in lane i? All lanes of a warp take part. */
 inline unsigned __ballot_sync(unsigned, bool value)
 {
-	unsigned lane = ::emulated::here().thread.x % ::emulated::lanes, turn = ::emulated::here().turn++ % 2, bits = 0;
-	std::memcpy(::emulated::exchange(turn, lane), &value, sizeof value);
+	::emulated::thread_state &me = ::emulated::here();
+	double *room = ::emulated::exchange(me.turn++ % 2);
+	unsigned bits = 0;
+	std::memcpy(room + me.thread.x % ::emulated::lanes, &value, sizeof value);
 	::emulated::warp_barrier();
 	for (unsigned i = 0; i < ::emulated::lanes; i++) {
 		bool other;
-		std::memcpy(&other, ::emulated::exchange(turn, i), sizeof other);
+		std::memcpy(&other, room + i, sizeof other);
 		bits |= unsigned(other) << i;
 	}
 	return bits;
