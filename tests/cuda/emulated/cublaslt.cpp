@@ -27,54 +27,53 @@ struct fake_preference {
 namespace
 {
 
-/* Columns of d that are formed at once, in tiles that stay in the first cache, and rows of a added up at once. */
-constexpr int64_t together = 4, tile_rows = 256, steps = 4;
+/* d is formed in tiles, those of some rows one after the other, for which a stays in a cache; `steps` of k at a time.
+ */
+constexpr int64_t tile_rows = 128, tile_columns = 4, steps = 4;
 
 /* Algorithms. */
 constexpr uint64_t PLAIN = 1, SPLITS_MANY = 2, SAYS_SPLIT = 3;
 
 template <typename T> struct tile {
-	T sums[together][tile_rows];
+	T at[tile_columns][tile_rows];
 };
 
-/* Adds `count` rows of a (n wide) times their elements of op(b)'s columns, one row after the other. */
+/* Adds `count` rows of a times their elements of op(b)'s columns, one row after the other. */
 template <int64_t count, typename T>
-void add_rows(tile<T> &to, int64_t rows, const T *a, int64_t n, const T *b, int64_t step,
-              const int64_t (&column)[together])
+void add_rows(tile<T> &to, int64_t rows, const T *a, int64_t stride, const T *b, int64_t step,
+              const int64_t (&column)[tile_columns])
 {
-	T factor[count][together];
+	T factor[count][tile_columns];
 	for (int64_t q = 0; q < count; q++)
-		for (int64_t t = 0; t < together; t++)
+		for (int64_t t = 0; t < tile_columns; t++)
 			factor[q][t] = b[q * step + column[t]];
 	for (int64_t i = 0; i < rows; i++) {
-		T s0 = to.sums[0][i], s1 = to.sums[1][i], s2 = to.sums[2][i], s3 = to.sums[3][i];
+		T s0 = to.at[0][i], s1 = to.at[1][i], s2 = to.at[2][i], s3 = to.at[3][i];
 		for (int64_t q = 0; q < count; q++) {
-			T value = a[q * n + i];
+			T value = a[q * stride + i];
 			s0 += value * factor[q][0];
 			s1 += value * factor[q][1];
 			s2 += value * factor[q][2];
 			s3 += value * factor[q][3];
 		}
-		to.sums[0][i] = s0, to.sums[1][i] = s1, to.sums[2][i] = s2, to.sums[3][i] = s3;
+		to.at[0][i] = s0, to.at[1][i] = s1, to.at[2][i] = s2, to.at[3][i] = s3;
 	}
 }
 
-/* sums (together, n) += the rows of a (k, n) times the columns of op(b), each product in ascending order of k. */
+/* sums += k rows of a times op(b)'s columns: each product added up from zero in ascending order of k. */
 template <typename T>
-void add_products(T *sums, const T *a, int64_t n, int64_t k, const T *b, int64_t step,
-                  const int64_t (&column)[together])
+void add_products(tile<T> &sums, int64_t rows, const T *a, int64_t stride, int64_t k, const T *b, int64_t step,
+                  const int64_t (&column)[tile_columns])
 {
-	for (int64_t first = 0; first < n; first += tile_rows) {
-		int64_t rows = std::min(tile_rows, n - first), q = 0;
-		tile<T> part = {};
-		for (; q + steps <= k; q += steps)
-			add_rows<steps>(part, rows, a + q * n + first, n, b + q * step, step, column);
-		for (; q < k; q++)
-			add_rows<1>(part, rows, a + q * n + first, n, b + q * step, step, column);
-		for (int64_t t = 0; t < together; t++)
-			for (int64_t i = 0; i < rows; i++)
-				sums[t * n + first + i] += part.sums[t][i];
-	}
+	tile<T> part = {};
+	int64_t q = 0;
+	for (; q + steps <= k; q += steps)
+		add_rows<steps>(part, rows, a + q * stride, stride, b + q * step, step, column);
+	for (; q < k; q++)
+		add_rows<1>(part, rows, a + q * stride, stride, b + q * step, step, column);
+	for (int64_t t = 0; t < tile_columns; t++)
+		for (int64_t i = 0; i < rows; i++)
+			sums.at[t][i] += part.at[t][i];
 }
 
 template <typename T> double element(const void *data, cudaDataType_t type, int64_t index)
@@ -92,26 +91,44 @@ float round_tf32(float value)
 	return value;
 }
 
-/* (rows, columns) as T without gaps; in tf32, rounded. */
-template <typename T> std::vector<T> take(const void *data, const fake_layout &l, bool tf32)
+/* Columns of T, where they lie or copied. */
+template <typename T> struct matrix {
+	const T *data;
+	int64_t stride;
+	std::vector<T> own;
+};
+
+/* (rows, columns) as T; in tf32, rounded. */
+template <typename T> matrix<T> take(const void *data, const fake_layout &l, bool tf32)
 {
+	if (l.type != CUDA_R_16BF && !tf32)
+		return {static_cast<const T *>(data), l.stride, {}};
 	std::vector<T> all(size_t(l.rows * l.columns));
 	for (int64_t j = 0; j < l.columns; j++) {
 		T *to = all.data() + j * l.rows;
-		if (l.type == CUDA_R_16BF) {
-			const uint16_t *from = static_cast<const uint16_t *>(data) + j * l.stride;
-			std::transform(from, from + l.rows, to, ps_bf16_widen);
-		} else {
-			const T *from = static_cast<const T *>(data) + j * l.stride;
-			std::copy(from, from + l.rows, to);
-		}
-		if (tf32)
-			std::transform(to, to + l.rows, to, [](T value) { return T(round_tf32(float(value))); });
+		for (int64_t i = 0; i < l.rows; i++)
+			to[i] = T(element<T>(data, l.type, j * l.stride + i));
+		for (int64_t i = 0; tf32 && i < l.rows; i++)
+			to[i] = T(round_tf32(float(to[i])));
 	}
-	return all;
+	const T *first = all.data();
+	return {first, l.rows, std::move(all)};
 }
 
-/* d = alpha op(a) op(b) + beta c + bias, four columns of d at a time. */
+/* The transpose of (k, n), some rows at a time, whose elements share lines of the cache. */
+template <typename T> matrix<T> turn(const matrix<T> &a, int64_t n, int64_t k)
+{
+	constexpr int64_t some = 16;
+	std::vector<T> turned(size_t(n * k));
+	for (int64_t from = 0; from < k; from += some)
+		for (int64_t i = 0; i < n; i++)
+			for (int64_t q = from; q < std::min(from + some, k); q++)
+				turned[size_t(q * n + i)] = a.data[i * a.stride + q];
+	const T *first = turned.data();
+	return {first, n, std::move(turned)};
+}
+
+/* d = alpha op(a) op(b) + beta c + bias. */
 template <typename T>
 void multiply(const fake_product &p, int64_t parts, T alpha, const void *a_data, const fake_layout &la,
               const void *b_data, const fake_layout &lb, T beta, const void *c, const fake_layout &lc, void *d,
@@ -119,40 +136,38 @@ void multiply(const fake_product &p, int64_t parts, T alpha, const void *a_data,
 {
 	int64_t n = ld.rows, m = ld.columns, k = p.transpose_a ? la.rows : la.columns;
 	const T *bias = static_cast<const T *>(p.bias);
-	std::vector<T> a = take<T>(a_data, la, p.tf32), b = take<T>(b_data, lb, p.tf32), sums(size_t(together * n));
-	if (p.transpose_a) {
-		std::vector<T> turned(size_t(n * k));
-		for (int64_t q = 0; q < k; q++)
-			for (int64_t i = 0; i < n; i++)
-				turned[size_t(q * n + i)] = a[size_t(i * k + q)];
-		a.swap(turned);
-	}
-	for (int64_t j = 0; j < m; j += together) {
-		int64_t count = std::min(together, m - j), column[together];
-		/* What is missing at the end is the last one again. */
-		for (int64_t t = 0; t < together; t++)
-			column[t] = (j + std::min(t, count - 1)) * (p.transpose_b ? 1 : lb.rows);
-		std::fill(sums.begin(), sums.end(), T(0));
-		int64_t step = p.transpose_b ? lb.rows : int64_t(1);
-		for (int64_t part = 0; part < parts; part++) {
-			int64_t from = k * part / parts, to = k * (part + 1) / parts;
-			add_products(sums.data(), a.data() + from * n, n, to - from, b.data() + from * step, step,
-			             column);
-		}
-		for (int64_t t = 0; t < count; t++)
-			for (int64_t i = 0; i < n; i++) {
-				T value = alpha * sums[size_t(t * n + i)];
-				if (beta != T(0))
-					value += beta * T(element<T>(c, lc.type, (j + t) * lc.stride + i));
-				if (p.epilogue == CUBLASLT_EPILOGUE_BIAS)
-					value += bias[i];
-				int64_t at = (j + t) * ld.stride + i;
-				if (ld.type == CUDA_R_16BF)
-					static_cast<uint16_t *>(d)[at] = ps_bf16_round(float(value));
-				else
-					static_cast<T *>(d)[at] = value;
+	matrix<T> a = take<T>(a_data, la, p.tf32), b = take<T>(b_data, lb, p.tf32);
+	if (p.transpose_a)
+		a = turn(a, n, k);
+	int64_t step = p.transpose_b ? b.stride : 1, column_step = p.transpose_b ? 1 : b.stride;
+	auto finish = [&](T sum, int64_t i, int64_t j) {
+		T value = alpha * sum;
+		if (beta != T(0))
+			value += beta * T(element<T>(c, lc.type, j * lc.stride + i));
+		if (p.epilogue == CUBLASLT_EPILOGUE_BIAS)
+			value += bias[i];
+		if (ld.type == CUDA_R_16BF)
+			static_cast<uint16_t *>(d)[j * ld.stride + i] = ps_bf16_round(float(value));
+		else
+			static_cast<T *>(d)[j * ld.stride + i] = value;
+	};
+	for (int64_t first = 0; first < n; first += tile_rows)
+		for (int64_t j = 0; j < m; j += tile_columns) {
+			int64_t rows = std::min(tile_rows, n - first), count = std::min(tile_columns, m - j);
+			int64_t column[tile_columns];
+			/* What is missing at the end is the last one again. */
+			for (int64_t t = 0; t < tile_columns; t++)
+				column[t] = (j + std::min(t, count - 1)) * column_step;
+			tile<T> sums = {};
+			for (int64_t part = 0; part < parts; part++) {
+				int64_t from = k * part / parts, to = k * (part + 1) / parts;
+				add_products(sums, rows, a.data + from * a.stride + first, a.stride, to - from,
+				             b.data + from * step, step, column);
 			}
-	}
+			for (int64_t t = 0; t < count; t++)
+				for (int64_t i = 0; i < rows; i++)
+					finish(sums.at[t][i], first + i, j + t);
+		}
 }
 
 template <typename T>
