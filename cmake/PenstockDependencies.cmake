@@ -3,13 +3,13 @@ set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 # Everything below is left out or has its stand-in in bare/; OpenMP is used where the compiler has it.
 option(PS_BARE "Build with nothing but a C compiler: for scripts/gpu-check on a bare machine" OFF)
-option(PS_ONEDNN "Use oneDNN for the cpu backend's GEMM" ON)
+set(PS_ONEDNN AUTO CACHE STRING "oneDNN 2 for the cpu backend's GEMM: AUTO, ON or OFF")
+set_property(CACHE PS_ONEDNN PROPERTY STRINGS AUTO ON OFF)
 option(PS_OPENMP "Let the cpu backend use several threads" ON)
 set(PS_OPENCL AUTO CACHE STRING "The opencl backend: AUTO, ON or OFF")
 set_property(CACHE PS_OPENCL PROPERTY STRINGS AUTO ON OFF)
 set(PS_OPENCL_FOUND FALSE)
 if(PS_BARE)
-	set(PS_ONEDNN OFF)
 	if(PS_OPENMP)
 		find_package(OpenMP COMPONENTS C)
 		set(PS_OPENMP ${OpenMP_C_FOUND})
@@ -30,14 +30,26 @@ find_path(UNISTRING_INCLUDE_DIR unicase.h REQUIRED)
 find_library(UNISTRING_LIBRARY unistring REQUIRED)
 find_path(RANDOM123_INCLUDE_DIR Random123/philox.h REQUIRED)
 
-# The cpu backend's GEMM; without it the backend uses a blocked loop of its own. Found by its files, because Debian's
-# dnnl-config.cmake asks for the OpenCL headers, which its C API does not need.
-if(PS_ONEDNN)
-	find_path(DNNL_INCLUDE_DIR dnnl.h REQUIRED)
-	find_library(DNNL_LIBRARY dnnl REQUIRED)
-	add_library(DNNL::dnnl UNKNOWN IMPORTED)
-	set_target_properties(DNNL::dnnl PROPERTIES
-		IMPORTED_LOCATION "${DNNL_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${DNNL_INCLUDE_DIR}")
+# The cpu backend's GEMM; without it, or with another version, the backend uses a blocked loop of its own
+# (docs/decisions/onednn-2.md). Found by its files, because Debian's dnnl-config.cmake asks for the OpenCL headers, which
+# its C API does not need.
+if(NOT PS_ONEDNN STREQUAL "OFF")
+	find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl_version.h)
+	find_library(DNNL_LIBRARY dnnl)
+	set(version none)
+	if(DNNL_INCLUDE_DIR AND DNNL_LIBRARY)
+		file(STRINGS "${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h" version REGEX "DNNL_VERSION_MAJOR")
+		string(REGEX REPLACE ".* " "" version "${version}")
+	endif()
+	if(version EQUAL 2)
+		add_library(DNNL::dnnl UNKNOWN IMPORTED)
+		set_target_properties(DNNL::dnnl PROPERTIES
+			IMPORTED_LOCATION "${DNNL_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${DNNL_INCLUDE_DIR}")
+	elseif(PS_ONEDNN STREQUAL "AUTO")
+		message(STATUS "cpu backend: without oneDNN, for it takes version 2, and version ${version} is here")
+	else()
+		message(FATAL_ERROR "PS_ONEDNN is ${PS_ONEDNN}, but oneDNN's version here is ${version}; give version 2, or PS_ONEDNN=OFF")
+	endif()
 endif()
 # The thread sanitizer does not know libgomp's barriers, so its builds leave OpenMP (and oneDNN, which uses it) out.
 if(PS_OPENMP)
