@@ -326,7 +326,7 @@ static ps_status test(ps_trainer *trainer, ps_train_result *out)
 	if (trainer->batches[PS_SPLIT_TEST].tokens == NULL)
 		return PS_OK;
 	ps_eval_report report = {.epoch = trainer->state.epoch - 1};
-	bool whole;
+	bool whole = false;
 	PS_TRY(run_evaluation(trainer, PS_SPLIT_TEST, &report, &whole));
 	out->interrupted = !whole;
 	if (!whole)
