@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(block_threads, 2) attention_fwd_kernel(attenti
 		for (int64_t first = 0; first < to; first += tile) {
 			int64_t column = first + seat.column(), left = inside ? x.time - column : 0;
 			alignas(16) T next[share<T, FEATURES>::quads][4], weight[4];
-			fetch_values<VECTOR, T, FEATURES>(next, x, v, first, int64_t(turn) * FEATURES);
+			fetch_values<VECTOR, T, FEATURES>(x, v, first, int64_t(turn) * FEATURES, next);
 			if (!kept)
 				load_probs(score, probs + column, left, x.wide);
 				/* Scores become probabilities in the first turn. */
@@ -209,7 +209,7 @@ __global__ void __launch_bounds__(block_threads, 2) attention_bwd_kernel(attenti
 	inner = over_row(inner);
 	for (int64_t first = from; first < to; first += tile) {
 		alignas(16) T next[share<T, FEATURES>::quads][4];
-		fetch_values<VECTOR, T, FEATURES>(next, x, values, first, f);
+		fetch_values<VECTOR, T, FEATURES>(x, values, first, f, next);
 		int64_t i = keys ? first : p.first, j = keys ? p.first : first;
 		terms<VECTOR>(x, p, role, i, j, s, value, prob);
 		if (whole)

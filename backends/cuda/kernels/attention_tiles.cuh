@@ -222,8 +222,8 @@ template <typename T, int FEATURES> struct share {
 
 /* A thread's quads of 32 positions from `first` on, FEATURES features from `f` on. */
 template <bool VECTOR, typename T, int FEATURES>
-__device__ inline void fetch_values(T (&next)[share<T, FEATURES>::quads][4], const attention_arguments<T> &x,
-                                    strip<const T> from, int64_t first, int64_t f)
+__device__ inline void fetch_values(const attention_arguments<T> &x, strip<const T> from, int64_t first, int64_t f,
+                                    T (&next)[share<T, FEATURES>::quads][4])
 {
 	constexpr int lanes = share<T, FEATURES>::lanes;
 #pragma unroll
