@@ -301,7 +301,7 @@ int main(void)
 {
 	Suite *suite = suite_create("fixtures");
 	TCase *cases = tcase_create("fixtures");
-	tcase_set_timeout(cases, 120);
+	tcase_set_timeout(cases, 300);
 	take_given();
 	tcase_add_loop_test(cases, fixture, 0, FIXTURES * tried_count);
 	suite_add_tcase(suite, cases);
