@@ -125,7 +125,7 @@ START_TEST(two_devices)
 		return;
 	ck_assert_str_eq(ps_device_get_info(device)->name, "opencl:1");
 	ps_device_close(device);
-	check_fails(ps_device_open(&device, "opencl:pthread"), PS_ENODEV);
+	check_fails(ps_device_open(&device, "opencl:Portable Computing"), PS_ENODEV);
 	check_message("fits 2 devices");
 	check_fails(ps_device_open(&device, "opencl"), PS_ENODEV);
 	check_message("opencl:1");
