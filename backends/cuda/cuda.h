@@ -25,6 +25,7 @@
 #include <penstock/backend.h>
 
 #include <cublasLt.h>
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 /* The backend's name; tests build the same sources under another one. */
@@ -36,9 +37,13 @@ struct cuda_plan;
 
 enum { CUDA_PEERS = 64 };
 
+/* cuDevicePrimaryCtxGetState of the driver. */
+typedef CUresult(CUDAAPI *cuda_context_state)(CUdevice device, unsigned *flags, int *active);
+
 struct cuda_device {
 	int ordinal;
-	int major, minor; /* compute capability */
+	int major, minor;                 /* compute capability */
+	cuda_context_state context_state; /* NULL: the driver has none */
 	cublasLtHandle_t lt;
 	size_t workspace_bytes; /* of a queue, for products */
 	pthread_mutex_t mutex;  /* guards what follows */
@@ -149,9 +154,15 @@ ps_status ps__cuda_fail(const char *where, const char *what, cudaError_t error);
 	} while (0)
 const char *ps__cublas_error_name(cublasStatus_t status);
 
-/* device.c. ps__cuda_enter makes a device current for the calling thread and returns which was, for ps__cuda_leave. */
+/*
+ * device.c. ps__cuda_enter makes a device current for the calling thread, and ps__cuda_leave ends that, whether it
+ * succeeded or not. Every call of CUDA by a thread that is not a queue's own stands between the two, also those that
+ * free: CUDA would start the thread's device for it, which may be one that nobody uses, or may use.
+ */
 cudaError_t ps__cuda_enter(int *before, const struct cuda_device *device);
 void ps__cuda_leave(int before);
+/* Enters, or fails with "where: …". */
+ps_status ps__cuda_try_enter(int *before, const struct cuda_device *device, const char *where);
 bool ps__cuda_is_ours(const ps_device *device);
 ps_status ps__cuda_enumerate(ps_device_visit visit, void *payload);
 ps_status ps__cuda_device_open(ps_device *out, const char *spec);

@@ -10,15 +10,43 @@
 #define WORKSPACE_LARGE ((size_t)32 << 20)
 #define WORKSPACE_SMALL ((size_t)4 << 20)
 
+enum { NO_DEVICE = -1 };
+
+/* Has this process a context on the device? True when the driver does not tell. */
+static bool has_context(const struct cuda_device *device, int ordinal)
+{
+	unsigned flags;
+	int active;
+	if (!device->context_state || device->context_state(ordinal, &flags, &active) != CUDA_SUCCESS)
+		return true;
+	return active != 0;
+}
+
+/* To make a device current starts it, so that one without a context is not gone back to. */
 cudaError_t ps__cuda_enter(int *before, const struct cuda_device *device)
 {
-	cudaError_t error = cudaGetDevice(before);
-	return error == cudaSuccess ? cudaSetDevice(device->ordinal) : error;
+	int current = NO_DEVICE;
+	*before = NO_DEVICE;
+	if (cudaGetDevice(&current) != cudaSuccess)
+		(void)cudaGetLastError();
+	cudaError_t error = cudaSetDevice(device->ordinal);
+	if (error != cudaSuccess)
+		(void)cudaGetLastError();
+	else if (current != NO_DEVICE && current != device->ordinal && has_context(device, current))
+		*before = current;
+	return error;
 }
 
 void ps__cuda_leave(int before)
 {
-	(void)cudaSetDevice(before);
+	if (before != NO_DEVICE && cudaSetDevice(before) != cudaSuccess)
+		(void)cudaGetLastError();
+}
+
+ps_status ps__cuda_try_enter(int *before, const struct cuda_device *device, const char *where)
+{
+	cudaError_t error = ps__cuda_enter(before, device);
+	return error == cudaSuccess ? PS_OK : ps__cuda_fail(where, "cudaSetDevice", error);
 }
 
 bool ps__cuda_is_ours(const ps_device *device)
@@ -87,15 +115,34 @@ static ps_status parse(int *ordinal, const char *spec, int count)
 	return PS_OK;
 }
 
+/* The driver's function that tells of contexts, or NULL. */
+static cuda_context_state find_context_state(void)
+{
+	cuda_context_state state = NULL;
+	void *symbol = NULL;
+	enum cudaDriverEntryPointQueryResult result;
+#if CUDART_VERSION >= 12050
+	cudaError_t error = cudaGetDriverEntryPointByVersion("cuDevicePrimaryCtxGetState", &symbol, 7000,
+	                                                     cudaEnableDefault, &result);
+#else
+	cudaError_t error = cudaGetDriverEntryPoint("cuDevicePrimaryCtxGetState", &symbol, cudaEnableDefault, &result);
+#endif
+	if (error != cudaSuccess)
+		(void)cudaGetLastError();
+	else
+		memcpy(&state, &symbol, sizeof state);
+	return state;
+}
+
 static ps_status open_on(struct cuda_device *device, const char *name)
 {
 	int before;
-	CUDA_TRY(name, ps__cuda_enter(&before, device));
-	cudaError_t error = cudaFree(NULL); /* makes the context now, where its failure can be told */
-	cublasStatus_t blas = error == cudaSuccess ? cublasLtCreate(&device->lt) : CUBLAS_STATUS_SUCCESS;
-	ps__cuda_leave(before);
+	device->context_state = find_context_state();
+	cudaError_t error = ps__cuda_enter(&before, device); /* makes the context */
 	if (error != cudaSuccess)
 		return ps__cuda_fail(name, "starting the device", error);
+	cublasStatus_t blas = cublasLtCreate(&device->lt);
+	ps__cuda_leave(before);
 	if (blas != CUBLAS_STATUS_SUCCESS)
 		return ps_fail(blas == CUBLAS_STATUS_ALLOC_FAILED ? PS_ENOMEM : PS_EDEVICE, "%s: cublasLtCreate: %s",
 		               name, ps__cublas_error_name(blas));
@@ -134,8 +181,11 @@ ps_status ps__cuda_device_open(ps_device *out, const char *spec)
 void ps__cuda_device_close(ps_device *out)
 {
 	struct cuda_device *device = out->impl;
+	int before;
+	(void)ps__cuda_enter(&before, device);
 	ps__cuda_plans_free(device);
 	cublasLtDestroy(device->lt);
+	ps__cuda_leave(before);
 	pthread_mutex_destroy(&device->mutex);
 	free(device);
 }
@@ -145,7 +195,7 @@ ps_status ps__cuda_buffer_create(ps_buffer *buffer)
 	const char *name = buffer->device->info.name;
 	size_t bytes = (size_t)buffer->bytes, free_bytes = 0, total = 0;
 	int before;
-	CUDA_TRY(name, ps__cuda_enter(&before, buffer->device->impl));
+	PS_TRY(ps__cuda_try_enter(&before, buffer->device->impl, name));
 	cudaError_t error = cudaMalloc(&buffer->impl, bytes);
 	if (error == cudaErrorMemoryAllocation) {
 		(void)cudaGetLastError();
@@ -163,16 +213,19 @@ ps_status ps__cuda_buffer_create(ps_buffer *buffer)
 
 void ps__cuda_buffer_destroy(ps_buffer *buffer)
 {
+	int before;
 	/* A device that failed for good says so here once more; there is nobody left to tell. */
+	(void)ps__cuda_enter(&before, buffer->device->impl);
 	if (cudaFree(buffer->impl) != cudaSuccess)
 		(void)cudaGetLastError();
+	ps__cuda_leave(before);
 }
 
 ps_status ps__cuda_pinned_create(ps_pinned *pinned)
 {
 	const char *name = pinned->device->info.name;
 	int before;
-	CUDA_TRY(name, ps__cuda_enter(&before, pinned->device->impl));
+	PS_TRY(ps__cuda_try_enter(&before, pinned->device->impl, name));
 	/* Portable: pinned for the other side of the link too, where that is a GPU. */
 	cudaError_t error = cudaHostAlloc(&pinned->address, (size_t)pinned->bytes, cudaHostAllocPortable);
 	ps__cuda_leave(before);
@@ -186,27 +239,26 @@ ps_status ps__cuda_pinned_create(ps_pinned *pinned)
 
 void ps__cuda_pinned_destroy(ps_pinned *pinned)
 {
+	int before;
+	(void)ps__cuda_enter(&before, pinned->device->impl);
 	if (cudaFreeHost(pinned->address) != cudaSuccess)
 		(void)cudaGetLastError();
+	ps__cuda_leave(before);
 }
 
 /* Asks the driver, and makes the other device's memory accessible. False without an answer that will do for good. */
 static bool ask_for_peer(const struct cuda_device *here, const struct cuda_device *there, bool *can)
 {
 	int possible = 0, before;
-	cudaError_t error = cudaDeviceCanAccessPeer(&possible, here->ordinal, there->ordinal);
+	cudaError_t error = ps__cuda_enter(&before, here);
+	if (error == cudaSuccess)
+		error = cudaDeviceCanAccessPeer(&possible, here->ordinal, there->ordinal);
 	if (error == cudaSuccess && possible)
-		error = ps__cuda_enter(&before, here);
-	if (error == cudaSuccess && possible) {
 		error = cudaDeviceEnablePeerAccess(there->ordinal, 0);
-		ps__cuda_leave(before);
-		if (error == cudaErrorPeerAccessAlreadyEnabled) {
-			(void)cudaGetLastError();
-			error = cudaSuccess;
-		}
-	}
-	if (error != cudaSuccess)
-		(void)cudaGetLastError();
+	(void)cudaGetLastError();
+	ps__cuda_leave(before);
+	if (error == cudaErrorPeerAccessAlreadyEnabled)
+		error = cudaSuccess;
 	*can = error == cudaSuccess && possible;
 	return error == cudaSuccess;
 }

@@ -231,7 +231,7 @@ ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments)
 	const ps_args_gemm *x = arguments;
 	struct cuda_queue *q = queue->impl;
 	int before;
-	CUDA_TRY(queue->device->info.name, ps__cuda_enter(&before, q->device));
+	PS_TRY(ps__cuda_try_enter(&before, q->device, queue->device->info.name));
 	struct product product = product_of(queue, x);
 	const struct cuda_gemm_key key = key_of(&product, math_of(queue, x), x);
 	struct cuda_plan *plan = NULL;

@@ -118,8 +118,10 @@ ps_status ps__cuda_list_compile(void **out, ps_queue *queue, ps_list *list)
 
 void ps__cuda_list_release(ps_queue *queue, void *compiled)
 {
-	(void)queue;
+	int before;
+	(void)ps__cuda_enter(&before, queue->device->impl);
 	list_free(compiled);
+	ps__cuda_leave(before);
 }
 
 /* --- running, by the submitter --------------------------------------------------------------------------------------

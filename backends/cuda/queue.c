@@ -427,15 +427,14 @@ ps_status ps__cuda_queue_create(ps_queue *queue)
 	}
 	q->queue = queue;
 	q->device = queue->device->impl;
-	cudaError_t error = ps__cuda_enter(&before, q->device);
-	ps_status status =
-	        error == cudaSuccess ? create_parts(q) : ps__cuda_fail(device_name(q), "cudaSetDevice", error);
+	ps_status status = ps__cuda_try_enter(&before, q->device, device_name(q));
+	if (status == PS_OK)
+		status = create_parts(q);
 	if (status == PS_OK)
 		status = start_threads(q);
 	if (status != PS_OK)
 		destroy_parts(q);
-	if (error == cudaSuccess)
-		ps__cuda_leave(before);
+	ps__cuda_leave(before);
 	if (status != PS_OK) {
 		free(q->ring);
 		free(q);
@@ -450,10 +449,9 @@ void ps__cuda_queue_destroy(ps_queue *queue)
 	struct cuda_queue *q = queue->impl;
 	int before;
 	stop_threads(q);
-	bool entered = ps__cuda_enter(&before, q->device) == cudaSuccess;
+	(void)ps__cuda_enter(&before, q->device);
 	destroy_parts(q);
-	if (entered)
-		ps__cuda_leave(before);
+	ps__cuda_leave(before);
 	free(q->ring);
 	free(q);
 }

@@ -7,6 +7,10 @@
 #include <algorithm>
 #include <vector>
 
+struct cublasLtContext {
+	int device;
+};
+
 struct fake_product {
 	cudaDataType_t type; /* of the sums */
 	bool tf32 = false;
@@ -204,6 +208,13 @@ bool feeds_tensor_cores(const fake_product *p, const void *data, const fake_layo
 	return (l->type != CUDA_R_16BF && !p->tf32) || (reinterpret_cast<uintptr_t>(data) | pitch) % 16 == 0;
 }
 
+/* A handle is for the device that was current when it was made. */
+void on_device_of(cublasLtHandle_t handle)
+{
+	if (handle->device != emulated::device_of_thread())
+		emulated::complain("a handle of cuBLASLt on another device than its own");
+}
+
 } // namespace
 
 namespace emulated
@@ -215,13 +226,14 @@ extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle)
 {
-	static char one;
-	*handle = reinterpret_cast<cublasLtHandle_t>(&one);
+	*handle = new cublasLtContext{emulated::device_of_thread()};
 	return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t)
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle)
 {
+	emulated::touch_device();
+	delete handle;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -286,10 +298,11 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
 	return bytes == want ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
                                        cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
                                        const cublasLtMatmulAlgo_t *algo, cublasLtMatmulHeuristicResult_t *result)
 {
+	on_device_of(handle);
 	if (!fits(product, a, b, d))
 		return CUBLAS_STATUS_INVALID_VALUE;
 	if (product->type == CUDA_R_64F && product->epilogue != CUBLASLT_EPILOGUE_DEFAULT)
@@ -330,12 +343,13 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
 	return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
                               const void *c, cublasLtMatrixLayout_t lc, void *d, cublasLtMatrixLayout_t ld,
                               const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
 {
 	bool biased = product->epilogue == CUBLASLT_EPILOGUE_BIAS;
+	on_device_of(handle);
 	if (!fits(product, la, lb, ld) || algo->data[0] == SAYS_SPLIT ||
 	    (biased && reinterpret_cast<uintptr_t>(product->bias) % 16))
 		return CUBLAS_STATUS_INVALID_VALUE;
@@ -348,7 +362,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
 	                ? product_of<double>(*product, parts, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
 	                : product_of<float>(*product, parts, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld);
 	/* As a kernel of one thread that the emulation runs 32 times: only the first one works. */
-	cudaError_t error = emulated::enqueue(stream, dim3(1), dim3(emulated::lanes), 0, [body] {
+	cudaError_t error = emulated::enqueue_apart(stream, dim3(1), dim3(emulated::lanes), 0, [body] {
 		if (emulated::here().thread.x == 0)
 			body();
 	});

@@ -21,8 +21,14 @@ struct fake_cuda {
 	void (*fail_nth)(enum fake_failure what, long nth, int code);
 	/* How often that has happened. */
 	long (*failed)(void);
-	/* Ends a sticking error, as a new process would. */
+	/* Ends sticking errors and all contexts, as a new process would. */
 	void (*heal)(void);
+	/* The devices that have a context, as bits. */
+	unsigned long (*contexts)(void);
+	/* The calling thread's device. */
+	int (*device)(void);
+	/* Whether another process has the device for itself, so that no context can be made there. */
+	void (*occupy)(int device, int occupied);
 	/* Streams, events, graphs and allocations that exist. */
 	long (*live)(void);
 	/* Bytes that are allocated on the devices. */

@@ -1,14 +1,18 @@
 /*
  * The stand-in for CUDA's runtime: devices, memory, streams, events and graphs.
  *
- * A stream is a thread with a list of commands. A transfer of pageable memory is as late as any other command, though
- * CUDA would have the caller wait for some of them: a caller that relies on that has no contract to rely on.
+ * A device has a context from the first call on that needs one, as from CUDA 12 on cudaSetDevice does, and an error
+ * sticks to a context. After a fork only the parent may go on. A launch tells an error that its thread has left behind.
+ *
+ * A stream is a thread with a list of commands. A transfer of pageable memory may be as late as any other command,
+ * or read the memory, or have the caller wait, at once: CUDA promises neither.
  *
  * A graph is the commands that a stream was given while it was captured, with the arguments of then. What may not be
  * done during a capture in the thread-local mode fails, and the capture with it, as in CUDA; what the backend has no
  * reason to capture, such as events and host memory, counts as misuse.
  */
 #include "block.h"
+#include "cuda.h"
 #include "fake.h"
 
 #include <chrono>
@@ -22,6 +26,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 namespace
@@ -51,7 +56,9 @@ struct state {
 		long nth;
 		int code;
 	} fail[FAKE_FAILURES] = {};
-	cudaError_t sticky = cudaSuccess;
+	std::map<int, cudaError_t> sticky;   /* by device */
+	uint64_t contexts = 0, occupied = 0; /* bits by device */
+	pid_t process = 0;
 	bool peers = true;
 	std::set<std::pair<int, int>> enabled;
 	unsigned long corrupt = 0;
@@ -104,23 +111,48 @@ cudaError_t count(enum fake_failure what)
 	return cudaError_t(s.fail[what].code);
 }
 
-/* To be called first by what may fail. */
-cudaError_t enter(bool allocates = false)
+/* What sticks to a device. The caller holds the mutex. */
+cudaError_t stuck(int device)
 {
-	std::lock_guard<std::mutex> hold(the().mutex);
-	cudaError_t error = count(FAKE_CALL);
-	if (error == cudaSuccess && allocates)
-		error = count(FAKE_ALLOCATION);
-	if (error != cudaSuccess)
-		return fail(error);
-	return the().sticky == cudaSuccess ? cudaSuccess : fail(the().sticky);
+	auto found = the().sticky.find(device);
+	return found == the().sticky.end() ? cudaSuccess : found->second;
 }
 
-#define ENTER()                               \
-	do {                                  \
-		cudaError_t error_ = enter(); \
-		if (error_ != cudaSuccess)    \
-			return error_;        \
+/* Makes a context where there is none. The caller holds the mutex. */
+cudaError_t make_context(int device)
+{
+	state &s = the();
+	uint64_t bit = uint64_t(1) << device;
+	if (!(s.contexts & bit) && s.occupied & bit)
+		return cudaErrorDevicesUnavailable;
+	s.contexts |= bit;
+	return stuck(device);
+}
+
+enum need { NOTHING, CONTEXT, MEMORY };
+
+/* To be called first by what may fail; `device` is the one of a stream or an event. */
+cudaError_t enter(enum need need = CONTEXT, int device = -1)
+{
+	state &s = the();
+	std::lock_guard<std::mutex> hold(s.mutex);
+	if (s.process == 0)
+		s.process = getpid();
+	cudaError_t error = s.process == getpid() ? count(FAKE_CALL) : cudaErrorInitializationError;
+	if (error == cudaSuccess && need == MEMORY)
+		error = count(FAKE_ALLOCATION);
+	if (error == cudaSuccess && need != NOTHING)
+		error = make_context(current_device);
+	if (error == cudaSuccess && device >= 0)
+		error = stuck(device);
+	return error == cudaSuccess ? cudaSuccess : fail(error);
+}
+
+#define ENTER(...)                                       \
+	do {                                             \
+		cudaError_t error_ = enter(__VA_ARGS__); \
+		if (error_ != cudaSuccess)               \
+			return error_;                   \
 	} while (0)
 
 /* The device that [at, at + bytes) is on, -1: pinned, -2: pageable, -3: across the end of an allocation. */
@@ -181,16 +213,16 @@ struct CUstream_st {
 			bool skip;
 			{
 				std::lock_guard<std::mutex> hold(s.mutex);
-				if (s.sticky == cudaSuccess)
-					s.sticky = count(FAKE_COMMAND);
-				skip = s.sticky != cudaSuccess;
+				if (stuck(device) == cudaSuccess)
+					s.sticky[device] = count(FAKE_COMMAND);
+				skip = stuck(device) != cudaSuccess;
 			}
 			if (s.seed)
 				dawdle();
 			cudaError_t error = skip ? cudaSuccess : next.run();
 			if (error != cudaSuccess) {
 				std::lock_guard<std::mutex> hold(s.mutex);
-				s.sticky = error;
+				s.sticky[device] = error;
 			}
 		}
 		if (next.signal) {
@@ -218,6 +250,13 @@ struct CUstream_st {
 			busy = false;
 			changed.notify_all();
 		}
+	}
+
+	/* Until all is done. */
+	void wait()
+	{
+		std::unique_lock<std::mutex> hold(mutex);
+		changed.wait(hold, [&] { return commands.empty() && !busy; });
 	}
 
 	void add(command next)
@@ -257,6 +296,13 @@ bool spoils_capture(cudaStream_t stream)
 			return fail(cudaErrorStreamCaptureUnsupported); \
 	} while (0)
 
+/* Is a transfer of pageable memory done with it before the call returns? Always without a seed, else at random. */
+bool eager()
+{
+	static thread_local uint64_t calls = 0;
+	return the().seed == 0 || ((the().seed + calls++) * 0x9E3779B97F4A7C15U) >> 63;
+}
+
 cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 {
 	{
@@ -278,10 +324,7 @@ cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 
 } // namespace
 
-namespace emulated
-{
-
-cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
+static cudaError_t launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
 {
 	ENTER();
 	if (stream->device != current_device)
@@ -290,7 +333,7 @@ cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, s
 	if (!grid.x || !grid.y || grid.y > 65535 || grid.z != 1 || block.y != 1 || block.z != 1 || !block.x ||
 	    block.x > 1024 || shared > 48 * 1024)
 		return fail(cudaErrorInvalidConfiguration);
-	if (block.x % lanes)
+	if (block.x % emulated::lanes)
 		return misuse("a block that is not made of whole warps");
 	uint64_t seed = the().seed;
 	{
@@ -298,11 +341,45 @@ cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, s
 		the().launches++;
 	}
 	return add_work(stream, [=] {
-		if (run_kernel(grid, block, shared, body, seed))
+		if (emulated::run_kernel(grid, block, shared, body, seed))
 			return cudaSuccess;
 		misuse("a barrier that not all threads came to");
 		return cudaErrorLaunchFailure;
 	});
+}
+
+namespace emulated
+{
+
+/* As PS_LAUNCH does for nvcc: what the thread's last error is after the launch, whoever has left it. */
+cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
+{
+	(void)launch(stream, grid, block, shared, std::move(body));
+	return cudaGetLastError();
+}
+
+/* A library's launch: it has a runtime of its own, whose last error is not the caller's. */
+cudaError_t enqueue_apart(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
+{
+	cudaError_t kept = last_error, error = launch(stream, grid, block, shared, std::move(body));
+	last_error = kept;
+	return error;
+}
+
+int device_of_thread()
+{
+	return current_device;
+}
+
+void touch_device()
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	(void)make_context(current_device);
+}
+
+void complain(const char *what)
+{
+	(void)misuse(what);
 }
 
 } // namespace emulated
@@ -314,6 +391,8 @@ const char *cudaGetErrorName(cudaError_t error)
 	switch (error) {
 	case cudaErrorMemoryAllocation:
 		return "cudaErrorMemoryAllocation";
+	case cudaErrorDevicesUnavailable:
+		return "cudaErrorDevicesUnavailable";
 	case cudaErrorECCUncorrectable:
 		return "cudaErrorECCUncorrectable";
 	case cudaErrorLaunchFailure:
@@ -339,30 +418,54 @@ cudaError_t cudaGetLastError(void)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-	ENTER();
+	ENTER(NOTHING);
 	*count = the().devices;
 	return *count ? cudaSuccess : fail(cudaErrorNoDevice);
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
-	ENTER();
+	ENTER(NOTHING);
 	*device = current_device;
 	return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-	ENTER();
+	ENTER(NOTHING);
 	if (device < 0 || device >= the().devices)
 		return fail(cudaErrorInvalidDevice);
+	std::lock_guard<std::mutex> hold(the().mutex);
+	cudaError_t error = make_context(device);
+	if (error != cudaSuccess)
+		return fail(error);
 	current_device = device;
+	return cudaSuccess;
+}
+
+static CUresult CUDAAPI context_state(CUdevice device, unsigned *flags, int *active)
+{
+	if (device < 0 || device >= the().devices)
+		return CUDA_ERROR_INVALID_DEVICE;
+	std::lock_guard<std::mutex> hold(the().mutex);
+	*flags = 0;
+	*active = the().contexts >> device & 1;
+	return CUDA_SUCCESS;
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version, unsigned long long,
+                                             enum cudaDriverEntryPointQueryResult *result)
+{
+	ENTER(NOTHING);
+	bool found = !std::strcmp(symbol, "cuDevicePrimaryCtxGetState") && version >= 7000;
+	*function = found ? reinterpret_cast<void *>(context_state) : nullptr;
+	*result = found ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
 	return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
 {
-	ENTER();
+	ENTER(NOTHING);
 	if (device < 0 || device >= the().devices)
 		return fail(cudaErrorInvalidDevice);
 	std::memset(properties, 0, sizeof *properties);
@@ -375,7 +478,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
 
 cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
 {
-	ENTER();
+	ENTER(NOTHING);
 	*can = the().peers && device != peer;
 	return cudaSuccess;
 }
@@ -390,7 +493,7 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned)
 
 static cudaError_t allocate(void **pointer, size_t bytes, int device)
 {
-	cudaError_t error = enter(true);
+	cudaError_t error = enter(MEMORY);
 	if (error != cudaSuccess)
 		return error;
 	*pointer = nullptr;
@@ -487,16 +590,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
 	NOT_CAPTURED(stream);
 	NOT_CAPTURING();
-	{
-		std::unique_lock<std::mutex> hold(stream->mutex);
-		stream->changed.wait(hold, [&] { return stream->commands.empty() && !stream->busy; });
-	}
-	return enter();
+	stream->wait();
+	return enter(CONTEXT, stream->device);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
-	ENTER();
+	ENTER(CONTEXT, stream->device);
 	if (spoils_capture(stream))
 		return misuse("a captured stream that waits for an event");
 	command next;
@@ -554,7 +654,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 		if (last)
 			the().changed.wait(hold, [&] { return last->done; });
 	}
-	return enter();
+	return enter(CONTEXT, event->device);
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
@@ -567,10 +667,21 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 		return misuse("a copy whose kind is not that of its pointers");
 	if ((to_place < 0 || from_place < 0) && spoils_capture(stream))
 		return misuse("a captured copy of host memory");
-	return add_work(stream, [=] {
+	if (from_place == -2 && eager()) {
+		const unsigned char *first = static_cast<const unsigned char *>(from);
+		std::vector<unsigned char> read(first, first + bytes);
+		return add_work(stream, [=] {
+			std::memcpy(to, read.data(), bytes);
+			return cudaSuccess;
+		});
+	}
+	cudaError_t error = add_work(stream, [=] {
 		std::memmove(to, from, bytes);
 		return cudaSuccess;
 	});
+	if (error == cudaSuccess && to_place == -2 && eager())
+		stream->wait();
+	return error;
 }
 
 cudaError_t cudaMemcpyPeerAsync(void *to, int to_device, const void *from, int from_device, size_t bytes,
@@ -703,7 +814,21 @@ static long control_failed(void)
 static void control_heal(void)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
-	the().sticky = cudaSuccess;
+	the().sticky.clear();
+	the().contexts = 0;
+}
+
+static unsigned long control_contexts(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return the().contexts;
+}
+
+static void control_occupy(int device, int occupied)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	uint64_t bit = uint64_t(1) << device;
+	the().occupied = occupied ? the().occupied | bit : the().occupied & ~bit;
 }
 
 static long control_live(void)
@@ -764,10 +889,10 @@ static const char *control_misuse(void)
 
 const struct fake_cuda *fake_cuda_controls(void)
 {
-	static const struct fake_cuda controls = {control_fail,     control_failed,       control_heal,
-	                                          control_live,     control_device_bytes, control_peers,
-	                                          control_corrupt,  control_algorithms,   control_capture,
-	                                          control_launches, control_replays,      control_misuse};
+	static const struct fake_cuda controls = {
+	        control_fail,       control_failed,  control_heal,         control_contexts, emulated::device_of_thread,
+	        control_occupy,     control_live,    control_device_bytes, control_peers,    control_corrupt,
+	        control_algorithms, control_capture, control_launches,     control_replays,  control_misuse};
 	return &controls;
 }
 
