@@ -25,12 +25,12 @@ struct operand {
 	int64_t copy_stride;
 };
 
-enum { ALIGNMENT = 16 };
-
-/* Does every row of the matrix start at a multiple of ALIGNMENT? */
+/* Does every row of the matrix start at a multiple of CUDA_GEMM_ALIGNMENT? */
 static bool is_aligned(ps_tensor matrix, int64_t stride)
 {
-	return ((uintptr_t)ps__cuda_data(matrix) | (uint64_t)stride * ps_dtype_bytes(matrix.dtype)) % ALIGNMENT == 0;
+	return ((uintptr_t)ps__cuda_data(matrix) | (uint64_t)stride * ps_dtype_bytes(matrix.dtype)) %
+	               CUDA_GEMM_ALIGNMENT ==
+	       0;
 }
 
 /* The matrix to be multiplied as `dtype`; `align`: from aligned rows. `copies` counts the bytes of the copies. */
@@ -38,7 +38,7 @@ static struct operand operand_of(ps_tensor matrix, ps_dtype dtype, bool align, s
 {
 	/* Of a single row the stride is that of the matrix that it is a view of. */
 	int64_t stride = matrix.strides[0] > matrix.dims[1] ? matrix.strides[0] : matrix.dims[1];
-	const int64_t unit = ALIGNMENT / (int64_t)ps_dtype_bytes(dtype);
+	const int64_t unit = CUDA_GEMM_ALIGNMENT / (int64_t)ps_dtype_bytes(dtype);
 	struct operand x = {.data = ps__cuda_data(matrix),
 	                    .stride = stride,
 	                    .rows = matrix.dims[0],
@@ -62,7 +62,7 @@ static struct operand operand_of(ps_tensor matrix, ps_dtype dtype, bool align, s
 static uint64_t alignment(const struct operand *x)
 {
 	uint64_t start = x->copied ? 0 : (uint64_t)(uintptr_t)x->data;
-	uint64_t bits = start | (uint64_t)x->copy_stride * ps_dtype_bytes(x->dtype) | ALIGNMENT;
+	uint64_t bits = start | (uint64_t)x->copy_stride * ps_dtype_bytes(x->dtype) | CUDA_GEMM_ALIGNMENT;
 	return bits & (~bits + 1);
 }
 
@@ -94,7 +94,7 @@ static struct product product_of(const ps_queue *queue, const ps_args_gemm *x)
 /* Can cuBLASLt add the bias? Not in fp64, and in fp32 not from just any address. */
 static bool fuses_bias(const struct product *p)
 {
-	return p->bias && p->c.dtype == PS_F32 && (uintptr_t)p->bias % 16 == 0;
+	return p->bias && p->c.dtype == PS_F32 && (uintptr_t)p->bias % CUDA_GEMM_ALIGNMENT == 0;
 }
 
 static struct cuda_gemm_key key_of(const struct product *p, ps_math math, const ps_args_gemm *x)

@@ -9,6 +9,9 @@
 
 #include "backends/cuda/cuda.h"
 
+/* To how many bytes a fused bias is aligned, and all matrices that tensor cores multiply. */
+enum { CUDA_GEMM_ALIGNMENT = 16 };
+
 /* All that an algorithm is chosen by. Keys are compared as bytes: zero them first. */
 struct cuda_gemm_key {
 	ps_dtype dtype; /* of c */

@@ -150,8 +150,15 @@ static ps_status find_candidates(const ps_queue *queue, const struct cuda_plan *
 	const struct cuda_device *device = queue->device->impl;
 	cublasLtMatmulPreference_t preference;
 	cublasLtMatmulHeuristicResult_t results[CANDIDATES];
+	/* The pointer of a bias counts here as one as aligned as any will be, and is not followed. */
+	static const _Alignas(256) char aligned[2 * CUDA_GEMM_ALIGNMENT];
+	const void *bias = aligned + CUDA_GEMM_ALIGNMENT;
 	int found = 0;
 	*count = 0;
+	if (plan->key.bias)
+		LT_TRY(queue, "the bias",
+		       cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+		                                      sizeof bias));
 	LT_TRY(queue, "cublasLtMatmulPreferenceCreate", cublasLtMatmulPreferenceCreate(&preference));
 	ps_status status = set_preference(queue, preference, &plan->key);
 	if (status == PS_OK)

@@ -71,8 +71,10 @@ static ps_status work(struct rig *r)
 	PS_TRY(ps_queue_timestamp(r->first, &r->begin));
 	PS_TRY(ps_queue_zero(r->first, part(b, 0)));
 	PS_TRY(ps_queue_write(r->first, ps_tensor_make(b, 0, PS_F32, 1, &whole), r->host));
-	PS_TRY(ps_queue_write(r->first, row(b, 4), r->host));
-	PS_TRY(ps_run(r->first, gemm, .a = part(b, 0), .b = part(b, 1), .c = part(b, 5), .bias = row(b, 4)));
+	/* Aligned to 16 bytes and no better. */
+	ps_tensor bias = ps_tensor_make(b, (uint64_t)4 * N * N * 4 + 16, PS_F32, 1, (int64_t[]){N});
+	PS_TRY(ps_queue_write(r->first, bias, r->host));
+	PS_TRY(ps_run(r->first, gemm, .a = part(b, 0), .b = part(b, 1), .c = part(b, 5), .bias = bias));
 	/* A bf16 product, which rounds its fp32 factor and aligns the other one. */
 	for (int i = 0; i < N * N; i++)
 		r->quarters[i] = ps_bf16_round(0.25F);

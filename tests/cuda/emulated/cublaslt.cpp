@@ -24,8 +24,10 @@ struct fake_layout {
 	int64_t rows, columns, stride;
 };
 
+/* What cuBLASLt is promised: bytes of workspace, and how a, b, c and d are aligned. */
 struct fake_preference {
 	uint64_t workspace = 0;
+	uint32_t alignment[4] = {256, 256, 256, 256};
 };
 
 namespace
@@ -35,8 +37,9 @@ namespace
  */
 constexpr int64_t tile_rows = 128, tile_columns = 4, steps = 4;
 
-/* Algorithms. */
+/* Algorithms, and what their data has: which one, its workspace, and the alignment of a, b, c, d and the bias. */
 constexpr uint64_t PLAIN = 1, SPLITS_MANY = 2, SAYS_SPLIT = 3;
+enum { WHICH, WORKSPACE, ALIGNED, BIAS_ALIGNED = ALIGNED + 4 };
 
 template <typename T> struct tile {
 	T at[tile_columns][tile_rows];
@@ -208,6 +211,19 @@ bool feeds_tensor_cores(const fake_product *p, const void *data, const fake_layo
 	return (l->type != CUDA_R_16BF && !p->tf32) || (reinterpret_cast<uintptr_t>(data) | pitch) % 16 == 0;
 }
 
+bool is_aligned(const void *data, const fake_layout *l, uint64_t to)
+{
+	uint64_t size = l->type == CUDA_R_64F ? 8 : l->type == CUDA_R_16BF ? 2 : 4;
+	return (reinterpret_cast<uintptr_t>(data) | uint64_t(l->stride) * size) % to == 0;
+}
+
+/* The largest power of two, up to 256, that divides the address; all of them divide NULL. */
+uint64_t alignment_of(const void *data)
+{
+	uint64_t bits = reinterpret_cast<uintptr_t>(data) | 256;
+	return bits & (~bits + 1);
+}
+
 /* A handle is for the device that was current when it was made. */
 void on_device_of(cublasLtHandle_t handle)
 {
@@ -290,12 +306,18 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 	return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
-                                                    cublasLtMatmulPreferenceAttributes_t name, const void *,
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t name, const void *value,
                                                     size_t bytes)
 {
 	size_t want = name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? sizeof(uint64_t) : sizeof(uint32_t);
-	return bytes == want ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+	if (bytes != want)
+		return CUBLAS_STATUS_INVALID_VALUE;
+	if (name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
+		std::memcpy(&preference->workspace, value, bytes);
+	else if (name >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES)
+		std::memcpy(&preference->alignment[name - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
+	return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
@@ -307,24 +329,27 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
 		return CUBLAS_STATUS_INVALID_VALUE;
 	if (product->type == CUDA_R_64F && product->epilogue != CUBLASLT_EPILOGUE_DEFAULT)
 		return CUBLAS_STATUS_NOT_SUPPORTED;
-	*result = cublasLtMatmulHeuristicResult_t{*algo, 0, CUBLAS_STATUS_SUCCESS};
+	*result = cublasLtMatmulHeuristicResult_t{*algo, size_t(algo->data[WORKSPACE]), CUBLAS_STATUS_SUCCESS};
 	return CUBLAS_STATUS_SUCCESS;
 }
 
 /*
  * The first one offered splits k and says so, which nobody should take; the second one does so where there are many
- * rows, and does not say so. The third one is good, and is missing where fake.h's control says so.
+ * rows, and does not say so. The third one is good, and is missing where fake.h's control says so. All of them make
+ * the most of what they are promised: of the preference, and of the pointer of the bias that the description has.
  */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t, int wanted,
+                                              cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[], int *count)
 {
+	const uint32_t *align = preference->alignment;
 	static const uint64_t offered[] = {SAYS_SPLIT, SPLITS_MANY, PLAIN};
 	*count = std::min(wanted, emulated::good_algorithms ? 3 : 2);
 	for (int i = 0; i < *count; i++) {
-		cublasLtMatmulAlgo_t algo = {{offered[i]}};
+		cublasLtMatmulAlgo_t algo = {{offered[i], preference->workspace, align[0], align[1], align[2], align[3],
+		                              alignment_of(product->bias)}};
 		cublasStatus_t status = cublasLtMatmulAlgoCheck(handle, product, a, b, c, d, &algo, &results[i]);
 		if (status != CUBLAS_STATUS_SUCCESS)
 			return status;
@@ -336,7 +361,7 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
                                                     cublasLtMatmulAlgoConfigAttributes_t, void *value, size_t bytes,
                                                     size_t *written)
 {
-	int32_t parts = algo->data[0] == SAYS_SPLIT ? 4 : 1;
+	int32_t parts = algo->data[WHICH] == SAYS_SPLIT ? 4 : 1;
 	if (bytes != sizeof parts)
 		return CUBLAS_STATUS_INVALID_VALUE;
 	std::memcpy(value, &parts, *written = bytes);
@@ -346,17 +371,23 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
                               const void *c, cublasLtMatrixLayout_t lc, void *d, cublasLtMatrixLayout_t ld,
-                              const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t stream)
+                              const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes,
+                              cudaStream_t stream)
 {
 	bool biased = product->epilogue == CUBLASLT_EPILOGUE_BIAS;
 	on_device_of(handle);
-	if (!fits(product, la, lb, ld) || algo->data[0] == SAYS_SPLIT ||
-	    (biased && reinterpret_cast<uintptr_t>(product->bias) % 16))
+	if (!fits(product, la, lb, ld) || algo->data[WHICH] == SAYS_SPLIT ||
+	    (biased && reinterpret_cast<uintptr_t>(product->bias) % 16) || workspace_bytes < algo->data[WORKSPACE] ||
+	    reinterpret_cast<uintptr_t>(workspace) % 16)
 		return CUBLAS_STATUS_INVALID_VALUE;
+	if (!is_aligned(a, la, algo->data[ALIGNED]) || !is_aligned(b, lb, algo->data[ALIGNED + 1]) ||
+	    !is_aligned(c, lc, algo->data[ALIGNED + 2]) || !is_aligned(d, ld, algo->data[ALIGNED + 3]) ||
+	    (biased && alignment_of(product->bias) < algo->data[BIAS_ALIGNED]))
+		return CUBLAS_STATUS_NOT_SUPPORTED;
 	if (!feeds_tensor_cores(product, a, la) || !feeds_tensor_cores(product, b, lb) ||
 	    (ld->type == CUDA_R_16BF && !feeds_tensor_cores(product, d, ld)))
 		return CUBLAS_STATUS_NOT_SUPPORTED;
-	int64_t parts = algo->data[0] == SPLITS_MANY && ld->columns > 32 ? 2 : 1;
+	int64_t parts = algo->data[WHICH] == SPLITS_MANY && ld->columns > 32 ? 2 : 1;
 	std::function<void()> body =
 	        product->type == CUDA_R_64F
 	                ? product_of<double>(*product, parts, alpha, a, *la, b, *lb, beta, c, *lc, d, *ld)
