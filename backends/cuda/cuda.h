@@ -87,7 +87,8 @@ struct cuda_check {
 
 /* Commands on the stream up to `value`, and what the host does when they are done. */
 struct cuda_flight {
-	cudaEvent_t event; /* made once */
+	cudaEvent_t event; /* made once, */
+	cudaEvent_t time;  /* and this one, of a stamp */
 	bool recorded;     /* false: nothing to wait for */
 	cudaError_t error; /* of recording */
 	uint64_t first, value;
@@ -104,6 +105,12 @@ struct cuda_flight {
 	/* Pinned memory, made once. */
 	struct ps_cuda_fault *fault;
 	unsigned char *bounce;
+};
+
+/* The timestamps so far: the last one, and the first one that was not taken from the one before. */
+struct cuda_stamps {
+	cudaEvent_t last; /* made once */
+	int64_t last_ns, first_ns;
 };
 
 struct cuda_queue {
@@ -131,6 +138,8 @@ struct cuda_queue {
 	size_t flight_head, flight_count; /* those that were closed and have not landed */
 	uint64_t closed;                  /* the last value of a closed flight */
 	bool stopped;                     /* the stop flag may be set */
+
+	struct cuda_stamps stamps; /* the completer's */
 
 	struct cuda_list *compiling; /* the enqueuing thread's: takes what is enqueued */
 
@@ -218,7 +227,11 @@ ps_status ps__cuda_queue_write(ps_queue *queue, ps_tensor to, const void *from);
 ps_status ps__cuda_queue_read(ps_queue *queue, void *to, ps_tensor from);
 ps_status ps__cuda_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from);
 ps_status ps__cuda_queue_zero(ps_queue *queue, ps_tensor tensor);
+
+/* stamp.c. */
 ps_status ps__cuda_queue_timestamp(ps_queue *queue, int64_t *ns);
+/* For the completer: the time of a flight's stamp, which was reached. */
+int64_t ps__cuda_stamp_time(struct cuda_queue *q, struct cuda_flight *flight);
 
 /* gemm.c and gemm_plan.c. */
 ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments);

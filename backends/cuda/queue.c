@@ -71,7 +71,7 @@ static void land(struct cuda_queue *q, struct cuda_flight *flight)
 		if (flight->bounced)
 			memcpy(flight->read_to, flight->bounce, flight->read_bytes);
 		if (flight->stamp)
-			*flight->stamp = ps_clock_ns();
+			*flight->stamp = ps__cuda_stamp_time(q, flight);
 	}
 	ps__timeline_complete(timeline, flight->value);
 }
@@ -110,6 +110,7 @@ struct cuda_flight *ps__cuda_flight(struct cuda_queue *q, bool alone)
 		struct cuda_flight *flight = &q->flight[(q->flight_head + q->flight_count) % CUDA_FLIGHTS];
 		pthread_mutex_unlock(&q->mutex);
 		*flight = (struct cuda_flight){.event = flight->event,
+		                               .time = flight->time,
 		                               .fault = flight->fault,
 		                               .bounce = flight->bounce,
 		                               .first = q->value,
@@ -349,7 +350,9 @@ static ps_status create_parts(struct cuda_queue *q)
 		flight->fault = (struct ps_cuda_fault *)(void *)(faults + i * sizeof(struct ps_cuda_fault));
 		CUDA_TRY(name,
 		         cudaEventCreateWithFlags(&flight->event, cudaEventDisableTiming | cudaEventBlockingSync));
+		CUDA_TRY(name, cudaEventCreateWithFlags(&flight->time, cudaEventDefault));
 	}
+	CUDA_TRY(name, cudaEventCreateWithFlags(&q->stamps.last, cudaEventDefault));
 	return PS_OK;
 }
 
@@ -360,9 +363,14 @@ static void destroy_parts(struct cuda_queue *q)
 		(void)cudaStreamSynchronize(q->stream);
 		(void)cudaStreamDestroy(q->stream);
 	}
-	for (size_t i = 0; i < CUDA_FLIGHTS; i++)
+	for (size_t i = 0; i < CUDA_FLIGHTS; i++) {
 		if (q->flight[i].event)
 			(void)cudaEventDestroy(q->flight[i].event);
+		if (q->flight[i].time)
+			(void)cudaEventDestroy(q->flight[i].time);
+	}
+	if (q->stamps.last)
+		(void)cudaEventDestroy(q->stamps.last);
 	if (q->pinned)
 		(void)cudaFreeHost(q->pinned);
 	if (q->workspace)

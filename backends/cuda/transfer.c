@@ -73,13 +73,6 @@ static ps_status zero_runner(struct cuda_queue *q, const void *arguments)
 	return PS_OK;
 }
 
-static ps_status timestamp_runner(struct cuda_queue *q, const void *arguments)
-{
-	int64_t *const *ns = arguments;
-	ps__cuda_flight(q, true)->stamp = *ns;
-	return PS_OK;
-}
-
 ps_status ps__cuda_queue_write(ps_queue *queue, ps_tensor to, const void *from)
 {
 	struct move move = {.to = ps__cuda_data(to), .from = from, .bytes = bytes_of(to)};
@@ -107,9 +100,4 @@ ps_status ps__cuda_queue_zero(ps_queue *queue, ps_tensor tensor)
 {
 	struct move move = {.to = ps__cuda_data(tensor), .bytes = bytes_of(tensor)};
 	return ps__cuda_enqueue(queue, zero_runner, &move, sizeof move);
-}
-
-ps_status ps__cuda_queue_timestamp(ps_queue *queue, int64_t *ns)
-{
-	return ps__cuda_enqueue(queue, timestamp_runner, &ns, sizeof ns);
 }

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum { OUT_OF_MEMORY = 2, ECC = 214, LAUNCH_FAILURE = 719 }; /* CUDA's codes */
 enum { N = 32, LARGE = 4096, QUEUES = 4, BUFFERS = 6, STEPS = 400 };
@@ -531,6 +532,35 @@ START_TEST(test_goes_back)
 }
 END_TEST
 
+/* Times are the GPU's, however late the thread wakes up that sees them; those of a queue that rested are the host's. */
+START_TEST(test_times)
+{
+	enum { TIMES = 6, COMMAND_US = 3000, WAKING_US = 30000 };
+	struct rig r = {.device = {NULL}};
+	int64_t times[TIMES];
+	fake = find_controls();
+	check_ok(make(&r));
+	fake->slow(COMMAND_US, WAKING_US);
+	for (int round = 0; round < 2; round++) {
+		int64_t begin = ps_clock_ns();
+		for (int i = 0; i < TIMES; i++) {
+			check_ok(ps_queue_zero(r.first, part(r.buffer, 0)));
+			check_ok(ps_queue_timestamp(r.first, &times[i]));
+		}
+		check_ok(ps_queue_finish(r.first));
+		ck_assert_int_gt(times[0], begin);
+		for (int i = 0; i + 1 < TIMES; i++)
+			ck_assert_msg(times[i + 1] - times[i] >= COMMAND_US * 999, "%lld ns",
+			              (long long)(times[i + 1] - times[i]));
+		const struct timespec rest = {.tv_nsec = 150000000};
+		ck_assert_int_eq(nanosleep(&rest, NULL), 0);
+	}
+	fake->slow(0, 0);
+	drop(&r);
+	end_well(fake, 0);
+}
+END_TEST
+
 /* A backend without a device is no answer to what there is here. */
 START_TEST(test_no_devices)
 {
@@ -559,6 +589,7 @@ int main(void)
 	tcase_add_test(tests, test_rows_are_tried);
 	tcase_add_test(tests, test_one_of_two);
 	tcase_add_test(tests, test_goes_back);
+	tcase_add_test(tests, test_times);
 	tcase_add_test(tests, test_names);
 	tcase_add_test(tests, test_no_devices);
 	suite_add_tcase(suite, tests);

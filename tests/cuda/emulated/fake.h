@@ -33,6 +33,8 @@ struct fake_cuda {
 	long (*live)(void);
 	/* Bytes that are allocated on the devices. */
 	unsigned long (*device_bytes)(void);
+	/* How long each command takes at least, and how long after an event a thread wakes up that waits for it. */
+	void (*slow)(int command_us, int waking_us);
 	/* Whether one device may read another's memory. */
 	void (*allow_peers)(int allow);
 	/* Flips a byte of every copy from device to device of at least so many bytes; 0: none. */

@@ -32,8 +32,11 @@
 namespace
 {
 
+using clock = std::chrono::steady_clock;
+
 struct record {
 	bool done = false;
+	clock::time_point time;
 };
 
 struct command {
@@ -65,6 +68,7 @@ struct state {
 	uint64_t seed = 0;
 	int devices = 2;
 	bool capture = true;
+	int command_us = 0, waking_us = 0;
 	std::string misuse;
 
 	state()
@@ -219,6 +223,8 @@ struct CUstream_st {
 			}
 			if (s.seed)
 				dawdle();
+			if (s.command_us)
+				std::this_thread::sleep_for(std::chrono::microseconds(s.command_us));
 			cudaError_t error = skip ? cudaSuccess : next.run();
 			if (error != cudaSuccess) {
 				std::lock_guard<std::mutex> hold(s.mutex);
@@ -228,6 +234,7 @@ struct CUstream_st {
 		if (next.signal) {
 			std::lock_guard<std::mutex> hold(s.mutex);
 			next.signal->done = true;
+			next.signal->time = clock::now();
 			s.changed.notify_all();
 		}
 	}
@@ -269,6 +276,7 @@ struct CUstream_st {
 
 struct CUevent_st {
 	int device;
+	unsigned flags;
 	std::shared_ptr<record> last; /* guarded by the state's mutex */
 };
 
@@ -609,10 +617,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 	return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 {
 	ENTER();
-	*event = new CUevent_st{current_device, nullptr};
+	*event = new CUevent_st{current_device, flags, nullptr};
 	std::lock_guard<std::mutex> hold(the().mutex);
 	the().events++;
 	return cudaSuccess;
@@ -648,13 +656,31 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
 	NOT_CAPTURING();
+	bool slept = false;
 	{
 		std::unique_lock<std::mutex> hold(the().mutex);
 		std::shared_ptr<record> last = event->last;
+		slept = last && !last->done;
 		if (last)
 			the().changed.wait(hold, [&] { return last->done; });
 	}
+	if (slept && the().waking_us)
+		std::this_thread::sleep_for(std::chrono::microseconds(the().waking_us));
 	return enter(CONTEXT, event->device);
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
+{
+	ENTER(CONTEXT, start->device);
+	if (start->device != end->device || (start->flags | end->flags) & cudaEventDisableTiming)
+		return misuse("the time between events of two devices, or without times");
+	std::lock_guard<std::mutex> hold(the().mutex);
+	if (!start->last || !end->last)
+		return fail(cudaErrorInvalidResourceHandle);
+	if (!start->last->done || !end->last->done)
+		return fail(cudaErrorNotReady);
+	*ms = std::chrono::duration<float, std::milli>(end->last->time - start->last->time).count();
+	return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
@@ -846,6 +872,13 @@ static unsigned long control_device_bytes(void)
 	return bytes;
 }
 
+static void control_slow(int command_us, int waking_us)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().command_us = command_us;
+	the().waking_us = waking_us;
+}
+
 static void control_peers(int allow)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
@@ -890,9 +923,10 @@ static const char *control_misuse(void)
 const struct fake_cuda *fake_cuda_controls(void)
 {
 	static const struct fake_cuda controls = {
-	        control_fail,       control_failed,  control_heal,         control_contexts, emulated::device_of_thread,
-	        control_occupy,     control_live,    control_device_bytes, control_peers,    control_corrupt,
-	        control_algorithms, control_capture, control_launches,     control_replays,  control_misuse};
+	        control_fail,    control_failed,     control_heal,         control_contexts, emulated::device_of_thread,
+	        control_occupy,  control_live,       control_device_bytes, control_slow,     control_peers,
+	        control_corrupt, control_algorithms, control_capture,      control_launches, control_replays,
+	        control_misuse};
 	return &controls;
 }
 
