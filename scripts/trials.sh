@@ -101,13 +101,14 @@ curves() {
 		>"$folder/curves.svg" && echo 'curves.svg'
 }
 
-# used_by COMMAND…: the most MiB of the GPU's memory in use while it runs, to standard output.
+# used_by COMMAND…: the most MiB of the GPU's memory in use in two looks on end while it runs, to standard output: what
+# the trial of a product's algorithm takes for a moment is not the step's.
 used_by() {
-	local most=0 used pid
+	local most=0 used before=0 both pid
 	"$@" >&2 &
 	pid=$!
 	while kill -0 "$pid" 2>/dev/null; do
-		used=$(nvidia-smi -i "${CUDA_VISIBLE_DEVICES:-0}" --query-gpu=memory.used --format=csv,noheader,nounits)
+		used=$(timeout -k 5 30 nvidia-smi -i "${CUDA_VISIBLE_DEVICES:-0}" --query-gpu=memory.used --format=csv,noheader,nounits)
 		case $used in
 		'' | *[!0-9]*)
 			kill "$pid"
@@ -115,7 +116,8 @@ used_by() {
 			return 77
 			;;
 		esac
-		[ "$used" -le "$most" ] || most=$used
+		both=$((used < before ? used : before)) before=$used
+		[ "$both" -le "$most" ] || most=$both
 		sleep 0.1
 	done
 	wait "$pid" && echo "$most"

@@ -92,7 +92,13 @@ says() {
 # A toolkit that CMake does not take; neither driver nor Python, and no compute-sanitizer but the toolkit's.
 touch "$folder/no-cuda"
 mv "$folder/fake/nvidia-smi" "$folder/fake/python" "$folder"
+fake nvidia-smi <<'END'
+echo "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+exit 9
+END
 check
+grep -qF '"gpu": "none"' "$folder/report/report.json" || complain 'a GPU in JSON without a driver'
+grep -qF 'ARCHITECTURES=90' "$folder/report/libraries.log" || complain 'another architecture without a driver'
 [ "$status" = 1 ] || complain "exit status $status without a toolkit"
 says machine failed 'there is no GPU, or no driver'
 says configure failed 'exit status 1: PS_CUDA is ON, but'
