@@ -7,8 +7,8 @@
  */
 #include "backends/cuda/cuda.h"
 
-/* How long stamps follow the GPU's clock alone, and how far apart they may be for it. */
-#define PAUSE_NS ((int64_t)100000000)
+/* How far apart on the GPU two stamps may be for that, and how long it may go on. */
+#define PAUSE_NS ((int64_t)1000000000)
 #define STRETCH_NS ((int64_t)10000000000)
 
 static ps_status timestamp_runner(struct cuda_queue *q, const void *arguments)
@@ -25,22 +25,28 @@ ps_status ps__cuda_queue_timestamp(ps_queue *queue, int64_t *ns)
 	return ps__cuda_enqueue(queue, timestamp_runner, &ns, sizeof ns);
 }
 
+/* What has passed on the GPU since the last stamp; INT64_MAX: nobody knows. */
+static int64_t passed_since(const struct cuda_stamps *stamps, cudaEvent_t time)
+{
+	float ms;
+	if (stamps->last_ns == 0)
+		return INT64_MAX;
+	if (cudaEventElapsedTime(&ms, stamps->last, time) == cudaSuccess)
+		return (int64_t)((double)ms * 1e6);
+	(void)cudaGetLastError();
+	return INT64_MAX;
+}
+
 int64_t ps__cuda_stamp_time(struct cuda_queue *q, struct cuda_flight *flight)
 {
 	struct cuda_stamps *stamps = &q->stamps;
-	int64_t now = ps_clock_ns(), ns = now;
-	float passed_ms;
-	if (now - stamps->last_ns < PAUSE_NS && now - stamps->first_ns < STRETCH_NS) {
-		if (cudaEventElapsedTime(&passed_ms, stamps->last, flight->time) == cudaSuccess)
-			ns = stamps->last_ns + (int64_t)((double)passed_ms * 1e6);
-		else
-			(void)cudaGetLastError();
-	} else {
-		stamps->first_ns = now;
-	}
+	int64_t passed = passed_since(stamps, flight->time), ns = ps_clock_ns();
+	if (passed < PAUSE_NS && stamps->last_ns + passed < stamps->first_ns + STRETCH_NS)
+		ns = stamps->last_ns + passed;
+	else
+		stamps->first_ns = ns;
 	if (ns < stamps->last_ns)
 		ns = stamps->last_ns;
-	ns = now;
 	cudaEvent_t before = stamps->last;
 	stamps->last = flight->time;
 	stamps->last_ns = ns;
