@@ -9,6 +9,8 @@
 /* What cuBLAS's documentation asks for on Hopper and later; 4 MiB do before it. */
 #define WORKSPACE_LARGE ((size_t)32 << 20)
 #define WORKSPACE_SMALL ((size_t)4 << 20)
+/* The compute capability from which on there is code; bf16 and TF32 begin with it. */
+enum { LEAST_MAJOR = 8 };
 
 enum { NO_DEVICE = -1 };
 
@@ -54,50 +56,82 @@ bool ps__cuda_is_ours(const ps_device *device)
 	return device->backend->queue_create == ps__cuda_queue_create;
 }
 
+/* Says why the driver will not do. */
+static ps_status fail_for_driver(void)
+{
+	int version = 0;
+	if (cudaDriverGetVersion(&version) != cudaSuccess || version == 0)
+		return ps_fail(PS_ENODEV, "there is no NVIDIA driver");
+	return ps_fail(PS_ENODEV, "the NVIDIA driver knows CUDA up to %d.%d, and this build is for %d.%d",
+	               version / 1000, version % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+}
+
+static ps_status fail_for_want_of_devices(void)
+{
+	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+	if (visible)
+		return ps_fail(PS_ENODEV, "the NVIDIA driver shows no GPU where CUDA_VISIBLE_DEVICES is \"%.100s\"",
+		               visible);
+	return ps_fail(PS_ENODEV, "the NVIDIA driver sees no GPU");
+}
+
 /* How many devices there are; PS_ENODEV says why there are none. */
 static ps_status count_devices(int *count)
 {
 	*count = 0;
 	cudaError_t error = cudaGetDeviceCount(count);
+	ps_status status = PS_OK;
 	if (error == cudaErrorInsufficientDriver)
-		return ps_fail(PS_ENODEV,
-		               "there is no NVIDIA driver, or one older than CUDA %d.%d, which this build is for",
-		               CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
-	if (error == cudaErrorNoDevice || (error == cudaSuccess && *count == 0))
-		return ps_fail(PS_ENODEV, "the NVIDIA driver sees no GPU");
-	if (error != cudaSuccess)
-		return ps_fail(PS_ENODEV, "CUDA does not start: %s (%s)", cudaGetErrorString(error),
-		               cudaGetErrorName(error));
-	return PS_OK;
+		status = fail_for_driver();
+	else if (error == cudaErrorNoDevice || (error == cudaSuccess && *count == 0))
+		status = fail_for_want_of_devices();
+	else if (error != cudaSuccess)
+		status = ps_fail(PS_ENODEV, "CUDA does not start: %s (%s)", cudaGetErrorString(error),
+		                 cudaGetErrorName(error));
+	if (status != PS_OK)
+		(void)cudaGetLastError();
+	return status;
 }
 
-static ps_status describe(ps_device_info *info, int ordinal)
+/* PS_ENODEV when the backend has no code for the GPU. */
+static ps_status describe(ps_device_info *info, struct cudaDeviceProp *properties, int ordinal)
 {
-	struct cudaDeviceProp properties;
 	char name[32];
 	snprintf(name, sizeof name, "%s:%d", PS_CUDA_NAME, ordinal);
-	CUDA_TRY(name, cudaGetDeviceProperties(&properties, ordinal));
+	CUDA_TRY(name, cudaGetDeviceProperties(properties, ordinal));
+	if (properties->major < LEAST_MAJOR)
+		return ps_fail(PS_ENODEV, "%s, %.80s, has compute capability %d.%d, which should be at least %d.0",
+		               name, properties->name, properties->major, properties->minor, LEAST_MAJOR);
 	memset(info, 0, sizeof *info);
 	snprintf(info->name, sizeof info->name, "%s", name);
 	snprintf(info->backend, sizeof info->backend, "%s", PS_CUDA_NAME);
 	snprintf(info->description, sizeof info->description, "%.80s, compute capability %d.%d, %d multiprocessors",
-	         properties.name, properties.major, properties.minor, properties.multiProcessorCount);
-	info->memory_bytes = properties.totalGlobalMem;
-	info->max_buffer_bytes = properties.totalGlobalMem;
-	info->compute_units = properties.multiProcessorCount;
+	         properties->name, properties->major, properties->minor, properties->multiProcessorCount);
+	info->memory_bytes = properties->totalGlobalMem;
+	info->max_buffer_bytes = properties->totalGlobalMem;
+	info->compute_units = properties->multiProcessorCount;
 	return PS_OK;
 }
 
 ps_status ps__cuda_enumerate(ps_device_visit visit, void *payload)
 {
-	int count;
+	int count, visited = 0;
+	ps_status status = PS_OK;
 	PS_TRY(count_devices(&count));
 	for (int i = 0; i < count; i++) {
 		ps_device_info info;
-		PS_TRY(describe(&info, i));
-		PS_TRY(visit(payload, &info));
+		struct cudaDeviceProp properties;
+		ps_status described = describe(&info, &properties, i);
+		if (described == PS_OK) {
+			PS_TRY(visit(payload, &info));
+			visited++;
+		} else if (described != PS_ENODEV) {
+			return described;
+		} else {
+			status = described;
+		}
 	}
-	return PS_OK;
+	return visited ? PS_OK : status;
 }
 
 static ps_status parse(int *ordinal, const char *spec, int count)
@@ -156,8 +190,7 @@ ps_status ps__cuda_device_open(ps_device *out, const char *spec)
 	struct cudaDeviceProp properties;
 	PS_TRY(count_devices(&count));
 	PS_TRY(parse(&ordinal, spec, count));
-	PS_TRY(describe(&info, ordinal));
-	CUDA_TRY(info.name, cudaGetDeviceProperties(&properties, ordinal));
+	PS_TRY(describe(&info, &properties, ordinal));
 	struct cuda_device *device = calloc(1, sizeof *device);
 	if (!device || pthread_mutex_init(&device->mutex, NULL)) {
 		free(device);

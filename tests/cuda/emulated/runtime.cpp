@@ -66,7 +66,7 @@ struct state {
 	std::set<std::pair<int, int>> enabled;
 	unsigned long corrupt = 0;
 	uint64_t seed = 0;
-	int devices = 2;
+	int devices = 2, driver = CUDART_VERSION, old = 0;
 	bool capture = true;
 	int command_us = 0, waking_us = 0;
 	std::string misuse;
@@ -77,6 +77,10 @@ struct state {
 		seed = text ? std::strtoull(text, nullptr, 0) : 0;
 		text = std::getenv("PS_FAKE_CUDA_DEVICES");
 		devices = text ? std::atoi(text) : 2;
+		text = std::getenv("PS_FAKE_CUDA_DRIVER");
+		driver = text ? std::atoi(text) : CUDART_VERSION;
+		text = std::getenv("PS_FAKE_CUDA_OLD");
+		old = text ? std::atoi(text) : 0;
 	}
 };
 
@@ -424,9 +428,19 @@ cudaError_t cudaGetLastError(void)
 	return error;
 }
 
+cudaError_t cudaDriverGetVersion(int *version)
+{
+	*version = the().driver;
+	if (the().driver == 0)
+		last_error = cudaErrorInsufficientDriver;
+	return cudaSuccess;
+}
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
 	ENTER(NOTHING);
+	if (the().driver / 1000 < CUDART_VERSION / 1000)
+		return fail(cudaErrorInsufficientDriver);
 	*count = the().devices;
 	return *count ? cudaSuccess : fail(cudaErrorNoDevice);
 }
@@ -479,7 +493,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
 	std::memset(properties, 0, sizeof *properties);
 	std::snprintf(properties->name, sizeof properties->name, "no GPU: an emulation on the CPU, for tests");
 	properties->totalGlobalMem = size_t(8) << 30;
-	properties->major = 8;
+	properties->major = device < the().old ? 7 : 8;
 	properties->multiProcessorCount = 1;
 	return cudaSuccess;
 }
