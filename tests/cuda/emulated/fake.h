@@ -1,9 +1,9 @@
 /*
  * Steering the stand-in for CUDA. The module that has it exports these functions; a test finds them with dlsym. The
- * environment: PS_FAKE_CUDA_SEED, when not 0, makes streams run late at random and permutes the threads of blocks;
- * PS_FAKE_CUDA_DEVICES is the number of devices (2), and PS_FAKE_CUDA_DRIVER the version of CUDA that the driver knows
- * (CUDART_VERSION), 0 without a driver; PS_FAKE_CUDA_OLD is the number of devices of compute capability 7.0, which come
- * first (0).
+ * environment: PS_FAKE_CUDA_SEED, when not 0, makes streams and some copies of pageable memory late at random and
+ * permutes the threads of blocks; PS_FAKE_CUDA_DEVICES is the number of devices (2), and PS_FAKE_CUDA_DRIVER the
+ * version of CUDA that the driver knows (CUDART_VERSION), 0 without a driver; PS_FAKE_CUDA_OLD is the number of devices
+ * of compute capability 7.0, which come first (0).
  */
 #ifndef PS_TESTS_CUDA_FAKE_H
 #define PS_TESTS_CUDA_FAKE_H
