@@ -104,7 +104,7 @@ ps_status ps__cuda_trial_other(bool *same, const struct cuda_trial *t, const str
 	size_t row_bytes = (size_t)t->key->ldc * ps_dtype_bytes(t->key->dtype);
 	int64_t rows = base->m < other->m ? base->m : other->m;
 	int differ = 0;
-	bool done;
+	bool done = false;
 	*same = !t->memory;
 	if (*same)
 		return PS_OK;
