@@ -25,8 +25,8 @@
 #define PS_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
 	((kernel)<<<(blocks), (threads), (shared), (stream)>>>(__VA_ARGS__), cudaGetLastError())
 /* clang-format on */
-#define PS_DYNAMIC_SHARED(type, name)                                       \
-	extern __shared__ __align__(16) unsigned char ps_dynamic_shared_[]; \
+#define PS_DYNAMIC_SHARED(type, name)                                        \
+	extern __shared__ __align__(128) unsigned char ps_dynamic_shared_[]; \
 	type *name = reinterpret_cast<type *>(ps_dynamic_shared_)
 #endif
 

@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <numeric>
 #include <ucontext.h>
 #include <vector>
@@ -30,6 +32,14 @@ namespace
 
 enum { FRESH, READY, AT_BLOCK, AT_WARP, DONE };
 constexpr size_t stack_bytes = size_t(256) << 10;
+constexpr std::align_val_t shared_alignment{128};
+
+struct free_shared {
+	void operator()(unsigned char *memory) const
+	{
+		::operator delete(memory, shared_alignment);
+	}
+};
 
 struct coroutine {
 	ucontext_t context;
@@ -70,7 +80,8 @@ struct runner {
 	size_t at = 0; /* in `order`: who is asked next whether it can go on */
 	std::vector<unsigned> warp_arrived;
 	std::vector<double> room; /* two turns of every warp */
-	std::vector<double> shared;
+	std::vector<const warp_call *> calls; /* what each thread waits in; NULL: in none */
+	std::unique_ptr<unsigned char, free_shared> shared;
 	bool any = false, any_result = false;
 	unsigned current = 0;
 
@@ -166,6 +177,19 @@ coroutine *spare(runner &r)
 	return one;
 }
 
+/* Threads [first, first + count) are not all in the call that one of them waits in. */
+[[noreturn]] void apart(unsigned first, unsigned count)
+{
+	runner &r = self();
+	for (unsigned i = first; i < first + count; i++)
+		if (r.calls[i]) {
+			std::fprintf(stderr, "undefined in CUDA: %s: not all lanes of the warp of thread %u are there\n",
+			             r.calls[i]->name, i);
+			std::abort();
+		}
+	std::abort();
+}
+
 /*
  * Who goes on when a coroutine stops: one for threads that have not begun, or the next thread's that waits no more.
  * NULL: nobody, for all are done or wait for what will not come.
@@ -244,10 +268,14 @@ bool run_block(const dim3 &grid, const dim3 &block, const dim3 &index, uint64_t 
 		r.threads[i].grid = grid;
 	}
 	r.owner.assign(count, nullptr);
+	r.calls.assign(count, nullptr);
 	r.warp_arrived.assign((count + lanes - 1) / lanes, 0);
 	r.room.resize(size_t(2) * count);
 	r.begun = r.done = r.arrived = r.at = 0;
 	go(r, &r.context, spare(r));
+	for (unsigned i = 0; r.done < count && i < count; i++)
+		if (r.calls[i])
+			apart(i, 1);
 	return r.done == count;
 }
 
@@ -282,10 +310,29 @@ void warp_barrier()
 		stop_at(r, AT_WARP);
 		return;
 	}
+	/* The lanes of a call have left none behind here, and those of a barrier wait in none. */
+	for (unsigned i = warp * lanes; i < (warp + 1) * lanes; i++)
+		if (r.calls[i])
+			apart(warp * lanes, lanes);
 	r.warp_arrived[warp] = 0;
 	for (unsigned i = warp * lanes; i < (warp + 1) * lanes; i++)
 		if (r.threads[i].state == AT_WARP)
 			r.threads[i].state = READY;
+}
+
+void together(const warp_call &call)
+{
+	runner &r = self();
+	unsigned first = r.current / lanes * lanes;
+	r.calls[r.current] = &call;
+	if (r.warp_arrived[r.current / lanes] + 1 == lanes) {
+		for (unsigned i = first; i < first + lanes; i++)
+			if (!r.calls[i] || r.calls[i]->act != call.act)
+				apart(first, lanes);
+		call.act(&r.calls[first]);
+		std::fill_n(r.calls.begin() + first, lanes, nullptr);
+	}
+	warp_barrier();
 }
 
 bool block_any(bool value)
@@ -304,7 +351,7 @@ double *exchange(unsigned turn)
 
 unsigned char *dynamic_shared()
 {
-	return reinterpret_cast<unsigned char *>(self().shared.data());
+	return self().shared.get();
 }
 
 bool run_kernel(const dim3 &grid, const dim3 &block, size_t shared, const std::function<void()> &body, uint64_t seed)
@@ -313,13 +360,15 @@ bool run_kernel(const dim3 &grid, const dim3 &block, size_t shared, const std::f
 #if defined(__SANITIZE_THREAD__)
 	r.sanitizer = __tsan_get_current_fiber();
 #endif
-	/* What is in shared memory at the start is nobody's: NaN. */
-	r.shared.assign(shared / sizeof(double) + 2, std::nan(""));
+	r.shared.reset(static_cast<unsigned char *>(::operator new(shared, shared_alignment)));
 	r.body = &body;
 	for (unsigned y = 0; y < grid.y; y++)
-		for (unsigned x = 0; x < grid.x; x++)
+		for (unsigned x = 0; x < grid.x; x++) {
+			/* What is in shared memory at the start is nobody's: NaN. */
+			std::memset(r.shared.get(), 0xFF, shared);
 			if (!run_block(grid, block, dim3(x, y, 0), seed ? mix(seed + x * 31 + y) | 1 : 0))
 				return false;
+		}
 	return true;
 }
 

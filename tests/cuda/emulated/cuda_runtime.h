@@ -27,6 +27,9 @@ struct alignas(16) float4 {
 struct alignas(8) float2 {
 	float x, y;
 };
+struct alignas(8) uint2 {
+	unsigned x, y;
+};
 struct alignas(16) uint4 {
 	unsigned x, y, z, w;
 };
@@ -59,12 +62,21 @@ bool block_any(bool value);
 double *exchange(unsigned turn);
 unsigned char *dynamic_shared();
 
-cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body);
+/* What the lanes of a warp do as one: the last of them to come calls `act` with what each has given. */
+struct warp_call {
+	const char *name;
+	void (*act)(const warp_call *const *calls);
+};
+void together(const warp_call &call);
+
+cudaError_t enqueue(const void *kernel, cudaStream_t stream, dim3 grid, dim3 block, size_t shared,
+                    std::function<void()> body);
 
 template <typename... P, typename... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments)
 {
-	return enqueue(stream, grid, block, shared, [=] { kernel(arguments...); });
+	return enqueue(reinterpret_cast<const void *>(kernel), stream, grid, block, shared,
+	               [=] { kernel(arguments...); });
 }
 
 } // namespace emulated
@@ -73,6 +85,11 @@ cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, c
 #define blockIdx (::emulated::here().block)
 #define blockDim (::emulated::here().block_size)
 #define gridDim (::emulated::here().grid)
+
+template <typename... P> cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), cudaFuncAttribute attribute, int value)
+{
+	return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), attribute, value);
+}
 
 #define PS_LAUNCH(kernel, blocks, threads, shared, stream, ...) \
 	(::emulated::launch((kernel), (blocks), unsigned(threads), (shared), (stream), __VA_ARGS__))
@@ -87,6 +104,11 @@ template <typename T> T __ldg(const T *at)
 inline void __syncthreads()
 {
 	::emulated::block_barrier();
+}
+
+inline void __syncwarp()
+{
+	::emulated::warp_barrier();
 }
 
 inline int __syncthreads_or(int value)

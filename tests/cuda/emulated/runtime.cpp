@@ -64,6 +64,7 @@ struct state {
 	pid_t process = 0;
 	bool peers = true;
 	std::set<std::pair<int, int>> enabled;
+	std::map<const void *, size_t> shared; /* dynamic shared memory that kernels may have, where it is not usual */
 	unsigned long corrupt = 0;
 	uint64_t seed = 0;
 	int devices = 2, driver = CUDART_VERSION, old = 0;
@@ -90,6 +91,9 @@ state &the()
 	static state *one = new state;
 	return *one;
 }
+
+/* A block's dynamic shared memory: without asking for more, and of the architectures the least (8.6, 8.9, 12.0). */
+enum : size_t { USUAL_SHARED = 48 << 10, MOST_SHARED = 99 << 10 };
 
 thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
@@ -315,6 +319,14 @@ bool eager()
 	return the().seed == 0 || ((the().seed + calls++) * 0x9E3779B97F4A7C15U) >> 63;
 }
 
+/* What a block of the kernel may have of dynamic shared memory. */
+size_t shared_limit(const void *kernel)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	auto found = the().shared.find(kernel);
+	return found == the().shared.end() ? USUAL_SHARED : found->second;
+}
+
 cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 {
 	{
@@ -336,15 +348,18 @@ cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 
 } // namespace
 
-static cudaError_t launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
+static cudaError_t launch(const void *kernel, cudaStream_t stream, dim3 grid, dim3 block, size_t shared,
+                          std::function<void()> body)
 {
 	ENTER();
 	if (stream->device != current_device)
 		return misuse("a launch on a stream of another device than the current one"),
 		       cudaErrorInvalidResourceHandle;
 	if (!grid.x || !grid.y || grid.y > 65535 || grid.z != 1 || block.y != 1 || block.z != 1 || !block.x ||
-	    block.x > 1024 || shared > 48 * 1024)
+	    block.x > 1024)
 		return fail(cudaErrorInvalidConfiguration);
+	if (shared > shared_limit(kernel))
+		return fail(cudaErrorInvalidValue);
 	if (block.x % emulated::lanes)
 		return misuse("a block that is not made of whole warps");
 	uint64_t seed = the().seed;
@@ -364,16 +379,17 @@ namespace emulated
 {
 
 /* As PS_LAUNCH does for nvcc: what the thread's last error is after the launch, whoever has left it. */
-cudaError_t enqueue(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
+cudaError_t enqueue(const void *kernel, cudaStream_t stream, dim3 grid, dim3 block, size_t shared,
+                    std::function<void()> body)
 {
-	(void)launch(stream, grid, block, shared, std::move(body));
+	(void)launch(kernel, stream, grid, block, shared, std::move(body));
 	return cudaGetLastError();
 }
 
 /* A library's launch: it has a runtime of its own, whose last error is not the caller's. */
 cudaError_t enqueue_apart(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, std::function<void()> body)
 {
-	cudaError_t kept = last_error, error = launch(stream, grid, block, shared, std::move(body));
+	cudaError_t kept = last_error, error = launch(nullptr, stream, grid, block, shared, std::move(body));
 	last_error = kept;
 	return error;
 }
@@ -546,6 +562,16 @@ static cudaError_t release(void *pointer, bool host)
 	/* The memory of a failed device goes with it, whatever is answered. */
 	std::free(pointer);
 	return enter();
+}
+
+cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value)
+{
+	ENTER();
+	if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || size_t(value) > MOST_SHARED)
+		return fail(cudaErrorInvalidValue);
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().shared[kernel] = size_t(value);
+	return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void **pointer, size_t bytes)
