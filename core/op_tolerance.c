@@ -205,6 +205,15 @@ static ps__tolerance of_layernorm_bwd_weight(const ps_args_layernorm_bwd_weight 
 	                  largest_column(dy) * (output == 0 ? normal + offset : 1));
 }
 
+/* By how much rounding to the factors of a product changes a number at most, relative to it; 0: they are not rounded.
+ */
+static double rounding(ps_dtype dtype, ps_math math)
+{
+	if (dtype == PS_F64 || math == PS_MATH_F32)
+		return 0;
+	return math == PS_MATH_BF16 ? 1.0 / 256 : 1.0 / 2048;
+}
+
 /* The scores' errors are those of sums of d products; exp makes relative ones of them. */
 static double score_size(struct values qkv, int heads)
 {
@@ -212,16 +221,18 @@ static double score_size(struct values qkv, int heads)
 	return largest_piece(qkv, 0, width, d) * largest_piece(qkv, width, 2 * width, d) / sqrt((double)d);
 }
 
-static ps__tolerance of_attention_fwd(const ps_args_attention_fwd *x, int output, const void *const *values)
+/* Two factors of each product may be rounded, those of the scores and those of out. */
+static ps__tolerance of_attention_fwd(const ps_args_attention_fwd *x, int output, const void *const *values,
+                                      ps_math math)
 {
 	struct values qkv = VALUES(qkv, 2);
 	int64_t width = columns_of(x->qkv) / 3, time = x->qkv.dims[1];
 	ps__tolerance score = ps__tolerance_of_sum(width / x->heads), sum = ps__tolerance_of_sum(time);
-	double size = score_size(qkv, x->heads);
-	ps__tolerance out = relative(1e-5 + score.f32 * size, 1e-13 + score.f64 * size, 0);
+	double size = score_size(qkv, x->heads), unit = rounding(x->qkv.dtype, math);
+	ps__tolerance out = relative(1e-5 + (score.f32 + 2 * unit) * size, 1e-13 + score.f64 * size, 0);
 	if (output == 0)
 		return out;
-	out.f32 += sum.f32;
+	out.f32 += sum.f32 + 2 * unit;
 	out.f64 += sum.f64;
 	out.terms = largest_piece(qkv, 2 * width, 3 * width, 1) / (1 - (double)x->drop.p);
 	return out;
@@ -229,9 +240,10 @@ static ps__tolerance of_attention_fwd(const ps_args_attention_fwd *x, int output
 
 /*
  * dv is a sum of probabilities times dout; dq and dk are sums of ds times k and q, where ds is a difference of two
- * values of the size of dout v^T, which is a sum of d products, over sqrt(d).
+ * values of the size of dout v^T, which is a sum of d products, over sqrt(d). Two factors of each product may be
+ * rounded, and those of dq and dk come from other products.
  */
-static ps__tolerance of_attention_bwd(const ps_args_attention_bwd *x, const void *const *values)
+static ps__tolerance of_attention_bwd(const ps_args_attention_bwd *x, const void *const *values, ps_math math)
 {
 	struct values qkv = VALUES(qkv, 1), probs = VALUES(probs, 2), dout = VALUES(dout, 3);
 	int64_t width = columns_of(x->qkv) / 3, time = x->qkv.dims[1], d = width / x->heads;
@@ -249,8 +261,8 @@ static ps__tolerance of_attention_bwd(const ps_args_attention_bwd *x, const void
 	        2 * largest_piece(dout, 0, width, d) * largest_piece(qkv, 2 * width, 3 * width, d) / (double)d / keep;
 	double terms = fmax(ds * share * largest_piece(qkv, 0, 2 * width, 1), largest(dout) * share / keep);
 	ps__tolerance tolerance = ps__tolerance_of_sum(d * time);
-	tolerance.terms = terms;
-	return tolerance;
+	tolerance.f32 += 4 * rounding(x->qkv.dtype, math);
+	return with_terms(tolerance, terms);
 }
 
 /* exp makes relative errors of the logits' own; where softmax - 1 cancels, what is left is off by its rounding. */
@@ -270,7 +282,7 @@ static ps__tolerance of_sgd(const ps_args_sgd *x, const void *const *values)
 	return relative(3e-7, 1e-15, fabs(x->lr) * largest(VALUES(scale, 3)) * largest(VALUES(g, 2)));
 }
 
-ps__tolerance ps__op_tolerance(ps_op op, const void *arguments, int output, const void *const *values)
+ps__tolerance ps__op_tolerance(ps_op op, const void *arguments, int output, const void *const *values, ps_math math)
 {
 	switch (op) {
 	case PS_OP_gemm:
@@ -292,9 +304,9 @@ ps__tolerance ps__op_tolerance(ps_op op, const void *arguments, int output, cons
 	case PS_OP_dropout_add_layernorm_bwd_input:
 		return of_dropout_add_layernorm_bwd_input(arguments, output, values);
 	case PS_OP_attention_fwd:
-		return of_attention_fwd(arguments, output, values);
+		return of_attention_fwd(arguments, output, values, math);
 	case PS_OP_attention_bwd:
-		return of_attention_bwd(arguments, values);
+		return of_attention_bwd(arguments, values, math);
 	case PS_OP_cross_entropy:
 		return of_cross_entropy(arguments, output, values);
 	case PS_OP_sum_squares:

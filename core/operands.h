@@ -50,10 +50,11 @@ bool ps__operand_is_read(const ps__operand *operand, const void *arguments);
 uint64_t ps__tensor_extent(ps_tensor tensor);
 
 /*
- * How far output `output` of a call may be off, in any order of its sums, by the sizes of the terms that it is made of.
+ * How far output `output` of a call may be off on a queue with this math, in any order of its sums, by the sizes of the
+ * terms that it is made of.
  * values[i] holds operand i in host memory as its tensor is laid out: inputs as they were before the call, outputs as
  * the reference left them. An operand whose tensor is absent has NULL.
  */
-ps__tolerance ps__op_tolerance(ps_op op, const void *arguments, int output, const void *const *values);
+ps__tolerance ps__op_tolerance(ps_op op, const void *arguments, int output, const void *const *values, ps_math math);
 
 #endif

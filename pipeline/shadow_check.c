@@ -164,7 +164,8 @@ static void check_op(struct ps__shadow *shadow, const struct record *record)
 	for (int i = 0; i < operands->outputs; i++) {
 		if (!record->after[i])
 			continue;
-		ps__tolerance tolerance = ps__op_tolerance(record->op, record->arguments, i, values);
+		ps__tolerance tolerance =
+		        ps__op_tolerance(record->op, record->arguments, i, values, ps_queue_math(shadow->queue));
 		ps__difference difference = ps__compare(*ps__operand_tensor(&operands->list[i], record->arguments),
 		                                        record->after[i], shadow->wanted[i], &tolerance);
 		tell(shadow, record, operands->list[i].name, &difference);

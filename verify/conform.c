@@ -107,6 +107,8 @@ bool ps__conform_math(struct conform *c, ps_math math)
 	struct conform_state *state = c->state;
 	ps_status status = ps_queue_set_math(state->queue, math);
 	state->done = true;
+	if (status == PS_ENOTSUP && state->reference && math == PS_MATH_TF32)
+		return true;
 	if (status != PS_OK)
 		ps__outcome_skip(&state->outcome, status);
 	return status == PS_OK;
@@ -173,8 +175,8 @@ static void list_shapes(struct conform_state *state)
 static void pass(struct conform *c, const void *row, ps_queue *queue, const char *name)
 {
 	struct conform_state *state = c->state;
-	ps__outcome_begin(&state->outcome, name, ps_op_name(state->set->op), state->set->part,
-	                  state->outcome.result.row, c->dtype);
+	ps__outcome_begin(&state->outcome, name, state->set->subject, state->set->part, state->outcome.result.row,
+	                  c->dtype);
 	state->queue = queue;
 	state->done = false;
 	state->set->body(c, row);
@@ -225,17 +227,29 @@ static void run_row(struct conform *c, const void *row, ps_queue *const *queues)
 	state->slots = 0;
 }
 
+/* The dtypes that rows of a set are run in. */
+static int first_dtype(ps_math math)
+{
+	return math == PS_MATH_BF16 ? PS_BF16 : PS_F32;
+}
+
+static int last_dtype(ps_math math)
+{
+	return math == PS_MATH_F32 ? PS_F64 : first_dtype(math);
+}
+
 static ps_status run_sets(const ps_verify_config *config, const struct conform_set *sets, size_t count, bool ask,
                           ps_queue *const *queues)
 {
 	struct conform_state state = {.config = config, .ask = ask};
 	for (size_t s = 0; s < count; s++)
-		state.outcome.result.total += sets[s].count * (sets[s].bf16 ? 1 : 2) * (size_t)config->device_count;
+		state.outcome.result.total +=
+		        sets[s].count * (sets[s].math != PS_MATH_F32 ? 1 : 2) * (size_t)config->device_count;
 	for (size_t s = 0; s < count; s++) {
 		state.set = &sets[s];
 		for (size_t i = 0; i < sets[s].count; i++)
-			for (int dtype = sets[s].bf16 ? PS_BF16 : PS_F32;
-			     dtype <= (sets[s].bf16 ? PS_BF16 : PS_F64) && state.status == PS_OK; dtype++) {
+			for (int dtype = first_dtype(sets[s].math);
+			     dtype <= last_dtype(sets[s].math) && state.status == PS_OK; dtype++) {
 				struct conform c = {(ps_dtype)dtype, config->seed, &state};
 				state.outcome.result.row = i;
 				run_row(&c, (const char *)sets[s].rows + i * sets[s].row_bytes, queues);

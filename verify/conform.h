@@ -82,7 +82,10 @@ ps_tensor ps__conform_tensor(struct conform *c, const struct conform_spec *spec)
 #define conform_inout(c, text, ...) \
 	ps__conform_tensor((c), &(const struct conform_spec){.role = CONFORM_INOUT, .name = (text), __VA_ARGS__})
 
-/* Sets how this call's queue multiplies; false, and the body returns, where the device cannot. */
+/*
+ * Sets how this call's queue multiplies; false, and the body returns, where the device cannot. Of tf32 a reference that
+ * cannot has better numbers.
+ */
 bool ps__conform_math(struct conform *c, ps_math math);
 
 /* Runs the op with the tensors declared before and checks all that can be checked. Once for each call of the body. */
@@ -103,20 +106,20 @@ uint64_t ps__conform_mix(uint64_t counter);
 /* A body and its rows. */
 struct conform_set {
 	ps_op op;
-	const char *part; /* what sets it apart from the op's other sets; "" for the first */
+	const char *subject; /* the op's name, and what sets it apart in a list of results */
+	const char *part;    /* what sets it apart from the subject's other sets; "" for the first */
 	const void *rows;
 	size_t row_bytes, count;
 	conform_body body;
-	bool bf16; /* its rows are run once, as BF16, in place of F32 and F64 */
+	ps_math math; /* F32: rows are run in F32 and F64; BF16 and TF32: once, as BF16 or F32 */
 };
-#define CONFORM_SET(op, part, rows, body)                                                                \
-	{                                                                                                \
-		PS_OP_##op, (part), (rows), sizeof *(rows), sizeof(rows) / sizeof *(rows), (body), false \
+#define CONFORM_MATH_SET(math, op, subject, part, rows, body)                                                        \
+	{                                                                                                            \
+		PS_OP_##op, (subject), (part), (rows), sizeof *(rows), sizeof(rows) / sizeof *(rows), (body), (math) \
 	}
-#define CONFORM_BF16_SET(op, part, rows, body)                                                          \
-	{                                                                                               \
-		PS_OP_##op, (part), (rows), sizeof *(rows), sizeof(rows) / sizeof *(rows), (body), true \
-	}
+#define CONFORM_SET(op, part, rows, body) CONFORM_MATH_SET(PS_MATH_F32, op, #op, part, rows, body)
+#define CONFORM_BF16_SET(op, part, rows, body) CONFORM_MATH_SET(PS_MATH_BF16, op, #op, part, rows, body)
+#define CONFORM_TF32_SET(op, part, rows, body) CONFORM_MATH_SET(PS_MATH_TF32, op, #op " tf32", part, rows, body)
 
 /* The sets of a file. */
 struct conform_family {

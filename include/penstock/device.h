@@ -79,8 +79,8 @@ ps_device *ps_queue_device(const ps_queue *queue);
 const char *ps_queue_label(const ps_queue *queue);
 
 /*
- * How a queue multiplies fp32 matrices (gemm; nothing else looks at it): in fp32; in bf16, which rounds the factors and
- * adds up in fp32; or in tf32, likewise with 10 bits of mantissa in place of 7. X(name, text)
+ * How a queue multiplies fp32 matrices (gemm, and where the device likes attention): in fp32; in bf16, which rounds the
+ * factors and adds up in fp32; or in tf32, likewise with 10 bits of mantissa in place of 7. X(name, text)
  */
 #define PS_MATH_MAP(X)  \
 	X(F32, "fp32")  \

@@ -166,6 +166,10 @@ typedef struct ps_args_dropout_add_layernorm_bwd_input {
  * d = E / heads. probs (rows, heads, time, time) = softmax over the last dimension of q k^T / sqrt(d), before
  * dropout; with `causal`, position i sees positions 0 to i and the others are exactly 0. out (rows, time, E) =
  * dropout(probs) v. The mask's element is (h * time + i) * time + j.
+ *
+ * On F32 tensors, where the queue's math is not fp32, a backend may round the factors of each product to bf16 or tf32,
+ * whichever it is, in attention_bwd too: q, k, v, dropout(probs), dout and ds. Sums, softmax, dropout and probs itself
+ * stay fp32. Whether it does depends on the shape alone.
  */
 typedef struct ps_args_attention_fwd {
 	ps_tensor qkv, probs, out;

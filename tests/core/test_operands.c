@@ -69,15 +69,42 @@ START_TEST(gemm_terms)
 	ps_args_gemm x = {.a = shaped(2, 2), .b = shaped(2, 2), .c = shaped(2, 2), .trans_b = true};
 	x.a.strides[0] = 3;
 	const void *values[PS_MAX_OPERANDS] = {NULL, a, b};
-	ps__tolerance tolerance = ps__op_tolerance(PS_OP_gemm, &x, 0, values), sum = ps__tolerance_of_sum(2);
+	ps__tolerance tolerance = ps__op_tolerance(PS_OP_gemm, &x, 0, values, PS_MATH_F32),
+	              sum = ps__tolerance_of_sum(2);
 	ck_assert_double_eq_tol(tolerance.terms, 5 * 13 / sqrt(2), 1e-12);
 	ck_assert_double_eq(tolerance.f32, sum.f32);
 	ck_assert_double_eq(tolerance.f64, sum.f64);
 	/* Stored the other way, it is the columns. */
 	x.trans_a = true;
 	x.trans_b = false;
-	tolerance = ps__op_tolerance(PS_OP_gemm, &x, 0, values);
+	tolerance = ps__op_tolerance(PS_OP_gemm, &x, 0, values, PS_MATH_F32);
 	ck_assert_double_eq_tol(tolerance.terms, 4 * sqrt(145) / sqrt(2), 1e-12);
+}
+END_TEST
+
+/* Rounded factors count where the queue's math rounds them. |q| |k| / sqrt(d) is 5 / sqrt(2). */
+START_TEST(attention_terms)
+{
+	const float qkv[] = {3, 4, 1, 0, 1, 2, 3, 4, 0, 1, 2, 1}, probs[] = {0.5F, 0.5F, 0.5F, 0.5F},
+	            dout[] = {1, 2, 3, 4};
+	const ps_args_attention_fwd x = {.qkv = ps_tensor_make(NULL, 0, PS_F32, 3, (int64_t[]){1, 2, 6}), .heads = 1};
+	const ps_args_attention_bwd dx = {.qkv = x.qkv,
+	                                  .probs = ps_tensor_make(NULL, 0, PS_F32, 4, (int64_t[]){1, 1, 2, 2}),
+	                                  .dout = ps_tensor_make(NULL, 0, PS_F32, 3, (int64_t[]){1, 2, 2}),
+	                                  .heads = 1};
+	const void *forward[PS_MAX_OPERANDS] = {probs, dout, qkv}, *backward[PS_MAX_OPERANDS] = {qkv, qkv, probs, dout};
+	const double size = 5 / sqrt(2), units[] = {[PS_MATH_F32] = 0, 1.0 / 256, 1.0 / 2048};
+	for (int math = 0; math < PS_MATH_COUNT; math++) {
+		double more[3];
+		for (int i = 0; i < 2; i++)
+			more[i] = ps__op_tolerance(PS_OP_attention_fwd, &x, i, forward, (ps_math)math).f32 -
+			          ps__op_tolerance(PS_OP_attention_fwd, &x, i, forward, PS_MATH_F32).f32;
+		more[2] = ps__op_tolerance(PS_OP_attention_bwd, &dx, 0, backward, (ps_math)math).f32 -
+		          ps__op_tolerance(PS_OP_attention_bwd, &dx, 0, backward, PS_MATH_F32).f32;
+		ck_assert_double_eq_tol(more[0], 2 * units[math] * size, 1e-12);
+		ck_assert_double_eq_tol(more[1], 2 * units[math] * (size + 1), 1e-12);
+		ck_assert_double_eq_tol(more[2], 4 * units[math], 1e-12);
+	}
 }
 END_TEST
 
@@ -85,7 +112,7 @@ START_TEST(exact)
 {
 	const ps_args_add x = {.a = shaped(1, 1), .b = shaped(1, 1), .y = shaped(1, 1)};
 	const void *values[PS_MAX_OPERANDS] = {NULL};
-	ps__tolerance tolerance = ps__op_tolerance(PS_OP_add, &x, 0, values);
+	ps__tolerance tolerance = ps__op_tolerance(PS_OP_add, &x, 0, values, PS_MATH_F32);
 	ck_assert(tolerance.f32 == 0 && tolerance.f64 == 0 && tolerance.terms == 0);
 }
 END_TEST
@@ -99,6 +126,7 @@ int main(void)
 	tcase_add_test(cases, reads);
 	tcase_add_test(cases, extent);
 	tcase_add_test(cases, gemm_terms);
+	tcase_add_test(cases, attention_terms);
 	tcase_add_test(cases, exact);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);

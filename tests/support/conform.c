@@ -88,31 +88,31 @@ ps_verify_config conform_config(const char *const *devices, size_t count,
 	                          .payload = payload};
 }
 
-/* Does the device multiply in bf16? Those that do not may lack all of bf16. */
-static bool has_bf16(const char *name)
+/* Does the device multiply like this? Those that do not in bf16 may lack all of bf16. */
+static bool has_math(const char *name, ps_math math)
 {
 	ps_device *device;
 	if (ps_device_open(&device, name) != PS_OK)
 		return true;
-	bool has = device->backend->has_math(device, PS_MATH_BF16);
+	bool has = device->backend->has_math(device, math);
 	ps_device_close(device);
 	return has;
 }
 
-/* May a device leave out ops in this dtype, or lack the op altogether? */
-static bool may_skip(const ps_verify_result *result, ps_op op)
+/* May a device leave out rows of the set in this dtype, or lack the op altogether? */
+static bool may_skip(const ps_verify_result *result, const struct conform_set *set)
 {
 	const ps_backend *backend;
 	size_t length = strcspn(result->device, ":");
 	if (result->status == PS_ETOOBIG)
 		return getenv("PS_TEST_ELEMENTS") != NULL;
 	return result->status == PS_ENOTSUP &&
-	       (result->dtype == PS_F64 || (result->dtype == PS_BF16 && !has_bf16(result->device)) ||
-	        (ps__backend_find(&backend, result->device, length) == PS_OK && !ps__backend_has(backend, op)));
+	       (result->dtype == PS_F64 || !has_math(result->device, set->math) ||
+	        (ps__backend_find(&backend, result->device, length) == PS_OK && !ps__backend_has(backend, set->op)));
 }
 
 struct tally {
-	ps_op op;
+	const struct conform_set *set;
 	int failures;
 };
 
@@ -121,7 +121,7 @@ static void count_result(void *payload, const ps_verify_result *result)
 	struct tally *tally = payload;
 	run.rows++;
 	run.compared += result->tensor != NULL;
-	if (result->outcome == PS_VERIFY_SAME || (result->outcome == PS_VERIFY_SKIPPED && may_skip(result, tally->op)))
+	if (result->outcome == PS_VERIFY_SAME || (result->outcome == PS_VERIFY_SKIPPED && may_skip(result, tally->set)))
 		return;
 	if (tally->failures++ < PRINTED)
 		fprintf(stderr, "%s %s row %zu %s on %s (seed %" PRIu64 "; %s): %s\n", result->subject,
@@ -133,7 +133,7 @@ void conform_check(const struct conform_set *set)
 {
 	size_t count;
 	const char *const *devices = conform_devices(&count);
-	struct tally tally = {.op = set->op};
+	struct tally tally = {.set = set};
 	ps_verify_config config = conform_config(devices, count, count_result, &tally);
 	ck_assert_msg(ps__conform_run(&config, set, 1, false) == PS_OK, "%s", ps_error_message());
 	ck_assert_msg(tally.failures == 0, "%s: %d failures; PS_TEST_SEED=%" PRIu64 " repeats them",
