@@ -264,9 +264,20 @@ static ps_status layernorm_bwd_weight_runner(struct cuda_queue *q, const void *a
 }
 CUDA_OP(layernorm_bwd_weight)
 
+/* The arguments of an attention op, and the math of the queue when it was enqueued. */
+struct attention_fwd {
+	ps_args_attention_fwd x;
+	ps_math math;
+};
+struct attention_bwd {
+	ps_args_attention_bwd x;
+	ps_math math;
+};
+
 static ps_status attention_fwd_runner(struct cuda_queue *q, const void *arguments)
 {
-	const ps_args_attention_fwd *x = arguments;
+	const struct attention_fwd *own = arguments;
+	const ps_args_attention_fwd *x = &own->x;
 	struct ps_cuda_launch launch = launch_of(q, x->out.dtype);
 	struct ps_cuda_attention attention = {.qkv = ps__cuda_data(x->qkv),
 	                                      .probs = ps__cuda_data(x->probs),
@@ -276,14 +287,21 @@ static ps_status attention_fwd_runner(struct cuda_queue *q, const void *argument
 	                                      .width = x->out.dims[2],
 	                                      .heads = x->heads,
 	                                      .causal = x->causal,
+	                                      .math = own->math,
 	                                      .drop = dropout_of(q, &x->drop, x->out.dtype)};
 	return launched(q, PS_OP_attention_fwd, ps__cuda_attention_fwd(&launch, &attention));
 }
-CUDA_OP(attention_fwd)
+
+static ps_status attention_fwd(ps_queue *queue, const void *arguments)
+{
+	const struct attention_fwd own = {*(const ps_args_attention_fwd *)arguments, queue->math};
+	return ps__cuda_enqueue(queue, attention_fwd_runner, &own, sizeof own);
+}
 
 static ps_status attention_bwd_runner(struct cuda_queue *q, const void *arguments)
 {
-	const ps_args_attention_bwd *x = arguments;
+	const struct attention_bwd *own = arguments;
+	const ps_args_attention_bwd *x = &own->x;
 	struct ps_cuda_launch launch = launch_of(q, x->dout.dtype);
 	struct ps_cuda_attention attention = {.qkv = ps__cuda_data(x->qkv),
 	                                      .dout = ps__cuda_data(x->dout),
@@ -294,10 +312,16 @@ static ps_status attention_bwd_runner(struct cuda_queue *q, const void *argument
 	                                      .width = x->dout.dims[2],
 	                                      .heads = x->heads,
 	                                      .causal = x->causal,
+	                                      .math = own->math,
 	                                      .drop = dropout_of(q, &x->drop, x->dout.dtype)};
 	return launched(q, PS_OP_attention_bwd, ps__cuda_attention_bwd(&launch, &attention));
 }
-CUDA_OP(attention_bwd)
+
+static ps_status attention_bwd(ps_queue *queue, const void *arguments)
+{
+	const struct attention_bwd own = {*(const ps_args_attention_bwd *)arguments, queue->math};
+	return ps__cuda_enqueue(queue, attention_bwd_runner, &own, sizeof own);
+}
 
 static ps_status cross_entropy_runner(struct cuda_queue *q, const void *arguments)
 {

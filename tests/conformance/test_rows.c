@@ -289,33 +289,110 @@ START_TEST(norm_rows)
 }
 END_TEST
 
+struct heads {
+	int64_t time, count, features;
+};
+
+static void check_attention(struct rig *rig, ps_dtype dtype, struct heads h)
+{
+	ps_dropout drop = usual_drop();
+	int heads = (int)h.count;
+	int64_t width = h.count * h.features;
+	ps_tensor qkv = rig_tensor(rig, dtype, RIG_DIMS(ROWS, h.time, 3 * width), NULL);
+	ps_tensor dout = rig_tensor(rig, dtype, RIG_DIMS(ROWS, h.time, width), NULL);
+	struct pair probs = pair(rig, dtype, RIG_DIMS(ROWS, h.count, h.time, h.time)),
+	            out = pair(rig, dtype, RIG_DIMS(ROWS, h.time, width)),
+	            dqkv = pair(rig, dtype, RIG_DIMS(ROWS, h.time, 3 * width));
+	if (has(rig, PS_OP_attention_fwd) && TAKEN(rig, dtype, attention_fwd, .qkv = qkv, .probs = probs.whole,
+	                                           .out = out.whole, .heads = heads, .causal = true, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(rig, attention_fwd, .qkv = piece(qkv, i), .probs = piece(probs.parts, i),
+			        .out = piece(out.parts, i), .heads = heads, .causal = true,
+			        .drop = piece_drop(drop, i));
+		same(rig, PS_OP_attention_fwd, "probs", probs);
+		same(rig, PS_OP_attention_fwd, "out", out);
+	}
+	if (has(rig, PS_OP_attention_bwd) &&
+	    TAKEN(rig, dtype, attention_bwd, .qkv = qkv, .probs = probs.whole, .dout = dout, .dqkv = dqkv.whole,
+	          .heads = heads, .causal = true, .drop = drop)) {
+		for (int i = 0; i < PIECES; i++)
+			rig_run(rig, attention_bwd, .qkv = piece(qkv, i), .probs = piece(probs.whole, i),
+			        .dout = piece(dout, i), .dqkv = piece(dqkv.parts, i), .heads = heads, .causal = true,
+			        .drop = piece_drop(drop, i));
+		same(rig, PS_OP_attention_bwd, "dqkv", dqkv);
+	}
+}
+
 START_TEST(attention_rows)
 {
 	struct rig rig;
 	ps_dtype dtype = open_for(&rig, _i);
-	ps_dropout drop = usual_drop();
-	ps_tensor qkv = MAKE(ROWS, TIME, 3 * WIDTH), dout = MAKE(ROWS, TIME, WIDTH);
-	struct pair probs = PAIR(ROWS, HEADS, TIME, TIME), out = PAIR(ROWS, TIME, WIDTH),
-	            dqkv = PAIR(ROWS, TIME, 3 * WIDTH);
-	if (has(&rig, PS_OP_attention_fwd) && TAKEN(&rig, dtype, attention_fwd, .qkv = qkv, .probs = probs.whole,
-	                                            .out = out.whole, .heads = HEADS, .causal = true, .drop = drop)) {
-		for (int i = 0; i < PIECES; i++)
-			rig_run(&rig, attention_fwd, .qkv = piece(qkv, i), .probs = piece(probs.parts, i),
-			        .out = piece(out.parts, i), .heads = HEADS, .causal = true,
-			        .drop = piece_drop(drop, i));
-		same(&rig, PS_OP_attention_fwd, "probs", probs);
-		same(&rig, PS_OP_attention_fwd, "out", out);
-	}
-	if (has(&rig, PS_OP_attention_bwd) &&
-	    TAKEN(&rig, dtype, attention_bwd, .qkv = qkv, .probs = probs.whole, .dout = dout, .dqkv = dqkv.whole,
-	          .heads = HEADS, .causal = true, .drop = drop)) {
-		for (int i = 0; i < PIECES; i++)
-			rig_run(&rig, attention_bwd, .qkv = piece(qkv, i), .probs = piece(probs.whole, i),
-			        .dout = piece(dout, i), .dqkv = piece(dqkv.parts, i), .heads = HEADS, .causal = true,
-			        .drop = piece_drop(drop, i));
-		same(&rig, PS_OP_attention_bwd, "dqkv", dqkv);
-	}
+	check_attention(&rig, dtype, (struct heads){TIME, HEADS, WIDTH / HEADS});
 	rig_close(&rig);
+}
+END_TEST
+
+/* Sequences long enough for tensor cores. */
+START_TEST(attention_rows_by_math)
+{
+	for (int math = PS_MATH_BF16; math < PS_MATH_COUNT; math++) {
+		struct rig rig;
+		rig_open(&rig, device_of(_i));
+		if (ps_queue_set_math(rig.queue, (ps_math)math) == PS_OK)
+			check_attention(&rig, PS_F32, (struct heads){70, 1, 36});
+		rig_close(&rig);
+	}
+}
+END_TEST
+
+/* A copy of the tensor that is aligned to its elements and to nothing else. */
+static ps_tensor misaligned(struct rig *rig, ps_tensor tensor)
+{
+	int64_t count = ps_tensor_count(tensor);
+	double *values = calloc((size_t)count, sizeof *values);
+	ck_assert_ptr_nonnull(values);
+	rig_get(rig, tensor, values);
+	ps_tensor copy = tensor;
+	copy.buffer = rig_tensor(rig, tensor.dtype, RIG_DIMS(count + 1), NULL).buffer;
+	copy.offset = ps_dtype_bytes(tensor.dtype);
+	rig_set(rig, copy, values);
+	free(values);
+	return copy;
+}
+
+/* Nor do the bits depend on what a tensor is aligned to, however it is read. */
+START_TEST(attention_alignment)
+{
+	for (int math = 0; math < PS_MATH_COUNT; math++) {
+		struct rig rig;
+		rig_open(&rig, device_of(_i));
+		bool able = has(&rig, PS_OP_attention_bwd) && ps_queue_set_math(rig.queue, (ps_math)math) == PS_OK;
+		for (int64_t time = 8; able && time <= 72; time += 64) {
+			const ps_dtype dtype = PS_F32;
+			ps_dropout drop = usual_drop();
+			ps_tensor qkv = MAKE(1, time, 3 * 64), dout = MAKE(1, time, 64);
+			struct pair probs = PAIR(1, 1, time, time), out = PAIR(1, time, 64),
+			            dqkv = PAIR(1, time, 3 * 64);
+			probs.parts = misaligned(&rig, probs.parts);
+			out.parts = misaligned(&rig, out.parts);
+			dqkv.parts = misaligned(&rig, dqkv.parts);
+			ps_tensor odd = misaligned(&rig, qkv);
+			rig_run(&rig, attention_fwd, .qkv = qkv, .probs = probs.whole, .out = out.whole, .heads = 1,
+			        .drop = drop);
+			rig_run(&rig, attention_fwd, .qkv = odd, .probs = probs.parts, .out = out.parts, .heads = 1,
+			        .drop = drop);
+			rig_run(&rig, attention_bwd, .qkv = qkv, .probs = probs.whole, .dout = dout, .dqkv = dqkv.whole,
+			        .heads = 1, .drop = drop);
+			rig_run(&rig, attention_bwd, .qkv = odd, .probs = probs.parts, .dout = misaligned(&rig, dout),
+			        .dqkv = dqkv.parts, .heads = 1, .drop = drop);
+			ck_assert_msg(rig_same_bits(&rig, out.whole, out.parts) &&
+			                      rig_same_bits(&rig, probs.whole, probs.parts) &&
+			                      rig_same_bits(&rig, dqkv.whole, dqkv.parts),
+			              "%s: attention of %d positions in math %d depends on alignment",
+			              ps_queue_label(rig.queue), (int)time, math);
+		}
+		rig_close(&rig);
+	}
 }
 END_TEST
 
@@ -426,6 +503,8 @@ int main(void)
 	tcase_add_loop_test(tests, elementwise_rows, 0, 2 * count);
 	tcase_add_loop_test(tests, norm_rows, 0, 2 * count);
 	tcase_add_loop_test(tests, attention_rows, 0, 2 * count);
+	tcase_add_loop_test(tests, attention_rows_by_math, 0, count);
+	tcase_add_loop_test(tests, attention_alignment, 0, count);
 	tcase_add_loop_test(tests, embedding_and_loss_rows, 0, 2 * count);
 	tcase_add_loop_test(tests, sums_over_rows, 0, 2 * count);
 	suite_add_tcase(suite, tests);

@@ -1,5 +1,5 @@
 /*
- * Self-attention forward and backward.
+ * Self-attention forward and backward, in fp32 and fp64; attention_mma.cu has what tensor cores multiply.
  *
  * A block does a head of a sample row, a tile of 32 positions and up to FEATURES features of what it writes. It goes
  * through the other positions 32 at a time: `products` forms 32 x 32 dot products from shared memory, each thread keeps
@@ -30,52 +30,13 @@ namespace ps
 namespace
 {
 
-/* The sum of exp(score - most) over what a thread, and in the end the eight of a row, have seen. */
-template <typename T> struct softmax {
-	T most, sum;
-
-	/* An empty one stays empty, where the difference could be that of two infinities. */
-	__device__ void raise(T to)
-	{
-		sum = sum == T(0) ? T(0) : sum * exp_of(most - to);
-		most = to;
-	}
-
-	/* Those of four scores that are in columns before `seen`. */
-	__device__ void add(const T (&score)[4], int64_t column, int64_t seen)
-	{
-		T higher = most;
-#pragma unroll
-		for (int c = 0; c < 4; c++)
-			higher = column + c < seen && score[c] > higher ? score[c] : higher;
-		raise(higher);
-#pragma unroll
-		for (int c = 0; c < 4; c++)
-			sum += column + c < seen ? exp_of(score[c] - most) : T(0);
-	}
-
-	__device__ void join_row()
-	{
-#pragma unroll
-		for (int lanes = 4; lanes > 0; lanes /= 2) {
-			softmax other;
-			other.most = __shfl_xor_sync(0xffffffffU, most, lanes);
-			other.sum = __shfl_xor_sync(0xffffffffU, sum, lanes);
-			T higher = other.most > most ? other.most : most;
-			raise(higher);
-			other.raise(higher);
-			sum += other.sum;
-		}
-	}
-};
-
 template <typename T, int FEATURES, bool VECTOR>
 __global__ void __launch_bounds__(block_threads, 2) attention_fwd_kernel(attention_arguments<T> x)
 {
 	__shared__ room<T, FEATURES> s;
 	if (*x.stop)
 		return;
-	const place p = place_of(x);
+	const place p = place_of<tile>(x);
 	const seat seat = seat_of();
 	int64_t position = p.first + seat.row(), seen = x.causal ? position + 1 : x.time;
 	int64_t to = x.causal && p.first + tile < x.time ? p.first + tile : x.time;
@@ -94,7 +55,7 @@ __global__ void __launch_bounds__(block_threads, 2) attention_fwd_kernel(attenti
 		if (!kept && inside)
 			store_probs(probs + column, score, x.time - column, x.wide);
 	}
-	all.join_row();
+	all.template join_row<tile / 4>();
 	/* A long sequence has one turn, which does all features. */
 	for (int turn = p.turn; turn * FEATURES < x.features; turn += x.turns) {
 		T sum[share<T, FEATURES>::rows][4] = {};
@@ -189,7 +150,7 @@ __global__ void __launch_bounds__(block_threads, 2) attention_bwd_kernel(attenti
 	__shared__ room<T, FEATURES> s;
 	if (*x.stop)
 		return;
-	const place p = place_of(x);
+	const place p = place_of<tile>(x);
 	const seat seat = seat_of();
 	int role = x.role == ROLES ? p.turn % ROLES : x.role;
 	int64_t f = int64_t(x.role == ROLES ? p.turn / ROLES : p.turn) * FEATURES;
@@ -234,28 +195,6 @@ struct attention_body {
 	const ps_cuda_attention *a;
 	bool backward;
 
-	template <typename T> attention_arguments<T> arguments() const
-	{
-		int64_t features = a->width / a->heads;
-		attention_arguments<T> x = {};
-		x.qkv = static_cast<const T *>(a->qkv);
-		x.dout = static_cast<const T *>(a->dout);
-		x.probs = static_cast<T *>(a->probs);
-		x.out = static_cast<T *>(a->out);
-		x.dqkv = static_cast<T *>(a->dqkv);
-		x.time = a->time;
-		x.width = a->width;
-		x.features = features;
-		x.heads = a->heads;
-		x.tiles = int((a->time + tile - 1) / tile);
-		x.causal = a->causal;
-		x.wide = a->time % 4 == 0 && aligned16(a->probs);
-		x.scale = 1 / sqrt(double(features));
-		x.drop = a->drop;
-		x.stop = launch->stop;
-		return x;
-	}
-
 	template <typename T>
 	cudaError_t start(void (*kernel)(attention_arguments<T>), attention_arguments<T> x, int role, int turns) const
 	{
@@ -267,7 +206,7 @@ struct attention_body {
 
 	template <typename T, int FEATURES, bool VECTOR> cudaError_t run_with() const
 	{
-		attention_arguments<T> x = arguments<T>();
+		attention_arguments<T> x = arguments_of<T>(launch, a, tile);
 		int turns = int((x.features + FEATURES - 1) / FEATURES);
 		if (!backward)
 			return start<T>(attention_fwd_kernel<T, FEATURES, VECTOR>, x, 0, x.tiles == 1 ? turns : 1);
@@ -291,6 +230,8 @@ struct attention_body {
 
 cudaError_t run(const ps_cuda_launch *launch, const ps_cuda_attention *a, bool backward)
 {
+	if (on_tensor_cores(launch, a))
+		return attention_by_mma(launch, a, backward);
 	bool vector = a->width / a->heads % 4 == 0 && aligned16(a->qkv, a->dout, a->out, a->dqkv);
 	return by_dtype(launch->dtype, vector, attention_body{launch, a, backward});
 }

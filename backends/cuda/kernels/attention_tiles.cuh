@@ -1,77 +1,19 @@
 /*
- * The tiles that attention.cu goes through: where a block and its threads stand, 32 x 32 products from shared memory,
- * and what is added up with 32 positions' weights.
+ * The tiles that attention.cu goes through: where threads stand, 32 x 32 products from shared memory, and what is added
+ * up with 32 positions' weights.
  */
 #ifndef PS_BACKENDS_CUDA_KERNELS_ATTENTION_TILES_CUH
 #define PS_BACKENDS_CUDA_KERNELS_ATTENTION_TILES_CUH
 
-#include "backends/cuda/kernels/common.cuh"
+#include "backends/cuda/kernels/attention.cuh"
 
 namespace ps
 {
 
-constexpr int tile = 32;
 constexpr int groups = 4; /* of lanes of a warp: each adds up a quarter of the features of a product */
 static_assert(block_threads == tile / 4 * warp_lanes, "a warp has four rows of a tile");
 
 enum role { QUERIES, KEYS, VALUES, ROLES };
-
-template <typename T> struct attention_arguments {
-	const T *qkv, *dout;
-	T *probs, *out, *dqkv;
-	int64_t time, width, features;
-	int heads, tiles, turns; /* tiles of the positions; blocks that share a tile */
-	int role;                /* ROLES: all of them are among the turns */
-	bool causal, wide;       /* wide: rows of probs are aligned to 16 bytes */
-	double scale;
-	ps_cuda_dropout drop;
-	const int *stop;
-};
-
-/* One head of a sample row: where its features of position 0 start, and how far apart positions are. */
-template <typename T> struct strip {
-	T *at;
-	int64_t step;
-	__device__ T *row(int64_t position) const
-	{
-		return at + position * step;
-	}
-};
-
-/* The block's sample row, head, first position, and which of those that share the tile it is. */
-struct place {
-	int64_t row, head, first;
-	int turn;
-};
-
-template <typename T> __device__ inline place place_of(const attention_arguments<T> &x)
-{
-	unsigned tiles = unsigned(x.tiles), turns = unsigned(x.turns), rest = blockIdx.x / tiles;
-	place p;
-	p.first = int64_t(blockIdx.x % tiles) * tile;
-	p.turn = int(rest % turns);
-	p.head = rest / turns % unsigned(x.heads);
-	p.row = rest / turns / unsigned(x.heads);
-	return p;
-}
-
-/* Part 0, 1, 2 of qkv or dqkv: q, k, v. */
-template <typename T, typename U>
-__device__ inline strip<U> part(const attention_arguments<T> &x, const place &p, U *qkv, int which)
-{
-	return strip<U>{qkv + p.row * x.time * 3 * x.width + which * x.width + p.head * x.features, 3 * x.width};
-}
-
-template <typename T, typename U>
-__device__ inline strip<U> plain(const attention_arguments<T> &x, const place &p, U *out)
-{
-	return strip<U>{out + p.row * x.time * x.width + p.head * x.features, x.width};
-}
-
-template <typename T> __device__ inline T *probs_of(const attention_arguments<T> &x, const place &p, int64_t i)
-{
-	return x.probs + ((p.row * x.heads + p.head) * x.time + i) * x.time;
-}
 
 /* Where a thread is in a tile of products: a row, and the first of four columns. */
 struct seat {
@@ -109,25 +51,6 @@ template <typename T, int FEATURES> struct room {
 		return &weights[row][(column / 4 ^ row / 4) * 4];
 	}
 };
-
-/* The widest accesses to shared memory. */
-template <typename T> constexpr bool is_float = sizeof(T) == sizeof(float);
-
-template <typename T> __device__ inline void load_probs(T (&value)[4], const T *at, int64_t left, bool wide)
-{
-	if (is_float<T> && wide)
-		load4<is_float<T>>(value, at, left);
-	else
-		load4<false>(value, at, left);
-}
-
-template <typename T> __device__ inline void store_probs(T *at, const T (&value)[4], int64_t left, bool wide)
-{
-	if (is_float<T> && wide)
-		store4<is_float<T>>(at, value, left);
-	else
-		store4<false>(at, value, left);
-}
 
 /* A thread's quads of a slice of features from `f` on: the first half of a's rows, the second of b's. */
 template <bool VECTOR, typename T, int QUADS>
@@ -281,14 +204,6 @@ __device__ inline void write(const attention_arguments<T> &x, strip<T> out, int6
 		if (position < x.time)
 			store4<VECTOR>(out.row(position) + feature, sum[r], x.features - feature);
 	}
-}
-
-/* The dropout of the probabilities (i, j) to (i, j + 3). */
-template <typename T>
-__device__ inline void drop_probs(const attention_arguments<T> &x, const place &p, int64_t i, int64_t j, T (&value)[4])
-{
-	if (x.drop.active)
-		drop4_in_row(x.drop, x.drop.first_row + uint32_t(p.row), (p.head * x.time + i) * x.time + j, value);
 }
 
 } // namespace ps

@@ -6,7 +6,7 @@
 #ifndef PS_BACKENDS_CUDA_KERNELS_KERNELS_H
 #define PS_BACKENDS_CUDA_KERNELS_KERNELS_H
 
-#include <penstock/tensor.h>
+#include <penstock/device.h>
 
 #include <cuda_runtime_api.h>
 
@@ -136,6 +136,7 @@ struct ps_cuda_attention {
 	int64_t rows, time, width;
 	int heads;
 	bool causal;
+	ps_math math; /* of fp32 tensors */
 	struct ps_cuda_dropout drop;
 };
 cudaError_t ps__cuda_attention_fwd(const struct ps_cuda_launch *launch, const struct ps_cuda_attention *attention);
