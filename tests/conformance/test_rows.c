@@ -182,8 +182,13 @@ END_TEST
 
 /* --- row-wise ops ---------------------------------------------------------------------------------------------- */
 
-enum { ROWS = 7, TIME = 5, HEADS = 3, WIDTH = 33, VOCABULARY = 129, PIECES = 3 };
+enum { ROWS = 7, TIME = 5, HEADS = 3, PIECES = 3, SIZES = 3 };
 static const int64_t starts[PIECES + 1] = {0, 1, 5, ROWS};
+
+/* Rows that nothing aligns, rows aligned to two elements, and to four: backends have other accesses for each. */
+static const struct {
+	int64_t width, vocabulary;
+} sizes[SIZES] = {{33, 129}, {42, 130}, {36, 132}};
 
 /* Rows [starts[i], starts[i + 1]) of a tensor whose first dimension is rows, or rows * TIME. */
 static ps_tensor piece(ps_tensor tensor, int i)
@@ -218,9 +223,14 @@ static void same(struct rig *rig, ps_op op, const char *name, struct pair out)
 #define MAKE(...) rig_tensor(&rig, dtype, RIG_DIMS(__VA_ARGS__), NULL)
 #define PAIR(...) pair(&rig, dtype, RIG_DIMS(__VA_ARGS__))
 
-/* Opens the rig for a loop index that counts devices and dtypes. */
+static int64_t width, vocabulary;
+
+/* Opens the rig for a loop index that counts devices, dtypes and sizes, and sets those. */
 static ps_dtype open_for(struct rig *rig, int index)
 {
+	width = sizes[index % SIZES].width;
+	vocabulary = sizes[index % SIZES].vocabulary;
+	index /= SIZES;
 	rig_open(rig, device_of(index / 2));
 	return index % 2 ? PS_F64 : PS_F32;
 }
@@ -235,8 +245,8 @@ START_TEST(elementwise_rows)
 	struct rig rig;
 	ps_dtype dtype = open_for(&rig, _i);
 	ps_dropout drop = usual_drop();
-	ps_tensor x = MAKE(ROWS, TIME, WIDTH);
-	struct pair y = PAIR(ROWS, TIME, WIDTH);
+	ps_tensor x = MAKE(ROWS, TIME, width);
+	struct pair y = PAIR(ROWS, TIME, width);
 	if (has(&rig, PS_OP_dropout) && TAKEN(&rig, dtype, dropout, .x = x, .y = y.whole, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
 			rig_run(&rig, dropout, .x = piece(x, i), .y = piece(y.parts, i), .drop = piece_drop(drop, i));
@@ -258,10 +268,10 @@ START_TEST(norm_rows)
 	struct rig rig;
 	ps_dtype dtype = open_for(&rig, _i);
 	ps_dropout drop = usual_drop();
-	ps_tensor z = MAKE(ROWS, TIME, WIDTH), residual = MAKE(ROWS, TIME, WIDTH), dy = MAKE(ROWS, TIME, WIDTH);
-	ps_tensor gamma = MAKE(WIDTH), beta = MAKE(WIDTH);
-	struct pair sum = PAIR(ROWS, TIME, WIDTH), y = PAIR(ROWS, TIME, WIDTH), mean = PAIR(ROWS * TIME),
-	            rstd = PAIR(ROWS * TIME), dz = PAIR(ROWS, TIME, WIDTH);
+	ps_tensor z = MAKE(ROWS, TIME, width), residual = MAKE(ROWS, TIME, width), dy = MAKE(ROWS, TIME, width);
+	ps_tensor gamma = MAKE(width), beta = MAKE(width);
+	struct pair sum = PAIR(ROWS, TIME, width), y = PAIR(ROWS, TIME, width), mean = PAIR(ROWS * TIME),
+	            rstd = PAIR(ROWS * TIME), dz = PAIR(ROWS, TIME, width);
 	if (has(&rig, PS_OP_dropout_add_layernorm_fwd) &&
 	    TAKEN(&rig, dtype, dropout_add_layernorm_fwd, .z = z, .residual = residual, .gamma = gamma, .beta = beta,
 	          .sum = sum.whole, .y = y.whole, .mean = mean.whole, .rstd = rstd.whole, .eps = 1e-5F, .drop = drop)) {
@@ -297,12 +307,12 @@ static void check_attention(struct rig *rig, ps_dtype dtype, struct heads h)
 {
 	ps_dropout drop = usual_drop();
 	int heads = (int)h.count;
-	int64_t width = h.count * h.features;
-	ps_tensor qkv = rig_tensor(rig, dtype, RIG_DIMS(ROWS, h.time, 3 * width), NULL);
-	ps_tensor dout = rig_tensor(rig, dtype, RIG_DIMS(ROWS, h.time, width), NULL);
+	int64_t columns = h.count * h.features;
+	ps_tensor qkv = rig_tensor(rig, dtype, RIG_DIMS(ROWS, h.time, 3 * columns), NULL);
+	ps_tensor dout = rig_tensor(rig, dtype, RIG_DIMS(ROWS, h.time, columns), NULL);
 	struct pair probs = pair(rig, dtype, RIG_DIMS(ROWS, h.count, h.time, h.time)),
-	            out = pair(rig, dtype, RIG_DIMS(ROWS, h.time, width)),
-	            dqkv = pair(rig, dtype, RIG_DIMS(ROWS, h.time, 3 * width));
+	            out = pair(rig, dtype, RIG_DIMS(ROWS, h.time, columns)),
+	            dqkv = pair(rig, dtype, RIG_DIMS(ROWS, h.time, 3 * columns));
 	if (has(rig, PS_OP_attention_fwd) && TAKEN(rig, dtype, attention_fwd, .qkv = qkv, .probs = probs.whole,
 	                                           .out = out.whole, .heads = heads, .causal = true, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
@@ -327,7 +337,7 @@ START_TEST(attention_rows)
 {
 	struct rig rig;
 	ps_dtype dtype = open_for(&rig, _i);
-	check_attention(&rig, dtype, (struct heads){TIME, HEADS, WIDTH / HEADS});
+	check_attention(&rig, dtype, (struct heads){TIME, HEADS, width / HEADS});
 	rig_close(&rig);
 }
 END_TEST
@@ -403,11 +413,11 @@ START_TEST(embedding_and_loss_rows)
 	ps_dropout drop = usual_drop();
 	double words[ROWS * TIME];
 	for (int i = 0; i < ROWS * TIME; i++)
-		words[i] = (double)(ps__conform_mix(conform_seed() + (uint64_t)i) % VOCABULARY);
+		words[i] = (double)(ps__conform_mix(conform_seed() + (uint64_t)i) % (uint64_t)vocabulary);
 	ps_tensor tokens = rig_tensor(&rig, PS_I32, RIG_DIMS(ROWS, TIME), words);
-	ps_tensor weight = MAKE(VOCABULARY, WIDTH), positions = MAKE(TIME, WIDTH);
-	struct pair y = PAIR(ROWS, TIME, WIDTH), losses = PAIR(ROWS, TIME), dlogits = PAIR(ROWS, TIME, VOCABULARY);
-	ps_tensor logits = MAKE(ROWS, TIME, VOCABULARY);
+	ps_tensor weight = MAKE(vocabulary, width), positions = MAKE(TIME, width);
+	struct pair y = PAIR(ROWS, TIME, width), losses = PAIR(ROWS, TIME), dlogits = PAIR(ROWS, TIME, vocabulary);
+	ps_tensor logits = MAKE(ROWS, TIME, vocabulary);
 	if (has(&rig, PS_OP_embedding_fwd) && TAKEN(&rig, dtype, embedding_fwd, .tokens = tokens, .weight = weight,
 	                                            .positions = positions, .y = y.whole, .scale = 3, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
@@ -462,8 +472,8 @@ START_TEST(sums_over_rows)
 	ps_tensor tokens = rig_tensor(&rig, PS_I32, RIG_DIMS(ROWS, TIME), words);
 	ps_tensor mean = rig_tensor(&rig, dtype, RIG_DIMS(ROWS * TIME), zeros);
 	ps_tensor rstd = rig_tensor(&rig, dtype, RIG_DIMS(ROWS * TIME), ones);
-	ps_tensor dy = ADDENDS(ROWS, TIME, WIDTH), x = ADDENDS(ROWS, TIME, WIDTH);
-	struct pair y = PAIR(WIDTH), dbeta = PAIR(WIDTH), dweight = PAIR(VOCABULARY, WIDTH);
+	ps_tensor dy = ADDENDS(ROWS, TIME, width), x = ADDENDS(ROWS, TIME, width);
+	struct pair y = PAIR(width), dbeta = PAIR(width), dweight = PAIR(vocabulary, width);
 	if (has(&rig, PS_OP_column_sum) && TAKEN(&rig, dtype, column_sum, .x = dy, .y = y.whole)) {
 		for (int i = 0; i < PIECES; i++)
 			rig_run(&rig, column_sum, .x = piece(dy, i), .y = y.parts, .accumulate = i > 0);
@@ -500,13 +510,13 @@ int main(void)
 	TCase *tests = tcase_create("rows");
 	tcase_add_loop_test(tests, gemm_rows, 0, count);
 	tcase_add_loop_test(tests, gemm_rows_bf16, 0, count);
-	tcase_add_loop_test(tests, elementwise_rows, 0, 2 * count);
-	tcase_add_loop_test(tests, norm_rows, 0, 2 * count);
-	tcase_add_loop_test(tests, attention_rows, 0, 2 * count);
+	tcase_add_loop_test(tests, elementwise_rows, 0, 2 * SIZES * count);
+	tcase_add_loop_test(tests, norm_rows, 0, 2 * SIZES * count);
+	tcase_add_loop_test(tests, attention_rows, 0, 2 * SIZES * count);
 	tcase_add_loop_test(tests, attention_rows_by_math, 0, count);
 	tcase_add_loop_test(tests, attention_alignment, 0, count);
-	tcase_add_loop_test(tests, embedding_and_loss_rows, 0, 2 * count);
-	tcase_add_loop_test(tests, sums_over_rows, 0, 2 * count);
+	tcase_add_loop_test(tests, embedding_and_loss_rows, 0, 2 * SIZES * count);
+	tcase_add_loop_test(tests, sums_over_rows, 0, 2 * SIZES * count);
 	suite_add_tcase(suite, tests);
 	return conform_suite_run(suite);
 }
