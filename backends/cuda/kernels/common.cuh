@@ -1,16 +1,18 @@
 /*
- * What the kernels share: launching, quads of elements, sums over a block, random numbers and dropout.
+ * What the kernels share: launching, quads of elements, sums over a block; random numbers and dropout are in
+ * dropout.cuh.
  *
  * The same sources are compiled by nvcc and, for tests without a GPU, by a C++ compiler with an emulation of what they
- * use of CUDA (tests/cuda/emulated). Hence they launch through PS_LAUNCH and take dynamic shared memory through
- * PS_DYNAMIC_SHARED.
+ * use of CUDA (tests/cuda/emulated). Hence they launch through PS_LAUNCH, take dynamic shared memory through
+ * PS_DYNAMIC_SHARED, and store vectors through store_global.
  *
  * Rules that all kernels keep:
  *   - no atomics on floating point, and no order of additions that depends on anything but the op's shape: neither on
  *     the alignment of a pointer nor on how many sample rows a call has;
  *   - threads of a block all reach each barrier;
- *   - the first thing a kernel does is to return when the queue's stop flag is set, which a failed range check sets, so
- *     that what is behind a failure on the stream is skipped there.
+ *   - when the queue's stop flag is set, as a failed range check does, a kernel writes nothing, nor follows tokens that
+ *     may be out of range, so that what is behind a failure on the stream is skipped there. Kernels ask for the flag
+ *     first, and where they can look at it once their data is on its way too.
  */
 #ifndef PS_BACKENDS_CUDA_KERNELS_COMMON_CUH
 #define PS_BACKENDS_CUDA_KERNELS_COMMON_CUH
@@ -28,6 +30,25 @@
 #define PS_DYNAMIC_SHARED(type, name)                                        \
 	extern __shared__ __align__(128) unsigned char ps_dynamic_shared_[]; \
 	type *name = reinterpret_cast<type *>(ps_dynamic_shared_)
+
+/* One access to global memory, of which nvcc makes several where an assignment comes from an array. */
+__device__ inline void store_global(float4 *at, float4 value)
+{
+	asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(at)), "f"(value.x),
+	             "f"(value.y), "f"(value.z), "f"(value.w)
+	             : "memory");
+}
+__device__ inline void store_global(uint4 *at, uint4 value)
+{
+	asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(at)), "r"(value.x),
+	             "r"(value.y), "r"(value.z), "r"(value.w)
+	             : "memory");
+}
+__device__ inline void store_global(float2 *at, float2 value)
+{
+	asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(at)), "f"(value.x), "f"(value.y)
+	             : "memory");
+}
 #endif
 
 namespace ps
@@ -36,14 +57,26 @@ namespace ps
 constexpr int warp_lanes = 32;
 constexpr int block_threads = 256;
 
-/* Are all the pointers good for 16-byte accesses of quads? A NULL pointer is. */
+/* The bits of all the addresses: a power of two that divides this divides each. A NULL pointer has none. */
+inline uintptr_t bits_of(const void *a, const void *b = nullptr, const void *c = nullptr, const void *d = nullptr,
+                         const void *e = nullptr)
+{
+	return reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) | reinterpret_cast<uintptr_t>(c) |
+	       reinterpret_cast<uintptr_t>(d) | reinterpret_cast<uintptr_t>(e);
+}
+
+/* Are all the pointers good for 16-byte accesses of quads? */
 inline bool aligned16(const void *a, const void *b = nullptr, const void *c = nullptr, const void *d = nullptr,
                       const void *e = nullptr)
 {
-	uintptr_t bits = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) |
-	                 reinterpret_cast<uintptr_t>(c) | reinterpret_cast<uintptr_t>(d) |
-	                 reinterpret_cast<uintptr_t>(e);
-	return bits % 16 == 0;
+	return bits_of(a, b, c, d, e) % 16 == 0;
+}
+
+/* How many floats, of 4, 2 and 1, an access to rows that start there and are so far apart may have. */
+inline int access_of(uintptr_t bits, int64_t stride)
+{
+	bits |= uintptr_t(stride) * sizeof(float);
+	return bits % 16 == 0 ? 4 : bits % 8 == 0 ? 2 : 1;
 }
 
 /* a / b for numbers that are not negative; in 32 bits, which takes a quarter of the time, where they fit. */
@@ -83,8 +116,17 @@ template <bool VECTOR, typename T> __device__ inline void store4(T *at, const T 
 	}
 }
 
+/* store4 to global memory, surely by one access. */
+template <bool VECTOR, typename T> __device__ inline void put4(T *at, const T (&value)[4], int64_t left)
+{
+	if (!VECTOR)
+		store4<false>(at, value, left);
+	else if (left > 0)
+		store_global(reinterpret_cast<float4 *>(at), *reinterpret_cast<const float4 *>(value));
+}
+
 /*
- * load4 and store4 of rows that start at a multiple of ACCESS floats and end at one. Pairs are for an even number of
+ * load4 and put4 of rows that start at a multiple of ACCESS floats and end at one. Pairs are for an even number of
  * columns that is no multiple of four, such as 28,782.
  */
 template <int ACCESS, typename T> __device__ inline void load_row(T (&value)[4], const T *at, int64_t left)
@@ -108,11 +150,11 @@ template <int ACCESS, typename T> __device__ inline void store_row(T *at, const 
 	if (ACCESS == 2) {
 		float2 *pairs = reinterpret_cast<float2 *>(at);
 		if (left > 0)
-			pairs[0] = *reinterpret_cast<const float2 *>(value);
+			store_global(pairs, *reinterpret_cast<const float2 *>(value));
 		if (left > 2)
-			pairs[1] = *reinterpret_cast<const float2 *>(value + 2);
+			store_global(pairs + 1, *reinterpret_cast<const float2 *>(value + 2));
 	} else {
-		store4<ACCESS == 4>(at, value, left);
+		put4<ACCESS == 4>(at, value, left);
 	}
 }
 
@@ -204,6 +246,11 @@ template <bool VECTOR> __device__ inline void store4(bf16 *at, const float (&val
 	}
 }
 
+template <bool VECTOR> __device__ inline void put4(bf16 *at, const float (&value)[4], int64_t left)
+{
+	store4<VECTOR>(at, value, left);
+}
+
 /* A register array that load4 and store4 may see as vectors. */
 #define PS_QUAD(T, name) alignas(16) T name[4]
 
@@ -273,85 +320,6 @@ template <typename T> __device__ inline T block_max(T value, T *room)
 	return warp_max(room[lane < blockDim.x / warp_lanes ? lane : 0]);
 }
 
-/* Philox4x32-10 (Salmon et al., SC 2011), as docs/random.md lays it out: the words of one block. */
-struct words {
-	uint32_t w[4];
-};
-
-__device__ inline words philox(const ps_cuda_dropout &d, uint32_t row, uint32_t block)
-{
-	uint32_t c0 = block, c1 = row, c2 = d.turn ? __ldg(&d.turn->step) : d.step, c3 = d.place, k0 = d.key[0],
-	         k1 = d.key[1];
-#pragma unroll
-	for (int round = 0; round < 10; round++) {
-		uint32_t high0 = __umulhi(0xD2511F53U, c0), low0 = 0xD2511F53U * c0;
-		uint32_t high1 = __umulhi(0xCD9E8D57U, c2), low1 = 0xCD9E8D57U * c2;
-		c0 = high1 ^ c1 ^ k0;
-		c1 = low1;
-		c2 = high0 ^ c3 ^ k1;
-		c3 = low0;
-		k0 += 0x9E3779B9U;
-		k1 += 0xBB67AE85U;
-	}
-	return words{{c0, c1, c2, c3}};
-}
-
-__device__ inline uint32_t word_at(const words &block, int64_t element)
-{
-	/* Without an index into registers. */
-	uint32_t low = element & 1 ? block.w[1] : block.w[0], high = element & 1 ? block.w[3] : block.w[2];
-	return element & 2 ? high : low;
-}
-
-/* value / (1 - p) or 0, by the mask's word. */
-template <typename T> __device__ inline T drop_by(const ps_cuda_dropout &d, uint32_t word, T value)
-{
-	return word >= d.threshold ? value * T(d.factor) : T(0);
-}
-
-/* Dropout of four neighbours within one sample row, from `element` on. */
-template <typename T>
-__device__ inline void drop4_in_row(const ps_cuda_dropout &d, uint32_t row, int64_t element, T (&value)[4])
-{
-	words block = philox(d, row, uint32_t(element / 4));
-	if (element % 4 == 0) {
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			value[i] = drop_by(d, block.w[i], value[i]);
-		return;
-	}
-	words next = philox(d, row, uint32_t(element / 4) + 1);
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		bool here = (element + i) / 4 == element / 4;
-		/* Not a choice between the blocks, which would put both into memory. */
-		uint32_t word = here ? word_at(block, element + i) : word_at(next, element + i);
-		value[i] = drop_by(d, word, value[i]);
-	}
-}
-
-/* Dropout of the elements [at, at + 4) of a tensor with `elements` in each sample row. */
-template <typename T>
-__device__ inline void drop4(const ps_cuda_dropout &d, int64_t elements, int64_t at, T (&value)[4])
-{
-	if (!d.active)
-		return;
-	int64_t row = quotient(at, elements), element = at - row * elements;
-	if (element + 4 <= elements) {
-		drop4_in_row(d, d.first_row + uint32_t(row), element, value);
-		return;
-	}
-	/* The last ones of a row that is no multiple of four, and the first ones of the next. */
-	for (int i = 0; i < 4; i++, element++) {
-		if (element == elements) {
-			element = 0;
-			row++;
-		}
-		words block = philox(d, d.first_row + uint32_t(row), uint32_t(element / 4));
-		value[i] = drop_by(d, word_at(block, element), value[i]);
-	}
-}
-
 inline unsigned blocks_for(int64_t threads, int per_block = block_threads)
 {
 	return unsigned((threads + per_block - 1) / per_block);
@@ -365,17 +333,19 @@ template <typename BODY> cudaError_t by_dtype(ps_dtype dtype, bool vector, const
 	return vector ? body.template run<float, true>() : body.template run<float, false>();
 }
 
-/* The same by how far apart rows are, for load_row: calls body.run<T, ACCESS>(). `aligned`: the first rows' starts are.
- */
-template <typename BODY> cudaError_t by_access(ps_dtype dtype, bool aligned, int64_t stride, const BODY &body)
+/* The same for load_row and rows that start at addresses of these bits and are so far apart: body.run<T, ACCESS>(). */
+template <typename BODY> cudaError_t by_access(ps_dtype dtype, uintptr_t bits, int64_t stride, const BODY &body)
 {
 	if (dtype == PS_F64)
 		return body.template run<double, 1>();
-	if (aligned && stride % 4 == 0)
-		return body.template run<float, 4>();
-	return aligned && stride % 2 == 0 ? body.template run<float, 2>() : body.template run<float, 1>();
+	int access = access_of(bits, stride);
+	return access == 4   ? body.template run<float, 4>()
+	       : access == 2 ? body.template run<float, 2>()
+	                     : body.template run<float, 1>();
 }
 
 } // namespace ps
+
+#include "backends/cuda/kernels/dropout.cuh"
 
 #endif

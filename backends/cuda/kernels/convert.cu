@@ -42,15 +42,17 @@ __global__ void convert_kernel(convert_arguments<FROM, TO> x)
 	int64_t row = quotient(index, x.quads), column = (index - row * x.quads) * 4, left = x.columns - column;
 	PS_QUAD(float, value);
 	take<FROM_ACCESS>(value, x.from + row * x.from_stride + column, left);
-	store4<TO_VECTOR>(x.to + row * x.to_stride + column, value, left);
+	put4<TO_VECTOR>(x.to + row * x.to_stride + column, value, left);
 }
 
 /* What the rows of a matrix are aligned to, for take. */
-template <typename T> int access_of(const T *matrix, int64_t stride)
+int access_to(const float *matrix, int64_t stride)
 {
-	if (aligned16(matrix) && stride * int64_t(sizeof(T)) % 16 == 0)
-		return 4;
-	return sizeof(T) == sizeof(float) && aligned16(matrix) && stride % 2 == 0 ? 2 : 1;
+	return access_of(bits_of(matrix), stride);
+}
+int access_to(const bf16 *matrix, int64_t stride)
+{
+	return (bits_of(matrix) | uintptr_t(stride) * sizeof(bf16)) % sizeof(bf16_quad) == 0 ? 4 : 1;
 }
 
 template <typename FROM, typename TO>
@@ -66,9 +68,9 @@ cudaError_t convert(const ps_cuda_launch *launch, void *to, int64_t to_stride, c
 	                                 quads,
 	                                 rows * quads,
 	                                 launch->stop};
-	int from_access = access_of(x.from, from_stride);
+	int from_access = access_to(x.from, from_stride);
 	void (*kernel)(convert_arguments<FROM, TO>) = convert_kernel<FROM, TO, 1, false>;
-	if (access_of(x.to, to_stride) == 4 && (padded || columns % 4 == 0))
+	if (access_to(x.to, to_stride) == 4 && (padded || columns % 4 == 0))
 		kernel = from_access == 4   ? convert_kernel<FROM, TO, 4, true>
 		         : from_access == 2 ? convert_kernel<FROM, TO, 2, true>
 		                            : convert_kernel<FROM, TO, 1, true>;

@@ -64,8 +64,7 @@ __global__ void __launch_bounds__(block_threads) sums_kernel(sums_arguments<T> x
 {
 	constexpr int rows_in_tile = tile_of<T, NORM>::rows, quads = tile_of<T, NORM>::quads;
 	__shared__ T tile[NORM ? 2 : 1][rows_in_tile][tile_columns];
-	if (*x.stop)
-		return;
+	bool stop = *x.stop;
 	int lane = int(threadIdx.x) % tile_columns, group = int(threadIdx.x) / tile_columns;
 	int first_row = int(threadIdx.x) / quads_in_row, place = int(threadIdx.x) % quads_in_row * 4;
 	int64_t column = int64_t(blockIdx.x) * tile_columns + lane;
@@ -93,7 +92,7 @@ __global__ void __launch_bounds__(block_threads) sums_kernel(sums_arguments<T> x
 				sum += tile[NORM ? group : 0][r][lane];
 		__syncthreads();
 	}
-	if (adds)
+	if (adds && !stop)
 		out[column] = sum;
 }
 
@@ -129,7 +128,7 @@ extern "C" cudaError_t ps__cuda_column_sum(const ps_cuda_launch *launch, const v
                                            int64_t columns, bool accumulate)
 {
 	ps::sums_body<false> body = {launch, x, nullptr, nullptr, nullptr, y, nullptr, rows, columns, accumulate};
-	return ps::by_access(launch->dtype, ps::aligned16(x), columns, body);
+	return ps::by_access(launch->dtype, ps::bits_of(x), columns, body);
 }
 
 extern "C" cudaError_t ps__cuda_layernorm_bwd_weight(const ps_cuda_launch *launch, const void *dy, const void *x,
@@ -137,5 +136,5 @@ extern "C" cudaError_t ps__cuda_layernorm_bwd_weight(const ps_cuda_launch *launc
                                                      int64_t rows, int64_t columns, bool accumulate)
 {
 	ps::sums_body<true> body = {launch, dy, x, mean, rstd, dgamma, dbeta, rows, columns, accumulate};
-	return ps::by_access(launch->dtype, ps::aligned16(dy, x), columns, body);
+	return ps::by_access(launch->dtype, ps::bits_of(dy, x), columns, body);
 }

@@ -1,4 +1,7 @@
-/* For trials of algorithms: numbers to multiply, and whether two results have the same bits. */
+/*
+ * For trials of algorithms: numbers to multiply, and whether two results have the same bits. Once for each product that
+ * is recorded, and outside of steps. Bytes per element (fp32): 4 written, 8 read; 10 operations for a number.
+ */
 #include "backends/cuda/kernels/common.cuh"
 
 namespace ps

@@ -62,6 +62,9 @@ bool block_any(bool value);
 double *exchange(unsigned turn);
 unsigned char *dynamic_shared();
 
+/* The kernel fails where these bytes are not aligned to their number, or not all in one allocation on a device. */
+void check_global(const void *at, size_t bytes);
+
 /* What the lanes of a warp do as one: the last of them to come calls `act` with what each has given. */
 struct warp_call {
 	const char *name;
@@ -99,6 +102,13 @@ template <typename... P> cudaError_t cudaFuncSetAttribute(void (*kernel)(P...), 
 template <typename T> T __ldg(const T *at)
 {
 	return *at;
+}
+
+/* One access to global memory. */
+template <typename T> void store_global(T *at, T value)
+{
+	::emulated::check_global(at, sizeof *at);
+	*at = value;
 }
 
 inline void __syncthreads()
@@ -169,6 +179,15 @@ inline float __uint_as_float(uint32_t bits)
 	float value;
 	std::memcpy(&value, &bits, sizeof value);
 	return value;
+}
+
+inline float __fmul_rn(float a, float b)
+{
+	return a * b;
+}
+inline double __dmul_rn(double a, double b)
+{
+	return a * b;
 }
 
 inline uint32_t __umulhi(uint32_t a, uint32_t b)

@@ -98,6 +98,7 @@ enum : size_t { USUAL_SHARED = 48 << 10, MOST_SHARED = 99 << 10 };
 thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local cudaStream_t captured = nullptr; /* by this thread */
+thread_local bool bad_access = false;         /* of the kernel that this stream runs */
 
 cudaError_t fail(cudaError_t error)
 {
@@ -348,6 +349,15 @@ cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 
 } // namespace
 
+void emulated::check_global(const void *at, size_t bytes)
+{
+	if (bad_access)
+		return;
+	bad_access = reinterpret_cast<uintptr_t>(at) % bytes != 0 || place_of(at, bytes) < 0;
+	if (bad_access)
+		misuse("a vector stored where it is not aligned, or not within global memory");
+}
+
 static cudaError_t launch(const void *kernel, cudaStream_t stream, dim3 grid, dim3 block, size_t shared,
                           std::function<void()> body)
 {
@@ -368,8 +378,9 @@ static cudaError_t launch(const void *kernel, cudaStream_t stream, dim3 grid, di
 		the().launches++;
 	}
 	return add_work(stream, [=] {
+		bad_access = false;
 		if (emulated::run_kernel(grid, block, shared, body, seed))
-			return cudaSuccess;
+			return bad_access ? cudaErrorIllegalAddress : cudaSuccess;
 		misuse("a barrier that not all threads came to");
 		return cudaErrorLaunchFailure;
 	});
