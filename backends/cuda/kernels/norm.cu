@@ -2,7 +2,9 @@
  * LayerNorm, alone and fused with the dropout and the residual before it, and its input gradient.
  *
  * A block does a row; a thread keeps up to four quads of it in registers, so that rows of up to 4096 elements are read
- * once; longer ones are read again, from cache. mean and variance are two passes over the values, as in the reference.
+ * once; longer ones are read again, from cache. All of a row is on its way before any of it is waited for, and so are
+ * gamma and beta while the block adds up: that hides the latency, which is most of a micro-batch's time. mean and
+ * variance are two passes over the values, as in the reference.
  *
  * Bytes per element (fp32): layernorm_fwd 8, dropout_add_layernorm_fwd 16, layernorm_bwd_input 12, with dropout 16;
  * gamma and beta are shared by all rows and come from caches. About 8 operations, and 25 more for a dropout, of
@@ -18,6 +20,12 @@ namespace
 
 constexpr int kept_quads = 4;
 constexpr int warps_in_block = block_threads / warp_lanes;
+
+/* On a multiprocessor at least, of fp32: 500 rows are then at work at once on 132 of them. */
+template <typename T> constexpr int blocks_at_once()
+{
+	return sizeof(T) == sizeof(float) ? 4 : 1;
+}
 
 /* Threads for a row, by its length alone. */
 int threads_for(int64_t columns)
@@ -37,100 +45,135 @@ template <typename T> struct norm_arguments {
 	const int *stop;
 };
 
-/* The quad at `column` of the row: from x, or formed from z and the residual and stored as the sum. */
-template <typename T, bool VECTOR, bool FUSED>
-__device__ inline void take(const norm_arguments<T> &x, int64_t row, int64_t column, bool first, T (&value)[4])
+/* Is element i of a quad one of the row's, of which so many are left? With VECTOR all four are or none is. */
+template <bool VECTOR> __device__ inline bool inside(int i, int64_t left)
 {
-	int64_t at = row * x.columns + column, left = x.columns - column;
-	if (!FUSED) {
-		load4<VECTOR>(value, x.x + at, left);
-		return;
-	}
-	if (!first) {
-		load4<VECTOR>(value, x.sum + at, left);
-		return;
-	}
-	PS_QUAD(T, residual);
-	load4<VECTOR>(value, x.z + at, left);
-	load4<VECTOR>(residual, x.residual + at, left);
-	drop4(x.drop, x.elements, at, value);
+	return VECTOR ? left > 0 : i < left;
+}
+
+/* From z and the residual to their sum, in the place of z. */
+template <bool VECTOR, typename T>
+__device__ inline void join(const dropped_row &row, int64_t column, const T (&residual)[4], T (&value)[4])
+{
+	drop4<VECTOR>(row, column, value);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		value[i] += residual[i];
-	store4<VECTOR>(x.sum + at, value, left);
+}
+
+/* A thread's quads of a row that begins at `at`, 0 where the row has no more. */
+template <bool VECTOR, typename T>
+__device__ inline void take_kept(const T *at, int64_t columns, T (&kept)[kept_quads][4])
+{
+	int64_t step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4;
+#pragma unroll
+	for (int k = 0; k < kept_quads; k++)
+		load4<VECTOR>(kept[k], at + start + k * step, columns - start - k * step);
+}
+
+/* A quad of what is not kept: x, or the sum, which is formed and stored when `first` is. */
+template <typename T, bool VECTOR, bool FUSED>
+__device__ inline void take_rest(const norm_arguments<T> &x, const dropped_row &row, int64_t column, bool first,
+                                 T (&value)[4])
+{
+	int64_t at = row.at + column, left = x.columns - column;
+	load4<VECTOR>(value, (!FUSED ? x.x : first ? x.z : x.sum) + at, left);
+	if (!FUSED || !first)
+		return;
+	PS_QUAD(T, residual);
+	load4<VECTOR>(residual, x.residual + at, left);
+	join<VECTOR>(row, column, residual, value);
+	put4<VECTOR>(x.sum + at, value, left);
+}
+
+template <typename T> __device__ inline T add4(const T (&value)[4], T sum)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		sum += value[i];
+	return sum;
+}
+
+/* sum + the squares of the distances from the mean, of the elements that are there. */
+template <bool VECTOR, typename T> __device__ inline T add_distances(const T (&value)[4], T mean, int64_t left, T sum)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		T off = inside<VECTOR>(i, left) ? value[i] - mean : T(0);
+		sum += off * off;
+	}
+	return sum;
 }
 
 /* Normalizes a quad and stores it in y. */
 template <typename T, bool VECTOR>
-__device__ inline void give(const norm_arguments<T> &x, int64_t row, int64_t column, T mean, T rstd, T (&value)[4])
+__device__ inline void give(const norm_arguments<T> &x, int64_t at, int64_t left, T mean, T rstd, const T (&gamma)[4],
+                            const T (&beta)[4], T (&value)[4])
 {
-	PS_QUAD(T, gamma);
-	PS_QUAD(T, beta);
-	int64_t left = x.columns - column;
-	load4<VECTOR>(gamma, x.gamma + column, left);
-	load4<VECTOR>(beta, x.beta + column, left);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		value[i] = (value[i] - mean) * rstd * gamma[i] + beta[i];
-	store4<VECTOR>(x.y + row * x.columns + column, value, left);
+	put4<VECTOR>(x.y + at, value, left);
 }
 
 template <typename T, bool VECTOR, bool FUSED>
-__global__ void __launch_bounds__(block_threads) norm_kernel(norm_arguments<T> x)
+__global__ void __launch_bounds__(block_threads, blocks_at_once<T>()) norm_kernel(norm_arguments<T> x)
 {
 	__shared__ T room[2][warps_in_block];
-	if (*x.stop)
-		return;
-	int64_t row = blockIdx.x, step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4;
-	alignas(16) T kept[kept_quads][4];
+	int64_t step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4, rest = start + kept_quads * step;
+	int64_t at = blockIdx.x * x.columns;
+	bool stop = *x.stop;
+	alignas(16) T kept[kept_quads][4], gamma[kept_quads][4], beta[kept_quads][4];
 	PS_QUAD(T, value);
-	T sum = 0;
+	T sum = 0, squares = 0;
+	/* All that is kept is asked for before any is waited for. */
+	take_kept<VECTOR>((FUSED ? x.z : x.x) + at, x.columns, kept);
+	if (FUSED)
+		take_kept<VECTOR>(x.residual + at, x.columns, gamma);
+	dropped_row row = row_at(this_step(x.drop), x.elements, at);
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++) {
-		int64_t column = start + k * step;
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			kept[k][i] = 0;
-		if (column < x.columns)
-			take<T, VECTOR, FUSED>(x, row, column, true, kept[k]);
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			sum += column + i < x.columns ? kept[k][i] : T(0);
+		if (FUSED)
+			join<VECTOR>(row, start + k * step, gamma[k], kept[k]);
+		sum = add4(kept[k], sum);
 	}
-	for (int64_t column = start + kept_quads * step; column < x.columns; column += step) {
-		take<T, VECTOR, FUSED>(x, row, column, true, value);
-		for (int i = 0; i < 4; i++)
-			sum += column + i < x.columns ? value[i] : T(0);
+#pragma unroll 1
+	for (int64_t column = rest; column < x.columns && !stop; column += step) {
+		take_rest<T, VECTOR, FUSED>(x, row, column, true, value);
+		sum = add4(value, sum);
 	}
-	T mean = block_sum(sum, room[0]) / T(x.columns), squares = 0;
+	/* On their way while the block adds up. */
+	take_kept<VECTOR>(x.gamma, x.columns, gamma);
+	take_kept<VECTOR>(x.beta, x.columns, beta);
+	T mean = block_sum(sum, room[0]) / T(x.columns);
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++)
-#pragma unroll
-		for (int i = 0; i < 4; i++) {
-			T off = kept[k][i] - mean;
-			squares += start + k * step + i < x.columns ? off * off : T(0);
-		}
-	for (int64_t column = start + kept_quads * step; column < x.columns; column += step) {
-		take<T, VECTOR, FUSED>(x, row, column, false, value);
-		for (int i = 0; i < 4; i++) {
-			T off = value[i] - mean;
-			squares += column + i < x.columns ? off * off : T(0);
-		}
+		squares = add_distances<VECTOR>(kept[k], mean, x.columns - start - k * step, squares);
+#pragma unroll 1
+	for (int64_t column = rest; column < x.columns; column += step) {
+		take_rest<T, VECTOR, FUSED>(x, row, column, false, value);
+		squares = add_distances<VECTOR>(value, mean, x.columns - column, squares);
 	}
 	T variance = block_sum(squares, room[1]) / T(x.columns), rstd = T(1) / root_of(variance + T(x.eps));
+	if (stop)
+		return;
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++) {
-		int64_t column = start + k * step;
-		if (column < x.columns)
-			give<T, VECTOR>(x, row, column, mean, rstd, kept[k]);
+		int64_t column = start + k * step, left = x.columns - column;
+		if (FUSED)
+			put4<VECTOR>(x.sum + at + column, kept[k], left);
+		give<T, VECTOR>(x, at + column, left, mean, rstd, gamma[k], beta[k], kept[k]);
 	}
-	for (int64_t column = start + kept_quads * step; column < x.columns; column += step) {
-		take<T, VECTOR, FUSED>(x, row, column, false, value);
-		give<T, VECTOR>(x, row, column, mean, rstd, value);
+#pragma unroll 1
+	for (int64_t column = rest; column < x.columns; column += step) {
+		take_rest<T, VECTOR, FUSED>(x, row, column, false, value);
+		load4<VECTOR>(gamma[0], x.gamma + column, x.columns - column);
+		load4<VECTOR>(beta[0], x.beta + column, x.columns - column);
+		give<T, VECTOR>(x, at + column, x.columns - column, mean, rstd, gamma[0], beta[0], value);
 	}
 	if (threadIdx.x == 0) {
-		x.mean[row] = mean;
-		x.rstd[row] = rstd;
+		x.mean[blockIdx.x] = mean;
+		x.rstd[blockIdx.x] = rstd;
 	}
 }
 
@@ -169,78 +212,81 @@ template <typename T> struct norm_bwd_arguments {
 	const int *stop;
 };
 
-/* g = dy * gamma and xhat of a quad; both are 0 beyond the row's end. */
-template <typename T, bool VECTOR>
-__device__ inline void terms(const norm_bwd_arguments<T> &x, int64_t row, int64_t column, T mean, T rstd, T (&g)[4],
-                             T (&xhat)[4])
+/* From dy, x and gamma of a quad to g = dy * gamma and xhat, both 0 beyond the row's end, and their part of the sums.
+ */
+template <bool VECTOR, typename T>
+__device__ inline void terms(int64_t left, T mean, T rstd, const T (&gamma)[4], T (&g)[4], T (&xhat)[4], T *sum_g,
+                             T *sum_gx)
 {
-	int64_t at = row * x.columns + column, left = x.columns - column;
-	PS_QUAD(T, gamma);
-	load4<VECTOR>(g, x.dy + at, left);
-	load4<VECTOR>(xhat, x.x + at, left);
-	load4<VECTOR>(gamma, x.gamma + column, left);
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
-		bool inside = i < left;
-		g[i] = inside ? g[i] * gamma[i] : T(0);
-		xhat[i] = inside ? (xhat[i] - mean) * rstd : T(0);
+		g[i] *= gamma[i];
+		xhat[i] = inside<VECTOR>(i, left) ? (xhat[i] - mean) * rstd : T(0);
+		*sum_g += g[i];
+		*sum_gx += g[i] * xhat[i];
 	}
 }
 
+/* The same of a quad that is not kept. */
 template <typename T, bool VECTOR>
-__device__ inline void give(const norm_bwd_arguments<T> &x, int64_t row, int64_t column, T rstd, T avg_g, T avg_gx,
-                            T (&g)[4], const T (&xhat)[4])
+__device__ inline void take_rest(const norm_bwd_arguments<T> &x, const dropped_row &row, int64_t column, T mean, T rstd,
+                                 T (&g)[4], T (&xhat)[4], T *sum_g, T *sum_gx)
 {
-	int64_t at = row * x.columns + column, left = x.columns - column;
+	int64_t left = x.columns - column;
+	PS_QUAD(T, gamma);
+	load4<VECTOR>(g, x.dy + row.at + column, left);
+	load4<VECTOR>(xhat, x.x + row.at + column, left);
+	load4<VECTOR>(gamma, x.gamma + column, left);
+	terms<VECTOR>(left, mean, rstd, gamma, g, xhat, sum_g, sum_gx);
+}
+
+template <typename T, bool VECTOR>
+__device__ inline void give(const norm_bwd_arguments<T> &x, const dropped_row &row, int64_t column, T rstd, T avg_g,
+                            T avg_gx, T (&g)[4], const T (&xhat)[4])
+{
+	int64_t at = row.at + column, left = x.columns - column;
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		g[i] = rstd * (g[i] - avg_g - xhat[i] * avg_gx);
-	store4<VECTOR>(x.dx + at, g, left);
+	put4<VECTOR>(x.dx + at, g, left);
 	if (!x.dz)
 		return;
-	drop4(x.drop, x.elements, at, g);
-	store4<VECTOR>(x.dz + at, g, left);
+	drop4<VECTOR>(row, column, g);
+	put4<VECTOR>(x.dz + at, g, left);
 }
 
 template <typename T, bool VECTOR>
-__global__ void __launch_bounds__(block_threads) norm_bwd_kernel(norm_bwd_arguments<T> x)
+__global__ void __launch_bounds__(block_threads, blocks_at_once<T>()) norm_bwd_kernel(norm_bwd_arguments<T> x)
 {
 	__shared__ T room[2][warps_in_block];
-	if (*x.stop)
-		return;
-	int64_t row = blockIdx.x, step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4;
-	T mean = x.mean[row], rstd = x.rstd[row], sum_g = 0, sum_gx = 0;
-	alignas(16) T g[kept_quads][4], xhat[kept_quads][4];
-	PS_QUAD(T, more_g);
-	PS_QUAD(T, more_xhat);
-#pragma unroll
-	for (int k = 0; k < kept_quads; k++) {
-		int64_t column = start + k * step;
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			g[k][i] = xhat[k][i] = 0;
-		if (column < x.columns)
-			terms<T, VECTOR>(x, row, column, mean, rstd, g[k], xhat[k]);
-#pragma unroll
-		for (int i = 0; i < 4; i++) {
-			sum_g += g[k][i];
-			sum_gx += g[k][i] * xhat[k][i];
-		}
-	}
-	for (int64_t column = start + kept_quads * step; column < x.columns; column += step) {
-		terms<T, VECTOR>(x, row, column, mean, rstd, more_g, more_xhat);
-		for (int i = 0; i < 4; i++) {
-			sum_g += more_g[i];
-			sum_gx += more_g[i] * more_xhat[i];
-		}
-	}
-	T avg_g = block_sum(sum_g, room[0]) / T(x.columns), avg_gx = block_sum(sum_gx, room[1]) / T(x.columns);
+	int64_t step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4, rest = start + kept_quads * step;
+	int64_t at = blockIdx.x * x.columns;
+	bool stop = *x.stop;
+	T mean = x.mean[blockIdx.x], rstd = x.rstd[blockIdx.x], sum_g = 0, sum_gx = 0;
+	alignas(16) T g[kept_quads][4], xhat[kept_quads][4], gamma[kept_quads][4];
+	/* All that is kept is asked for before any is waited for. */
+	take_kept<VECTOR>(x.dy + at, x.columns, g);
+	take_kept<VECTOR>(x.x + at, x.columns, xhat);
+	take_kept<VECTOR>(x.gamma, x.columns, gamma);
+	dropped_row row = row_at(this_step(x.drop), x.elements, at);
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++)
-		if (start + k * step < x.columns)
-			give<T, VECTOR>(x, row, start + k * step, rstd, avg_g, avg_gx, g[k], xhat[k]);
-	for (int64_t column = start + kept_quads * step; column < x.columns; column += step) {
-		terms<T, VECTOR>(x, row, column, mean, rstd, more_g, more_xhat);
+		terms<VECTOR>(x.columns - start - k * step, mean, rstd, gamma[k], g[k], xhat[k], &sum_g, &sum_gx);
+	PS_QUAD(T, more_g);
+	PS_QUAD(T, more_xhat);
+	T ignored = 0;
+#pragma unroll 1
+	for (int64_t column = rest; column < x.columns; column += step)
+		take_rest<T, VECTOR>(x, row, column, mean, rstd, more_g, more_xhat, &sum_g, &sum_gx);
+	T avg_g = block_sum(sum_g, room[0]) / T(x.columns), avg_gx = block_sum(sum_gx, room[1]) / T(x.columns);
+	if (stop)
+		return;
+#pragma unroll
+	for (int k = 0; k < kept_quads; k++)
+		give<T, VECTOR>(x, row, start + k * step, rstd, avg_g, avg_gx, g[k], xhat[k]);
+#pragma unroll 1
+	for (int64_t column = rest; column < x.columns; column += step) {
+		take_rest<T, VECTOR>(x, row, column, mean, rstd, more_g, more_xhat, &ignored, &ignored);
 		give<T, VECTOR>(x, row, column, rstd, avg_g, avg_gx, more_g, more_xhat);
 	}
 }
@@ -272,13 +318,15 @@ struct norm_bwd_body {
 
 extern "C" cudaError_t ps__cuda_layernorm_fwd(const ps_cuda_launch *launch, const ps_cuda_norm *norm)
 {
-	bool vector = norm->columns % 4 == 0 && ps::aligned16(norm->z, norm->residual, norm->x, norm->sum, norm->y) &&
+	bool vector = norm->columns % 4 == 0 && norm->elements % 4 == 0 &&
+	              ps::aligned16(norm->z, norm->residual, norm->x, norm->sum, norm->y) &&
 	              ps::aligned16(norm->gamma, norm->beta);
 	return ps::by_dtype(launch->dtype, vector, ps::norm_body{launch, norm});
 }
 
 extern "C" cudaError_t ps__cuda_layernorm_bwd_input(const ps_cuda_launch *launch, const ps_cuda_norm_bwd *norm)
 {
-	bool vector = norm->columns % 4 == 0 && ps::aligned16(norm->dy, norm->x, norm->dx, norm->dz, norm->gamma);
+	bool vector = norm->columns % 4 == 0 && norm->elements % 4 == 0 &&
+	              ps::aligned16(norm->dy, norm->x, norm->dx, norm->dz, norm->gamma);
 	return ps::by_dtype(launch->dtype, vector, ps::norm_bwd_body{launch, norm});
 }
