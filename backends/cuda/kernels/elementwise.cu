@@ -1,8 +1,9 @@
 /*
  * Elementwise kernels and their fusions with dropout. A thread does four neighbours.
  *
- * Bytes per element (fp32): add, relu_bwd, relu_dropout_bwd 12; relu_fwd, dropout, relu_dropout_fwd 8. Dropout adds
- * about 25 integer operations per element (one Philox block for four).
+ * Bytes per element (fp32): add, relu_bwd, relu_dropout_bwd 12; relu_fwd, dropout, relu_dropout_fwd 8. One operation
+ * each; dropout adds about 25 of integers per element (one Philox block for four). So the memory bounds them on an
+ * H100: 500 rows of 4096 elements take 7.3 and 4.9 us.
  */
 #include "backends/cuda/kernels/common.cuh"
 
@@ -45,8 +46,8 @@ template <typename T, int KIND> __device__ inline T combine(T a, T b, double fac
 template <typename T, int KIND, bool VECTOR> __global__ void elementwise_kernel(elementwise_arguments<T> x)
 {
 	constexpr bool reads_b = KIND == PS_CUDA_ADD || KIND == PS_CUDA_RELU_BWD || KIND == PS_CUDA_RELU_DROPOUT_BWD;
-	if (*x.stop)
-		return;
+	constexpr bool drops = KIND == PS_CUDA_DROPOUT || KIND == PS_CUDA_RELU_DROPOUT_FWD;
+	bool stop = *x.stop;
 	int64_t at = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 4, left = x.count - at;
 	if (left <= 0)
 		return;
@@ -58,9 +59,10 @@ template <typename T, int KIND, bool VECTOR> __global__ void elementwise_kernel(
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		a[i] = combine<T, KIND>(a[i], b[i], x.drop.factor);
-	if (KIND == PS_CUDA_DROPOUT || KIND == PS_CUDA_RELU_DROPOUT_FWD)
-		drop4(x.drop, x.elements, at, a);
-	store_end<VECTOR ? 4 : 1>(x.y + at, a, left);
+	if (drops)
+		drop4<VECTOR>(row_at(this_step(x.drop), x.elements, at), 0, a);
+	if (!stop)
+		store_end<VECTOR ? 4 : 1>(x.y + at, a, left);
 }
 
 struct elementwise_body {
@@ -141,5 +143,7 @@ extern "C" cudaError_t ps__cuda_elementwise(const ps_cuda_launch *launch, ps_cud
                                             const ps_cuda_dropout *drop)
 {
 	ps::elementwise_body body = {launch, kind, a, b, y, count, elements, drop};
-	return ps::by_dtype(launch->dtype, ps::aligned16(a, b, y), body);
+	/* What is dropped by quads has a random block for each. */
+	bool whole = !drop->active || elements % 4 == 0;
+	return ps::by_dtype(launch->dtype, whole && ps::aligned16(a, b, y), body);
 }

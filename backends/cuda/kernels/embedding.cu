@@ -37,13 +37,13 @@ template <typename T, typename W, bool VECTOR> __global__ void embedding_fwd_ker
 	PS_QUAD(T, value);
 	PS_QUAD(T, position);
 	load4<VECTOR>(value, x.weight + x.tokens[n] * x.weight_stride + column, left);
-	load4<VECTOR>(position, x.positions + (n - quotient(n, x.time) * x.time) * x.position_stride + column, left);
+	int64_t sample = quotient(n, x.time), at = n * x.width;
+	load4<VECTOR>(position, x.positions + (n - sample * x.time) * x.position_stride + column, left);
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		value[i] = value[i] * T(x.scale) + position[i];
-	int64_t at = n * x.width + column;
-	drop4(x.drop, x.time * x.width, at, value);
-	store4<VECTOR>(x.y + at, value, left);
+	drop4<VECTOR>(row_in(this_step(x.drop), x.time * x.width, at, sample), column, value);
+	put4<VECTOR>(x.y + at + column, value, left);
 }
 
 struct embedding_body {
@@ -93,8 +93,8 @@ template <typename T, typename W> struct embedding_bwd_arguments {
 
 /* sum += the rows of dy at so many of the given occurrences, in their order, each after dropout and times scale. */
 template <typename T, typename W, bool VECTOR>
-__device__ inline void add_rows(const embedding_bwd_arguments<T, W> &x, const int64_t (&occurrence)[at_once], int count,
-                                int64_t column, T (&sum)[4])
+__device__ inline void add_rows(const embedding_bwd_arguments<T, W> &x, const ps_cuda_dropout &drop,
+                                const int64_t (&occurrence)[at_once], int count, int64_t column, T (&sum)[4])
 {
 	alignas(16) T value[at_once][4];
 	int64_t left = x.width - column;
@@ -105,7 +105,8 @@ __device__ inline void add_rows(const embedding_bwd_arguments<T, W> &x, const in
 	for (int k = 0; k < at_once; k++) {
 		if (k >= count)
 			continue;
-		drop4(x.drop, x.time * x.width, occurrence[k] * x.width + column, value[k]);
+		drop4<VECTOR>(row_in(drop, x.time * x.width, occurrence[k] * x.width, quotient(occurrence[k], x.time)),
+		              column, value[k]);
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			sum[i] += value[k][i] * T(x.scale);
@@ -130,6 +131,7 @@ __global__ void __launch_bounds__(block_threads) embedding_bwd_kernel(embedding_
 		return;
 	int64_t column = (int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * 4, left = x.width - column;
 	W *to = x.dweight + token * x.width + column;
+	ps_cuda_dropout drop = this_step(x.drop);
 	PS_QUAD(T, sum);
 	load4<VECTOR>(sum, to, left);
 	for (int64_t first = n; first < x.count; first += warp_lanes) {
@@ -146,10 +148,10 @@ __global__ void __launch_bounds__(block_threads) embedding_bwd_kernel(embedding_
 				found &= found - 1;
 				count++;
 			}
-			add_rows<T, W, VECTOR>(x, occurrence, count, column, sum);
+			add_rows<T, W, VECTOR>(x, drop, occurrence, count, column, sum);
 		}
 	}
-	store4<VECTOR>(to, sum, left);
+	put4<VECTOR>(to, sum, left);
 }
 
 struct embedding_bwd_body {
@@ -191,7 +193,7 @@ template <typename T, bool VECTOR> __global__ void clear_kernel(T *to, int64_t c
 	PS_QUAD(typename computed<T>::type, zeros) = {};
 	int64_t step = int64_t(gridDim.x) * blockDim.x * 4;
 	for (int64_t at = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * 4; at < count; at += step)
-		store4<VECTOR>(to + at, zeros, count - at);
+		put4<VECTOR>(to + at, zeros, count - at);
 }
 
 struct clear_body {
