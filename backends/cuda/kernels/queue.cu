@@ -25,14 +25,11 @@ __global__ void check_range_kernel(ps_cuda_range x)
 		if (x.tokens[i] < 0 || x.tokens[i] >= x.bound)
 			first = i;
 	firsts[threadIdx.x] = first;
-	__syncthreads();
-	if (threadIdx.x != 0)
+	if (!__syncthreads_or(first != INT64_MAX) || threadIdx.x != 0)
 		return;
 	for (unsigned i = 1; i < blockDim.x; i++)
 		if (firsts[i] < first)
 			first = firsts[i];
-	if (first == INT64_MAX)
-		return;
 	ps_cuda_fault *fault = x.turn ? x.turn->fault : x.fault;
 	fault->index = first;
 	fault->value = x.tokens[first];
