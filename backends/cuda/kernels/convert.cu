@@ -34,15 +34,15 @@ template <int ACCESS> __device__ inline void take(float (&value)[4], const bf16 
 template <typename FROM, typename TO, int FROM_ACCESS, bool TO_VECTOR>
 __global__ void convert_kernel(convert_arguments<FROM, TO> x)
 {
-	if (*x.stop)
-		return;
+	bool stop = *x.stop;
 	int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
 	if (index >= x.count)
 		return;
 	int64_t row = quotient(index, x.quads), column = (index - row * x.quads) * 4, left = x.columns - column;
 	PS_QUAD(float, value);
 	take<FROM_ACCESS>(value, x.from + row * x.from_stride + column, left);
-	put4<TO_VECTOR>(x.to + row * x.to_stride + column, value, left);
+	if (!stop)
+		put4<TO_VECTOR>(x.to + row * x.to_stride + column, value, left);
 }
 
 /* What the rows of a matrix are aligned to, for take. */

@@ -78,6 +78,7 @@ cudaError_t enqueue(const void *kernel, cudaStream_t stream, dim3 grid, dim3 blo
 template <typename... P, typename... A>
 cudaError_t launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments)
 {
+	static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel's arguments have 4 KiB at most");
 	return enqueue(reinterpret_cast<const void *>(kernel), stream, grid, block, shared,
 	               [=] { kernel(arguments...); });
 }
