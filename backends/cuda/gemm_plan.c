@@ -221,15 +221,18 @@ static void tell(ps_queue *queue, const struct cuda_plan *plan)
 	        (long long)plan->key.n, (long long)plan->key.k, (long long)plan->m, PINNED_ROWS);
 }
 
-/* Gives base the first candidate that also holds for m rows, or the first of all, and *same is false. */
+/* Gives base the first candidate that also holds for m rows, or the first that multiplies at all; then *same is false.
+ */
 static ps_status choose_for_all(bool *same, const struct cuda_trial *trial, struct cuda_plan *base, int64_t m)
 {
 	cublasLtMatmulAlgo_t candidates[CANDIDATES];
-	int count;
+	int count, otherwise = -1;
 	PS_TRY(find_candidates(trial->queue, base, candidates, &count));
 	for (int i = 0; i < count; i++) {
 		base->algo = candidates[i];
 		PS_TRY(ps__cuda_trial_base(same, trial, base));
+		if (*same && otherwise < 0)
+			otherwise = i;
 		if (*same)
 			PS_TRY(agrees(same, trial, base, m));
 		if (*same && m != FEW_ROWS)
@@ -237,7 +240,7 @@ static ps_status choose_for_all(bool *same, const struct cuda_trial *trial, stru
 		if (*same)
 			return PS_OK;
 	}
-	base->algo = candidates[0];
+	base->algo = candidates[otherwise < 0 ? 0 : otherwise];
 	return PS_OK;
 }
 

@@ -117,9 +117,9 @@ template <typename T> __device__ inline void load_probs(T (&value)[4], const T *
 template <typename T> __device__ inline void store_probs(T *at, const T (&value)[4], int64_t left, bool wide)
 {
 	if (is_float<T> && wide)
-		store4<is_float<T>>(at, value, left);
+		put4<is_float<T>>(at, value, left);
 	else
-		store4<false>(at, value, left);
+		put4<false>(at, value, left);
 }
 
 /* The sum of exp(score - most) over what a thread, and in the end all of a row, have seen. */

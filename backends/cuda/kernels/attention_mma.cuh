@@ -243,9 +243,9 @@ __device__ inline void write(const F &s, const mma_arguments &x, strip<float> ou
 		for (int i = 0; i < 4; i++)
 			value[i] *= factor;
 		if (x.vector)
-			store4<true>(out.row(first + row) + f, value, left);
+			put4<true>(out.row(first + row) + f, value, left);
 		else
-			store4<false>(out.row(first + row) + f, value, left);
+			put4<false>(out.row(first + row) + f, value, left);
 	}
 	__syncthreads();
 }

@@ -202,7 +202,7 @@ __device__ inline void write(const attention_arguments<T> &x, strip<T> out, int6
 		for (int i = 0; i < 4; i++)
 			sum[r][i] *= factor;
 		if (position < x.time)
-			store4<VECTOR>(out.row(position) + feature, sum[r], x.features - feature);
+			put4<VECTOR>(out.row(position) + feature, sum[r], x.features - feature);
 	}
 }
 

@@ -38,7 +38,7 @@ namespace
 constexpr int64_t tile_rows = 128, tile_columns = 4, steps = 4;
 
 /* Algorithms, and what their data has: which one, its workspace, and the alignment of a, b, c, d and the bias. */
-constexpr uint64_t PLAIN = 1, SPLITS_MANY = 2, SAYS_SPLIT = 3;
+constexpr uint64_t PLAIN = 1, SPLITS_MANY = 2, SAYS_SPLIT = 3, REFUSES = 4;
 enum { WHICH, WORKSPACE, ALIGNED, BIAS_ALIGNED = ALIGNED + 4 };
 
 template <typename T> struct tile {
@@ -335,8 +335,9 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
 
 /*
  * The first one offered splits k and says so, which nobody should take; the second one does so where there are many
- * rows, and does not say so. The third one is good, and is missing where fake.h's control says so. All of them make
- * the most of what they are promised: of the preference, and of the pointer of the bias that the description has.
+ * rows, and does not say so. The third one is good. Where fake.h's control says that there is none, one that refuses to
+ * multiply stands in front of the second. All of them make the most of what they are promised: of the preference, and
+ * of the pointer of the bias that the description has.
  */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
@@ -345,8 +346,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatmulHeuristicResult_t results[], int *count)
 {
 	const uint32_t *align = preference->alignment;
-	static const uint64_t offered[] = {SAYS_SPLIT, SPLITS_MANY, PLAIN};
-	*count = std::min(wanted, emulated::good_algorithms ? 3 : 2);
+	static const uint64_t all[] = {SAYS_SPLIT, SPLITS_MANY, PLAIN}, bad[] = {SAYS_SPLIT, REFUSES, SPLITS_MANY};
+	const uint64_t *offered = emulated::good_algorithms ? all : bad;
+	*count = std::min(wanted, 3);
 	for (int i = 0; i < *count; i++) {
 		cublasLtMatmulAlgo_t algo = {{offered[i], preference->workspace, align[0], align[1], align[2], align[3],
 		                              alignment_of(product->bias)}};
@@ -380,8 +382,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
 	    (biased && reinterpret_cast<uintptr_t>(product->bias) % 16) || workspace_bytes < algo->data[WORKSPACE] ||
 	    reinterpret_cast<uintptr_t>(workspace) % 16)
 		return CUBLAS_STATUS_INVALID_VALUE;
-	if (!is_aligned(a, la, algo->data[ALIGNED]) || !is_aligned(b, lb, algo->data[ALIGNED + 1]) ||
-	    !is_aligned(c, lc, algo->data[ALIGNED + 2]) || !is_aligned(d, ld, algo->data[ALIGNED + 3]) ||
+	if (algo->data[WHICH] == REFUSES || !is_aligned(a, la, algo->data[ALIGNED]) ||
+	    !is_aligned(b, lb, algo->data[ALIGNED + 1]) || !is_aligned(c, lc, algo->data[ALIGNED + 2]) ||
+	    !is_aligned(d, ld, algo->data[ALIGNED + 3]) ||
 	    (biased && alignment_of(product->bias) < algo->data[BIAS_ALIGNED]))
 		return CUBLAS_STATUS_NOT_SUPPORTED;
 	if (!feeds_tensor_cores(product, a, la) || !feeds_tensor_cores(product, b, lb) ||
