@@ -1,7 +1,8 @@
 /*
  * A stand-in for the part of CUDA's runtime API that the cuda backend uses, for tests on machines without a GPU. The
- * functions are in runtime.cpp: devices are host memory, streams are threads that run what they are given late and in
- * any order among each other that CUDA allows, and misuse that CUDA calls an error is one. fake.h steers it.
+ * functions are in device.cpp, stream.cpp, launch.cpp and graph.cpp: devices are host memory, streams are threads that
+ * run what they are given late and in any order among each other that CUDA allows, and misuse that CUDA calls an error
+ * is one. fake.h steers it.
  */
 #ifndef PS_TESTS_CUDA_RUNTIME_API_H
 #define PS_TESTS_CUDA_RUNTIME_API_H
