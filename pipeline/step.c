@@ -296,7 +296,7 @@ ps_status ps_pipeline_collect(ps_pipeline *pipeline, double *loss)
 	if (pipeline->run_count == 0)
 		return ps_fail(PS_EINVAL, "no step is on its way; submit one first");
 	const struct run *run = run_at(pipeline, 0);
-	double sum, elements = (double)(run->batch.rows * run->batch.time);
+	double sum = 0, elements = (double)(run->batch.rows * run->batch.time);
 	PS_TRY(collect(pipeline, &sum));
 	*loss = sum / elements;
 	return PS_OK;

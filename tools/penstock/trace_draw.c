@@ -54,9 +54,8 @@ static const char *unit_of(double seconds, double *scale)
 /* The decimals with which a number of this size has so many digits; numbers beside it are shown to the same place. */
 static int decimals(double size, int digits)
 {
-	for (digits--; size >= 10 && digits > 0; size /= 10)
-		digits--;
-	return digits;
+	int whole = size >= 10 ? (int)floor(log10(size)) : 0;
+	return digits - 1 > whole ? digits - 1 - whole : 0;
 }
 
 /* 1, 2 or 5 times a power of ten, so that there are at most ten ticks. */
