@@ -30,6 +30,7 @@
  *      generates and validates the schedule, plans all memory and allocates it; ps_pipeline_get_rank tells the plan.
  *   4. ps_pipeline_initialize, or ps_weights_load from a file.
  *   5. For each batch ps_pipeline_train, which leaves the gradients on the devices, and ps_sgd_step, which uses them.
+ *      Either comes in two halves, submit and collect, for the next step to be under way while the host reads this one.
  *   6. ps_pipeline_evaluate or ps_evaluate now and then; ps_weights_save at the end.
  *
  * ps_trainer_create and ps_trainer_run do 4 to 6 with validation, best weights and resumption, as `penstock train`
