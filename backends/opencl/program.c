@@ -126,25 +126,25 @@ struct job {
 	ps_dtype dtype;
 };
 
-/* The caller holds the device's mutex. */
-static ps_status build_all(void *argument)
+static ps_status build_once(void *argument)
 {
 	const struct job *job = argument;
-	return build(&job->device->program[job->dtype == PS_F64], job->device, job->dtype, "", cl_source);
-}
-
-ps_status ps__cl_build(struct cl_device *device, ps_dtype dtype)
-{
-	bool wide = dtype == PS_F64;
-	if (atomic_load(&device->built[wide]))
-		return PS_OK;
-	struct job job = {device, dtype};
+	struct cl_device *device = job->device;
+	bool wide = job->dtype == PS_F64;
 	pthread_mutex_lock(&device->mutex);
-	ps_status status = device->program[wide] ? PS_OK : ps__cl_call(device, build_all, &job);
+	cl_program *program = &device->program[wide];
+	ps_status status = *program ? PS_OK : build(program, device, job->dtype, "", cl_source);
 	if (status == PS_OK)
 		atomic_store(&device->built[wide], 1);
 	pthread_mutex_unlock(&device->mutex);
 	return status;
+}
+
+/* The mutex is taken within the call: the thread of serial.c may want it for what it does before. */
+ps_status ps__cl_build(struct cl_device *device, ps_dtype dtype)
+{
+	struct job job = {device, dtype};
+	return atomic_load(&device->built[dtype == PS_F64]) ? PS_OK : ps__cl_call(device, build_once, &job);
 }
 
 ps_status ps__cl_build_gemm(struct cl_device *device, ps_dtype dtype, int form, const char *options)
