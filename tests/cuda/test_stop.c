@@ -66,6 +66,7 @@ START_TEST(test_nothing_is_written)
 {
 	static float before[REGIONS * REGION], after[REGIONS * REGION];
 	const struct fake_cuda *fake = find_controls();
+	const int32_t numbers[ROWS * TIME] = {0, 1, 2, 3, WORDS, 4};
 	ps_buffer *words;
 	for (int i = 0; i < REGIONS * REGION; i++)
 		before[i] = (float)(i % 113) / 8 - 3;
@@ -78,7 +79,7 @@ START_TEST(test_nothing_is_written)
 	ps_tensor tokens = ps_tensor_make(words, 0, PS_I32, 2, (int64_t[]){ROWS, TIME});
 	check_ok(ps_queue_write(queue, ps_tensor_make(inputs, 0, PS_F32, 1, (int64_t[]){REGION}), before));
 	check_ok(ps_queue_write(queue, whole, before));
-	check_ok(ps_queue_write(queue, tokens, (const int32_t[]){0, 1, 2, 3, WORDS, 4}));
+	check_ok(ps_queue_write(queue, tokens, numbers));
 	check_ok(ps_queue_finish(queue));
 	enqueue_all(tokens);
 	ck_assert_int_eq(ps_queue_finish(queue), PS_EINVAL);
