@@ -40,14 +40,11 @@ static int64_t passed_since(const struct cuda_stamps *stamps, cudaEvent_t time)
 int64_t ps__cuda_stamp_time(struct cuda_queue *q, struct cuda_flight *flight)
 {
 	struct cuda_stamps *stamps = &q->stamps;
-	int64_t passed = passed_since(stamps, flight->time), now = ps_clock_ns(), ns = now;
+	int64_t passed = passed_since(stamps, flight->time), ns = ps_clock_ns();
 	if (passed < PAUSE_NS && stamps->last_ns + passed < stamps->first_ns + STRETCH_NS)
 		ns = stamps->last_ns + passed;
 	else
 		stamps->first_ns = ns;
-	/* The one before was seen late, by that much at least. */
-	if (ns > now)
-		ns = now;
 	if (ns < stamps->last_ns)
 		ns = stamps->last_ns;
 	cudaEvent_t before = stamps->last;

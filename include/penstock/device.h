@@ -131,7 +131,10 @@ ps_status ps_queue_read(ps_queue *queue, void *to, ps_tensor from) PS_WARN_UNUSE
 ps_status ps_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from) PS_WARN_UNUSED;
 /* Sets all bytes of a contiguous tensor to zero. */
 ps_status ps_queue_zero(ps_queue *queue, ps_tensor tensor) PS_WARN_UNUSED;
-/* Stores the time (ps_clock_ns) at which the queue reaches this command; *ns stays valid until then. */
+/*
+ * Stores the time (ps_clock_ns) at which the queue reaches this command; *ns stays valid until then. Times of a device
+ * with a clock of its own may all be late by what the host took to see the first one; what is between them is right.
+ */
 ps_status ps_queue_timestamp(ps_queue *queue, int64_t *ns) PS_WARN_UNUSED;
 
 /* Waits on the host. timeout_ns < 0 waits for ever; PS_ESTALL when the time is over; the queue's status if it failed.
