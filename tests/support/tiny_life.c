@@ -50,18 +50,8 @@ ps_status tiny_life_step(ps_pipeline *pipeline, double *loss)
 	return ps_pipeline_train(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}, loss);
 }
 
-static ps_status two_steps(ps_pipeline *pipeline, ps_sgd *sgd, double *loss)
-{
-	double norm;
-	for (uint32_t step = 0; step < 2; step++) {
-		PS_TRY(ps_pipeline_train(pipeline, &(ps_batch){words, next, ROWS, TIME, step}, loss));
-		PS_TRY(ps_sgd_step(sgd, 1, 0.5, &norm));
-	}
-	return PS_OK;
-}
-
 /* The second step is under way when the numbers of the first one are read. */
-static ps_status two_steps_ahead(ps_pipeline *pipeline, ps_sgd *sgd, double *loss)
+static ps_status two_steps(ps_pipeline *pipeline, ps_sgd *sgd, double *loss)
 {
 	double first, norm;
 	PS_TRY(ps_pipeline_submit(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}));
@@ -83,7 +73,7 @@ ps_status tiny_life_run(const struct tiny_life *life, double *loss)
 	if (status == PS_OK)
 		status = ps_sgd_create(&sgd, pipeline);
 	if (status == PS_OK)
-		status = life->waits ? two_steps(pipeline, sgd, loss) : two_steps_ahead(pipeline, sgd, loss);
+		status = life->one_step ? tiny_life_step(pipeline, loss) : two_steps(pipeline, sgd, loss);
 	if (life->ending)
 		life->ending(pipeline);
 	ps_sgd_destroy(sgd);

@@ -13,7 +13,7 @@ struct tiny_life {
 	int stages;
 	char names[256];
 	ps_model model;                              /* for the caller to finish */
-	bool waits;                                  /* for a step's end, before the next one is submitted */
+	bool one_step;                               /* and no update */
 	void (*ending)(const ps_pipeline *pipeline); /* called before a life's pipeline is destroyed; NULL: not */
 };
 
