@@ -192,3 +192,10 @@ void ps_link_reset(ps_link *link)
 		ps__staging_reset(link->staging);
 	link->last = (ps_event){0};
 }
+
+ps_event ps_link_record(const ps_link *link)
+{
+	if (link->info.kind == PS_LINK_VIEW)
+		return link->last;
+	return link->staging ? ps__staging_record(link->staging) : ps_queue_record(link->queue);
+}

@@ -28,6 +28,7 @@ void ps__staging_destroy(struct staging *staging);
 ps_status ps__staging_send(struct staging *staging, ps_tensor to, ps_tensor from, const ps_event *after,
                            int after_count, ps_link_times *times, ps_event *done) PS_WARN_UNUSED;
 void ps__staging_reset(struct staging *staging);
+ps_event ps__staging_record(struct staging *staging);
 
 /*
  * Sends a pattern in several sizes and compares what arrives, and what must not change around it, bit for bit; then,

@@ -169,6 +169,11 @@ void ps__staging_reset(struct staging *s)
 	ps__timeline_reset(&s->timeline);
 }
 
+ps_event ps__staging_record(struct staging *s)
+{
+	return (ps_event){&s->timeline, s->timeline.submitted};
+}
+
 /* Everything but the thread and what it needs to be woken. */
 static ps_status create_parts(struct staging *s, ps_device *from, ps_device *to)
 {

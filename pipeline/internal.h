@@ -363,7 +363,7 @@ void ps__runs_free(ps_pipeline *pipeline);
 /* Waits until no run is on its way any more, or one has failed. */
 void ps__runs_settle(ps_pipeline *pipeline);
 /* A look: is the stall time over since anything moved? `busy`: something else does. */
-bool ps__patience_ends(const ps_pipeline *pipeline, const struct run *run, struct ps__patience *patience, bool busy);
+bool ps__patience_ends(const ps_pipeline *pipeline, struct ps__patience *patience, bool busy);
 /*
  * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again; what
  * does not stop within the stall time leaves the pipeline stalled. All runs are gone.

@@ -29,7 +29,7 @@ static ps_status reserve(struct ps__shadow *shadow, uint64_t bytes, struct recor
 			break;
 		if (shadow->pool.first)
 			ps__condition_wait(&shadow->changed, &shadow->mutex, ps_clock_ns() + LOOK_NS);
-		if (ps__patience_ends(shadow->pipeline, shadow->pipeline->last, &patience, shadow->busy)) {
+		if (ps__patience_ends(shadow->pipeline, &patience, shadow->busy)) {
 			status = ps_fail(PS_ESTALL, "no progress for %g s while checks wait for their operands",
 			                 shadow->pipeline->config.stall_timeout_s);
 			break;

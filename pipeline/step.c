@@ -54,15 +54,31 @@ static struct run *run_at(ps_pipeline *pipeline, int index)
 	return &pipeline->runs[(pipeline->run_first + index) % PS_RUNS];
 }
 
+/* Queues of the ranks and links of the boundaries, each direction by itself. */
+static int place_count(const ps_pipeline *pipeline)
+{
+	return pipeline->rank_count + 2 * (pipeline->stage_count - 1);
+}
+
+/* The end of all that was enqueued at one of them; the zero event where stages are on one device and need no link. */
+static ps_event end_at(const ps_pipeline *pipeline, int place)
+{
+	if (place < pipeline->rank_count)
+		return ps_queue_record(pipeline->ranks[place].queue);
+	int direction = place - pipeline->rank_count;
+	const struct boundary *boundary = &pipeline->boundaries[direction / 2];
+	const ps_link *link = direction % 2 ? boundary->backward : boundary->forward;
+	return link ? ps_link_record(link) : (ps_event){0};
+}
+
 /* A number that grows as long as anything gets done. */
-static uint64_t progress(const ps_pipeline *pipeline, const struct run *run)
+static uint64_t progress(const ps_pipeline *pipeline)
 {
 	uint64_t sum = 0;
-	for (int r = 0; r < pipeline->rank_count; r++)
-		sum += atomic_load(&ps_queue_record(pipeline->ranks[r].queue).timeline->completed);
-	for (int i = 0; i < run->program->instruction_count; i++)
-		if (run->program->instructions[i].kind == INSTRUCTION_TRANSFER)
-			sum += ps_event_done(run->marks->events[i]);
+	for (int i = 0; i < place_count(pipeline); i++) {
+		const ps_timeline *timeline = end_at(pipeline, i).timeline;
+		sum += timeline ? atomic_load(&timeline->completed) : 0;
+	}
 	return sum;
 }
 
@@ -74,9 +90,9 @@ static int64_t waited(int64_t *last)
 	return passed < LONGEST_LOOK_NS ? passed : LONGEST_LOOK_NS;
 }
 
-bool ps__patience_ends(const ps_pipeline *pipeline, const struct run *run, struct ps__patience *patience, bool busy)
+bool ps__patience_ends(const ps_pipeline *pipeline, struct ps__patience *patience, bool busy)
 {
-	uint64_t now = progress(pipeline, run);
+	uint64_t now = progress(pipeline);
 	bool moved = busy || now != patience->seen;
 	int64_t passed = waited(&patience->last);
 	patience->still = moved ? 0 : patience->still + (double)passed;
@@ -102,33 +118,31 @@ static ps_status watch(const ps_pipeline *pipeline, const struct run *run)
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		while (ps_event_wait(run->ends[r], WATCH_NS) != PS_OK) {
 			PS_TRY(first_failure(pipeline, run));
-			if (ps__patience_ends(pipeline, run, &patience, false))
+			if (ps__patience_ends(pipeline, &patience, false))
 				return PS_ESTALL;
 		}
 	}
 	return PS_OK;
 }
 
-/* Has the event come to its end, one way or the other? */
-static bool is_over(ps_event event)
+/* Has everything that was enqueued come to its end, one way or the other? */
+static bool idle(const ps_pipeline *pipeline)
 {
-	return !event.timeline || atomic_load(&event.timeline->completed) >= event.value;
-}
-
-/* Has everything that was enqueued? */
-static bool idle(ps_pipeline *pipeline)
-{
-	for (int r = 0; r < pipeline->rank_count; r++)
-		if (!is_over(ps_queue_record(pipeline->ranks[r].queue)))
+	for (int i = 0; i < place_count(pipeline); i++) {
+		ps_event end = end_at(pipeline, i);
+		if (end.timeline && atomic_load(&end.timeline->completed) < end.value)
 			return false;
-	for (int i = 0; i < pipeline->run_count; i++) {
-		const struct run *run = run_at(pipeline, i);
-		for (int k = 0; k < run->program->instruction_count; k++)
-			if (run->program->instructions[k].kind == INSTRUCTION_TRANSFER &&
-			    !is_over(run->marks->events[k]))
-				return false;
 	}
 	return true;
+}
+
+void ps_pipeline_drain(ps_pipeline *pipeline)
+{
+	for (int i = 0; i < place_count(pipeline); i++) {
+		ps_timeline *timeline = end_at(pipeline, i).timeline;
+		if (timeline)
+			ps__timeline_drain(timeline);
+	}
 }
 
 void ps__recover(ps_pipeline *pipeline, ps_status status)

@@ -7,8 +7,6 @@
  */
 #include <penstock/train.h>
 
-#include "core/backend.h"
-
 #include <math.h>
 #include <stdlib.h>
 
@@ -125,20 +123,12 @@ ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline)
 	return PS_OK;
 }
 
-/* Waits until no command uses memory of the optimizer's any more. */
-static void drain(const ps_sgd *sgd)
-{
-	for (int r = 0; r < sgd->rank_count; r++)
-		if (sgd->ranks[r].queue != NULL)
-			ps__timeline_drain(ps_queue_record(sgd->ranks[r].queue).timeline);
-}
-
 void ps_sgd_destroy(ps_sgd *sgd)
 {
 	if (sgd == NULL)
 		return;
-	if (sgd->ranks != NULL)
-		drain(sgd);
+	/* Nothing uses memory of the optimizer's any more. */
+	ps_pipeline_drain(sgd->pipeline);
 	ps_updates_destroy(sgd->update);
 	ps_updates_destroy(sgd->squares);
 	for (int r = 0; r < sgd->rank_count && sgd->ranks != NULL; r++)
@@ -166,7 +156,7 @@ ps_status ps_sgd_submit(ps_sgd *sgd, double lr, double max_norm)
 		return ps_fail(PS_EINVAL, "an update is on its way; collect it first");
 	ps_status status = enqueue(sgd, lr, max_norm);
 	if (status != PS_OK) {
-		drain(sgd);
+		ps_pipeline_drain(sgd->pipeline);
 		return status;
 	}
 	for (int r = 0; r < sgd->rank_count; r++)
@@ -205,7 +195,7 @@ ps_status ps_sgd_collect(ps_sgd *sgd, double *norm)
 	for (int r = 0; r < sgd->rank_count && status == PS_OK; r++)
 		status = ps_event_wait(sgd->ranks[r].done, -1);
 	if (status != PS_OK) {
-		drain(sgd);
+		ps_pipeline_drain(sgd->pipeline);
 		return status;
 	}
 	*norm = sgd->host_norm;

@@ -56,6 +56,8 @@ typedef struct ps_link_times {
 ps_status ps_link_send(ps_link *link, ps_tensor to, ps_tensor from, const ps_event *after, int after_count,
                        ps_link_times *times, ps_event *done) PS_WARN_UNUSED;
 void ps_link_reset(ps_link *link);
+/* The point that is reached when all that has been sent so far is done. */
+ps_event ps_link_record(const ps_link *link);
 
 #ifdef __cplusplus
 }

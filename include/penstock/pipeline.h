@@ -258,6 +258,12 @@ ps_status ps_updates_submit(ps_updates *updates) PS_WARN_UNUSED;
  * and links. What is enqueued behind that on any rank comes after what was enqueued before on all of them.
  */
 ps_status ps_pipeline_gather(ps_pipeline *pipeline, const ps_tensor *values) PS_WARN_UNUSED;
+/*
+ * Waits for all that was enqueued on the ranks and on the links between them, also where some of it has failed: when it
+ * returns, none of it uses any memory any more. A rank that has failed skips its waits, so that to wait for ranks alone
+ * is not enough.
+ */
+void ps_pipeline_drain(ps_pipeline *pipeline);
 /* Copies a whole parameter, or its gradient, between host memory (in the tensor's dtype) and its device, and waits. */
 ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from) PS_WARN_UNUSED;

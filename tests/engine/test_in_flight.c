@@ -316,6 +316,38 @@ START_TEST(test_later_step)
 }
 END_TEST
 
+/*
+ * An update of which a rank's wait fails, while the transfer that it is for is slow: the optimizer's memory is not
+ * freed before.
+ */
+START_TEST(test_slow_gathering)
+{
+	bool fired = true;
+	for (uint64_t nth = 1; fired; nth++) {
+		struct trial slow = {.hooked = true,
+		                     .hooks = {{.poison = true}, {.poison = true}},
+		                     .config = {.rank_count = 2, .chunks = 2, .links = {.force_staged = _i}}};
+		ps_sgd *own;
+		double loss, norm;
+		trial_open(&slow);
+		check_ok(ps_pipeline_initialize(slow.pipeline));
+		check_ok(ps_sgd_create(&own, slow.pipeline));
+		check_ok(submit(&slow, 0, slow.config.time));
+		check_ok(ps_pipeline_collect(slow.pipeline, &loss));
+		hook_add(&slow.hooks[1], .effect = HOOK_DELAY, .call = _i ? HOOK_WRITE : HOOK_PEER_COPY,
+		         .queue = "link 0>1", .every = true, .delay_ns = 20000000);
+		hook_add(&slow.hooks[1], .effect = HOOK_FAIL, .call = HOOK_WAIT, .queue = "rank 1", .nth = nth);
+		ps_status status = ps_sgd_step(own, 0.5, 0.5, &norm);
+		fired = status != PS_OK;
+		ck_assert_msg(!fired || status == PS_EDEVICE, "%s", ps_error_message());
+		ps_sgd_destroy(own);
+		/* Whatever has been written to the memory since shows when the devices are closed. */
+		trial_close(&slow);
+		ck_assert(fired || nth > 1);
+	}
+}
+END_TEST
+
 START_TEST(test_wrong_use)
 {
 	double number;
@@ -354,6 +386,7 @@ int main(void)
 	tcase_add_test(faults, test_lost_loss);
 	tcase_add_test(faults, test_search_of_earlier_step);
 	tcase_add_test(faults, test_later_step);
+	tcase_add_loop_test(faults, test_slow_gathering, 0, 2);
 	tcase_add_test(faults, test_wrong_use);
 	suite_add_tcase(suite, bits);
 	suite_add_tcase(suite, faults);

@@ -28,8 +28,7 @@ static void look_at_links(const ps_pipeline *pipeline)
 			another_path |= *ps_link_get_info(ps_pipeline_get_link(pipeline, s, backward))->note != 0;
 }
 
-/* Without updates: where a call among those fails, PoCL 3.1 now and then aborts in a thread of its own. */
-static struct tiny_life life = {.ending = look_at_links, .one_step = true};
+static struct tiny_life life = {.ending = look_at_links};
 
 static void set_up(void)
 {

@@ -73,7 +73,7 @@ ps_status tiny_life_run(const struct tiny_life *life, double *loss)
 	if (status == PS_OK)
 		status = ps_sgd_create(&sgd, pipeline);
 	if (status == PS_OK)
-		status = life->one_step ? tiny_life_step(pipeline, loss) : two_steps(pipeline, sgd, loss);
+		status = two_steps(pipeline, sgd, loss);
 	if (life->ending)
 		life->ending(pipeline);
 	ps_sgd_destroy(sgd);

@@ -13,7 +13,6 @@ struct tiny_life {
 	int stages;
 	char names[256];
 	ps_model model;                              /* for the caller to finish */
-	bool one_step;                               /* and no update */
 	void (*ending)(const ps_pipeline *pipeline); /* called before a life's pipeline is destroyed; NULL: not */
 };
 
