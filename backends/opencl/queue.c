@@ -30,7 +30,7 @@ static ps_status await(const struct cl_queue *q, struct cl_flight *item)
 		cl_int error = clWaitForEvents(1, &item->event), end = CL_COMPLETE;
 		if (error == CL_SUCCESS)
 			error = clGetEventInfo(item->event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof end, &end, NULL);
-		/* A wait that was refused says nothing of the command, which may run: nobody's memory is free before. */
+		/* A wait that was refused says nothing of the command: it may run, and its memory is in use. */
 		if (error != CL_SUCCESS)
 			clFinish(q->cl);
 		if (error == CL_SUCCESS && end < 0)
