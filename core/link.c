@@ -193,9 +193,11 @@ void ps_link_reset(ps_link *link)
 	link->last = (ps_event){0};
 }
 
-ps_event ps_link_record(const ps_link *link)
+void ps_link_ends(const ps_link *link, ps_event ends[2])
 {
-	if (link->info.kind == PS_LINK_VIEW)
-		return link->last;
-	return link->staging ? ps__staging_record(link->staging) : ps_queue_record(link->queue);
+	ends[1] = (ps_event){0};
+	if (link->staging)
+		ps__staging_ends(link->staging, ends);
+	else
+		ends[0] = link->info.kind == PS_LINK_VIEW ? link->last : ps_queue_record(link->queue);
 }

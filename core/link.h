@@ -19,8 +19,8 @@ struct ps_link {
 };
 
 /*
- * The staged path: a ring of two chunks of host memory, a queue on either device, and a thread that feeds both. Its
- * points are on a timeline of its own.
+ * The staged path: a ring of two chunks of host memory, a queue on either device, and, unless the devices relay, a
+ * thread that feeds both and has a timeline of its own for the points.
  */
 ps_status ps__staging_create(struct staging **out, ps_device *from, ps_device *to, const char *label,
                              uint64_t chunk_bytes) PS_WARN_UNUSED;
@@ -28,7 +28,8 @@ void ps__staging_destroy(struct staging *staging);
 ps_status ps__staging_send(struct staging *staging, ps_tensor to, ps_tensor from, const ps_event *after,
                            int after_count, ps_link_times *times, ps_event *done) PS_WARN_UNUSED;
 void ps__staging_reset(struct staging *staging);
-ps_event ps__staging_record(struct staging *staging);
+/* As ps_link_ends. */
+void ps__staging_ends(struct staging *staging, ps_event ends[2]);
 
 /*
  * Sends a pattern in several sizes and compares what arrives, and what must not change around it, bit for bit; then,

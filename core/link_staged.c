@@ -1,10 +1,12 @@
 /*
- * The staged path of a link: through two chunks of host memory.
+ * The staged path of a link: through two chunks of host memory. For each chunk there is a read on the source's queue
+ * and a write on the destination's, each after the other's last use of the chunk, so that one chunk is written while
+ * the next is read.
  *
- * A send puts its waits and its transfer into a ring. The link's thread takes them out and enqueues, for each chunk, a
- * read on the source's queue and a write on the destination's, each after the other's last use of the chunk, so that
- * one chunk is written while the next is read. It then waits for the end on the host and completes the point; a
- * failure on either side empties both queues first, so that nobody touches the tensors once the point has failed.
+ * Where the devices relay, a send enqueues all of that, and its point is the writing queue's. Otherwise it puts its
+ * waits and its transfer into a ring, from which the link's thread takes them to do the same. The thread waits for the
+ * end on the host and completes the point; a failure on either side empties both queues first, so that nobody touches
+ * the tensors once the point has failed.
  */
 #include "core/link.h"
 
@@ -30,9 +32,10 @@ struct staging {
 	ps_pinned chunks;          /* one after the other */
 	ps_event written[SLOTS];   /* when the chunk was last emptied */
 	uint64_t chunk_bytes;
-	ps_timeline timeline;
 	char label[64];
+	bool relayed; /* what follows is not there then */
 
+	ps_timeline timeline;
 	pthread_t thread;
 	pthread_mutex_t mutex; /* guards what follows */
 	pthread_cond_t cond;
@@ -68,23 +71,54 @@ static ps_status enqueue_chunks(struct staging *s, const struct item *item)
 	return ps_queue_wait(s->writer, ps_queue_record(s->reader));
 }
 
-static ps_status move(struct staging *s, const struct item *item)
+static ps_status enqueue(struct staging *s, const struct item *item)
 {
 	if (item->times)
 		PS_TRY(ps_queue_timestamp(s->reader, &item->times->begin));
 	PS_TRY(enqueue_chunks(s, item));
-	if (item->times)
-		PS_TRY(ps_queue_timestamp(s->writer, &item->times->end));
+	return item->times ? ps_queue_timestamp(s->writer, &item->times->end) : PS_OK;
+}
+
+/* --- devices that relay ------------------------------------------------------------------------------------------ */
+
+static ps_status relay(struct staging *s, const struct item *item, const ps_event *after, int after_count,
+                       ps_event *done)
+{
+	ps_status status = PS_OK;
+	for (int i = 0; i < after_count && status == PS_OK; i++)
+		status = ps_queue_wait(s->reader, after[i]);
+	if (status == PS_OK)
+		status = enqueue(s, item);
+	if (status == PS_OK) {
+		*done = ps_queue_record(s->writer);
+		return PS_OK;
+	}
+	/* What was refused half way must not touch the caller's tensors and times later on. */
+	ps__timeline_drain(&s->reader->timeline);
+	ps__timeline_drain(&s->writer->timeline);
+	return status;
+}
+
+/* --- all others: the thread --------------------------------------------------------------------------------------- */
+
+static ps_status move(struct staging *s, const struct item *item)
+{
+	PS_TRY(enqueue(s, item));
 	return ps_queue_finish(s->writer);
+}
+
+static void reset_queues(struct staging *s)
+{
+	ps_queue_reset(s->reader);
+	ps_queue_reset(s->writer);
+	memset(s->written, 0, sizeof s->written);
 }
 
 /* Ends a transfer, or what led to one: waits until neither queue has anything left, then passes the status on. */
 static void end(struct staging *s, uint64_t value, ps_status status)
 {
 	if (status != PS_OK) {
-		ps_queue_reset(s->reader);
-		ps_queue_reset(s->writer);
-		memset(s->written, 0, sizeof s->written);
+		reset_queues(s);
 		ps__timeline_fail(&s->timeline, value, status);
 	}
 	ps__timeline_complete(&s->timeline, value);
@@ -145,8 +179,8 @@ static ps_status reserve(struct staging *s, size_t more)
 	return PS_OK;
 }
 
-ps_status ps__staging_send(struct staging *s, ps_tensor to, ps_tensor from, const ps_event *after, int after_count,
-                           ps_link_times *times, ps_event *done)
+static ps_status hand_over(struct staging *s, const struct item *item, const ps_event *after, int after_count,
+                           ps_event *done)
 {
 	pthread_mutex_lock(&s->mutex);
 	ps_status status = reserve(s, (size_t)after_count + 1);
@@ -155,8 +189,9 @@ ps_status ps__staging_send(struct staging *s, ps_tensor to, ps_tensor from, cons
 			s->ring[(s->head + s->count++) % s->capacity] =
 			        (struct item){.is_wait = true, .event = after[i]};
 		uint64_t value = ps__timeline_next(&s->timeline);
-		s->ring[(s->head + s->count++) % s->capacity] =
-		        (struct item){.to = to, .from = from, .times = times, .value = value};
+		struct item *last = &s->ring[(s->head + s->count++) % s->capacity];
+		*last = *item;
+		last->value = value;
 		*done = (ps_event){&s->timeline, value};
 		pthread_cond_signal(&s->cond);
 	}
@@ -164,14 +199,27 @@ ps_status ps__staging_send(struct staging *s, ps_tensor to, ps_tensor from, cons
 	return status;
 }
 
-void ps__staging_reset(struct staging *s)
+/* --- both --------------------------------------------------------------------------------------------------------- */
+
+ps_status ps__staging_send(struct staging *s, ps_tensor to, ps_tensor from, const ps_event *after, int after_count,
+                           ps_link_times *times, ps_event *done)
 {
-	ps__timeline_reset(&s->timeline);
+	const struct item item = {.to = to, .from = from, .times = times};
+	return s->relayed ? relay(s, &item, after, after_count, done) : hand_over(s, &item, after, after_count, done);
 }
 
-ps_event ps__staging_record(struct staging *s)
+void ps__staging_reset(struct staging *s)
 {
-	return (ps_event){&s->timeline, s->timeline.submitted};
+	if (s->relayed)
+		reset_queues(s);
+	else
+		ps__timeline_reset(&s->timeline);
+}
+
+void ps__staging_ends(struct staging *s, ps_event ends[2])
+{
+	ends[0] = s->relayed ? ps_queue_record(s->reader) : (ps_event){&s->timeline, s->timeline.submitted};
+	ends[1] = s->relayed ? ps_queue_record(s->writer) : (ps_event){0};
 }
 
 /* Everything but the thread and what it needs to be woken. */
@@ -179,7 +227,10 @@ static ps_status create_parts(struct staging *s, ps_device *from, ps_device *to)
 {
 	ps_device *const sides[] = {from, to};
 	PS_TRY(ps__host_memory_create(&s->chunks, sides, 2, SLOTS * s->chunk_bytes));
-	PS_TRY(reserve(s, 1));
+	/* Plain memory, which is what is left where no more can be pinned, is transferred with the host's help. */
+	s->relayed = s->chunks.device && from->backend->can_relay(from, to);
+	if (!s->relayed)
+		PS_TRY(reserve(s, 1));
 	PS_TRY(ps_queue_create(&s->reader, from, s->label));
 	return ps_queue_create(&s->writer, to, s->label);
 }
@@ -195,6 +246,8 @@ static void destroy_parts(struct staging *s)
 
 static ps_status start(struct staging *s)
 {
+	if (s->relayed)
+		return PS_OK;
 	PS_TRY(ps__timeline_init(&s->timeline, NULL, s->label));
 	int error = pthread_mutex_init(&s->mutex, NULL);
 	if (error)
@@ -233,10 +286,8 @@ ps_status ps__staging_create(struct staging **out, ps_device *from, ps_device *t
 	return PS_OK;
 }
 
-void ps__staging_destroy(struct staging *s)
+static void stop(struct staging *s)
 {
-	if (!s)
-		return;
 	pthread_mutex_lock(&s->mutex);
 	s->stop = true;
 	pthread_cond_signal(&s->cond);
@@ -245,5 +296,13 @@ void ps__staging_destroy(struct staging *s)
 	pthread_cond_destroy(&s->cond);
 	pthread_mutex_destroy(&s->mutex);
 	ps__timeline_finish(&s->timeline);
+}
+
+void ps__staging_destroy(struct staging *s)
+{
+	if (!s)
+		return;
+	if (!s->relayed)
+		stop(s);
 	destroy_parts(s);
 }

@@ -18,6 +18,13 @@ static bool cannot_copy_to(const ps_device *from, const ps_device *to)
 	return false;
 }
 
+static bool cannot_relay(const ps_device *from, const ps_device *to)
+{
+	(void)from;
+	(void)to;
+	return false;
+}
+
 static ps_status no_pinned_memory(ps_pinned *pinned)
 {
 	return ps_fail(PS_ENOTSUP, "%s pins no host memory", pinned->device->info.name);
@@ -130,6 +137,8 @@ ps_status ps__backend_complete(struct ps__full_backend *full, const ps_backend *
 		full->table.can_copy_from = cannot_copy_from;
 	if (!full->table.can_copy_to)
 		full->table.can_copy_to = cannot_copy_to;
+	if (!full->table.can_relay)
+		full->table.can_relay = cannot_relay;
 	if (!full->table.pinned_create) {
 		full->table.pinned_create = no_pinned_memory;
 		full->table.pinned_destroy = destroy_no_pinned_memory;

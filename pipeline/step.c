@@ -54,21 +54,24 @@ static struct run *run_at(ps_pipeline *pipeline, int index)
 	return &pipeline->runs[(pipeline->run_first + index) % PS_RUNS];
 }
 
-/* Queues of the ranks and links of the boundaries, each direction by itself. */
+/* Queues of the ranks, and of the boundaries two for each direction. */
 static int place_count(const ps_pipeline *pipeline)
 {
-	return pipeline->rank_count + 2 * (pipeline->stage_count - 1);
+	return pipeline->rank_count + 4 * (pipeline->stage_count - 1);
 }
 
-/* The end of all that was enqueued at one of them; the zero event where stages are on one device and need no link. */
+/* The end of all that was enqueued at one of them; the zero event where a link has one queue, or none is needed. */
 static ps_event end_at(const ps_pipeline *pipeline, int place)
 {
 	if (place < pipeline->rank_count)
 		return ps_queue_record(pipeline->ranks[place].queue);
-	int direction = place - pipeline->rank_count;
-	const struct boundary *boundary = &pipeline->boundaries[direction / 2];
-	const ps_link *link = direction % 2 ? boundary->backward : boundary->forward;
-	return link ? ps_link_record(link) : (ps_event){0};
+	int at = place - pipeline->rank_count;
+	const struct boundary *boundary = &pipeline->boundaries[at / 4];
+	const ps_link *link = at / 2 % 2 ? boundary->backward : boundary->forward;
+	ps_event ends[2] = {{0}};
+	if (link)
+		ps_link_ends(link, ends);
+	return ends[at % 2];
 }
 
 /* A number that grows as long as anything gets done. */

@@ -48,7 +48,7 @@ struct cuda_device {
 	size_t workspace_bytes; /* of a queue, for products */
 	pthread_mutex_t mutex;  /* guards what follows */
 	struct cuda_plan *plans;
-	unsigned char peer[CUDA_PEERS]; /* by ordinal: 0: not asked yet, 1: can be read, 2: cannot */
+	unsigned char peer[CUDA_PEERS]; /* by ordinal: 0: not asked yet, 1: can be reached, 2: cannot */
 };
 
 /* Memory that a queue has no more use for, but its graphs may have. */
@@ -179,6 +179,8 @@ void ps__cuda_device_close(ps_device *out);
 ps_status ps__cuda_buffer_create(ps_buffer *buffer);
 void ps__cuda_buffer_destroy(ps_buffer *buffer);
 bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from);
+bool ps__cuda_can_copy_to(const ps_device *from, const ps_device *to);
+bool ps__cuda_can_relay(const ps_device *from, const ps_device *to);
 bool ps__cuda_has_math(const ps_device *device, ps_math math);
 ps_status ps__cuda_pinned_create(ps_pinned *pinned);
 void ps__cuda_pinned_destroy(ps_pinned *pinned);

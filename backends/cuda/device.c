@@ -296,12 +296,13 @@ static bool ask_for_peer(const struct cuda_device *here, const struct cuda_devic
 	return error == cudaSuccess;
 }
 
-bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from)
+/* Can copies by the one device reach the other one's memory, to read or to write it? */
+static bool reaches(const ps_device *device, const ps_device *other)
 {
-	if (!ps__cuda_is_ours(from))
+	if (!ps__cuda_is_ours(other))
 		return false;
-	struct cuda_device *here = to->impl;
-	const struct cuda_device *there = from->impl;
+	struct cuda_device *here = device->impl;
+	const struct cuda_device *there = other->impl;
 	if (here->ordinal == there->ordinal)
 		return true;
 	if (there->ordinal >= CUDA_PEERS)
@@ -313,6 +314,21 @@ bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from)
 		*known = can ? 1 : 2;
 	pthread_mutex_unlock(&here->mutex);
 	return can;
+}
+
+bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from)
+{
+	return reaches(to, from);
+}
+
+bool ps__cuda_can_copy_to(const ps_device *from, const ps_device *to)
+{
+	return reaches(from, to);
+}
+
+bool ps__cuda_can_relay(const ps_device *from, const ps_device *to)
+{
+	return ps__cuda_is_ours(from) && ps__cuda_is_ours(to);
 }
 
 bool ps__cuda_has_math(const ps_device *device, ps_math math)

@@ -179,22 +179,24 @@ static ps_status find_candidates(const ps_queue *queue, const struct cuda_plan *
 	               ps_dtype_name(plan->key.dtype));
 }
 
-/* The algorithm that is best for the plan alone. */
-static ps_status choose(const ps_queue *queue, struct cuda_plan *plan)
-{
-	cublasLtMatmulAlgo_t candidates[CANDIDATES];
-	int count;
-	PS_TRY(find_candidates(queue, plan, candidates, &count));
-	plan->algo = candidates[0];
-	return PS_OK;
-}
-
 static bool can_use(const struct cuda_device *device, const struct cuda_plan *plan, const cublasLtMatmulAlgo_t *algo)
 {
 	cublasLtMatmulHeuristicResult_t result;
 	return cublasLtMatmulAlgoCheck(device->lt, plan->product, plan->b, plan->a, plan->c, plan->c, algo, &result) ==
 	               CUBLAS_STATUS_SUCCESS &&
 	       result.workspaceSize <= device->workspace_bytes;
+}
+
+/* The algorithm that is best for the plan alone: the first that cuBLASLt takes back. */
+static ps_status choose(const ps_queue *queue, struct cuda_plan *plan)
+{
+	cublasLtMatmulAlgo_t candidates[CANDIDATES];
+	int count, i = 0;
+	PS_TRY(find_candidates(queue, plan, candidates, &count));
+	while (i + 1 < count && !can_use(queue->device->impl, plan, &candidates[i]))
+		i++;
+	plan->algo = candidates[i];
+	return PS_OK;
 }
 
 /* Do m rows have the bits that they have among those of `base`, which was multiplied by its algorithm? */

@@ -1,8 +1,8 @@
 /*
  * Transfers of a queue.
  *
- * Small ones go through pinned memory of the flight, so that neither a token batch nor a loss makes the submitter wait
- * for the stream, as a transfer of pageable memory does.
+ * Pinned memory is transferred when the stream comes to it. Of pageable memory small transfers go through pinned memory
+ * of the flight, so that they do not make the submitter wait for the stream, as others may.
  */
 #include "backends/cuda/cuda.h"
 
@@ -21,12 +21,23 @@ struct move {
 	int to_device, from_device;
 };
 
+static ps_status ask_for_pinned(const struct cuda_queue *q, const void *host, bool *pinned)
+{
+	struct cudaPointerAttributes attributes;
+	CUDA_TRY(q->queue->device->info.name, cudaPointerGetAttributes(&attributes, host));
+	*pinned = attributes.type == cudaMemoryTypeHost;
+	return PS_OK;
+}
+
 static ps_status write_runner(struct cuda_queue *q, const void *arguments)
 {
 	const struct move *move = arguments;
 	const void *from = move->from;
-	bool small = move->bytes <= CUDA_BOUNCE_BYTES;
-	PS_TRY(ps__cuda_settle(q, from, move->bytes));
+	bool pinned = false;
+	PS_TRY(ask_for_pinned(q, from, &pinned));
+	if (!pinned)
+		PS_TRY(ps__cuda_settle(q, from, move->bytes));
+	bool small = !pinned && move->bytes <= CUDA_BOUNCE_BYTES;
 	struct cuda_flight *flight = ps__cuda_flight(q, small);
 	if (small) {
 		memcpy(flight->bounce, from, move->bytes);
@@ -41,12 +52,16 @@ static ps_status read_runner(struct cuda_queue *q, const void *arguments)
 {
 	const struct move *move = arguments;
 	void *to = move->to;
-	struct cuda_flight *flight = ps__cuda_flight(q, true);
-	flight->read_to = to;
-	flight->read_bytes = move->bytes;
-	flight->bounced = move->bytes <= CUDA_BOUNCE_BYTES;
-	if (flight->bounced)
-		to = flight->bounce;
+	bool pinned = false;
+	PS_TRY(ask_for_pinned(q, to, &pinned));
+	struct cuda_flight *flight = ps__cuda_flight(q, !pinned);
+	if (!pinned) {
+		flight->read_to = to;
+		flight->read_bytes = move->bytes;
+		flight->bounced = move->bytes <= CUDA_BOUNCE_BYTES;
+		if (flight->bounced)
+			to = flight->bounce;
+	}
 	CUDA_TRY(q->queue->device->info.name,
 	         cudaMemcpyAsync(to, move->from, move->bytes, cudaMemcpyDeviceToHost, q->stream));
 	return PS_OK;
@@ -87,12 +102,12 @@ ps_status ps__cuda_queue_read(ps_queue *queue, void *to, ps_tensor from)
 
 ps_status ps__cuda_queue_copy(ps_queue *queue, ps_tensor to, ps_tensor from)
 {
-	const struct cuda_device *here = queue->device->impl, *there = from.buffer->device->impl;
+	const struct cuda_device *target = to.buffer->device->impl, *source = from.buffer->device->impl;
 	struct move move = {.to = ps__cuda_data(to),
 	                    .from = ps__cuda_data(from),
 	                    .bytes = bytes_of(to),
-	                    .to_device = here->ordinal,
-	                    .from_device = there->ordinal};
+	                    .to_device = target->ordinal,
+	                    .from_device = source->ordinal};
 	return ps__cuda_enqueue(queue, copy_runner, &move, sizeof move);
 }
 

@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever the table, the structs below or the op table change. */
-#define PS_BACKEND_ABI 3
+#define PS_BACKEND_ABI 4
 #define PS_BACKEND_ENTRY "ps_backend_entry"
 
 typedef struct ps_backend ps_backend;
@@ -156,6 +156,12 @@ struct ps_backend {
 	bool (*can_copy_from)(const ps_device *to, const ps_device *from);
 	/* Likewise, but the queue is on `from`, which is the device of this backend. */
 	bool (*can_copy_to)(const ps_device *from, const ps_device *to);
+	/*
+	 * Optional; the default is no. Do queues of `from`, a device of this backend, and of `to` wait for each other's
+	 * points with no thread of the host in between, and transfer memory that pinned_create made when they come to
+	 * it? A staged link between them is then enqueued as a whole.
+	 */
+	bool (*can_relay)(const ps_device *from, const ps_device *to);
 	/*
 	 * Optional, both or neither; the default has none (PS_ENOTSUP). device and bytes are set; fills address and
 	 * impl.

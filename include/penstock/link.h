@@ -3,7 +3,8 @@
  *
  *   view    same device: nothing moves, the consumer reads the producer's tensor;
  *   peer    a queue of either device, of the source if it can, copies directly between the two memories, once;
- *   staged  through host memory, in chunks, two of them in flight, by a thread of the link's own.
+ *   staged  through host memory, in chunks, two of them in flight: by the devices' queues alone where both are of a
+ *           backend that can, else by a thread of the link's own.
  *
  * At creation the link sends a pattern and compares it bit for bit, and measures latency and bandwidth. A peer path
  * that corrupts falls back to staging, and the info says so. Sending never blocks the caller.
@@ -51,13 +52,17 @@ typedef struct ps_link_times {
  * Enqueues a transfer of a contiguous tensor, to start after all `after` events; transfers of one link run in the
  * order in which they were sent. *done is the point from which `to` may be read and `from` overwritten. times may be
  * NULL, and must stay valid until then. A failure of an `after` event or of the transfer fails *done and all later
- * transfers; ps_link_reset makes the link usable again. On a view link `to` must be the very tensor `from`.
+ * transfers, of which some may still be running; ps_link_reset waits for them and makes the link usable again. On a
+ * view link `to` must be the very tensor `from`.
  */
 ps_status ps_link_send(ps_link *link, ps_tensor to, ps_tensor from, const ps_event *after, int after_count,
                        ps_link_times *times, ps_event *done) PS_WARN_UNUSED;
 void ps_link_reset(ps_link *link);
-/* The point that is reached when all that has been sent so far is done. */
-ps_event ps_link_record(const ps_link *link);
+/*
+ * The ends of what has been sent so far, one for each queue of the link; the second may be the zero event. When both
+ * are completed, be it with a failure, nothing of it touches memory any more.
+ */
+void ps_link_ends(const ps_link *link, ps_event ends[2]);
 
 #ifdef __cplusplus
 }

@@ -15,15 +15,16 @@ static ps_link *link_;
 static struct gate gate;
 static int32_t words[WORDS];
 
-enum kind { VIEW, PEER, STAGED, KINDS };
-static const char *const kind_names[] = {"view", "peer", "staged"};
+enum kind { VIEW, PEER, STAGED, RELAYED, KINDS };
+static const char *const kind_names[] = {"view", "peer", "staged", "staged"};
 
 static void set_up(enum kind kind, struct hook source_settings, struct hook target_settings)
 {
-	ps_link_options options = {.force_staged = kind == STAGED, .chunk_bytes = CHUNK, .skip_measure = true};
+	ps_link_options options = {.force_staged = kind >= STAGED, .chunk_bytes = CHUNK, .skip_measure = true};
 	memcpy(&source_hook, &source_settings, sizeof source_hook);
 	memcpy(&target_hook, &target_settings, sizeof target_hook);
 	source_hook.poison = target_hook.poison = true;
+	source_hook.pins = source_hook.relays = kind == RELAYED;
 	check_ok(hook_device_open(&from, "cpu", &source_hook));
 	to = from;
 	if (kind != VIEW)
@@ -177,7 +178,9 @@ START_TEST(test_device_fails)
 	        {STAGED, false, HOOK_FAIL, HOOK_WRITE, 4},       {STAGED, false, HOOK_REFUSE, HOOK_WRITE, 1},
 	        {STAGED, false, HOOK_REFUSE, HOOK_WRITE, 2},     {STAGED, true, HOOK_REFUSE, HOOK_WAIT, 1},
 	        {STAGED, false, HOOK_REFUSE, HOOK_WAIT, 1},      {STAGED, true, HOOK_REFUSE, HOOK_TIMESTAMP, 1},
-	        {STAGED, false, HOOK_REFUSE, HOOK_TIMESTAMP, 1},
+	        {STAGED, false, HOOK_REFUSE, HOOK_TIMESTAMP, 1}, {RELAYED, true, HOOK_FAIL, HOOK_READ, 1},
+	        {RELAYED, true, HOOK_FAIL, HOOK_READ, 3},        {RELAYED, false, HOOK_FAIL, HOOK_WRITE, 1},
+	        {RELAYED, false, HOOK_FAIL, HOOK_WRITE, 4},
 	};
 	struct hook *hook = rows[_i].at_source ? &source_hook : &target_hook;
 	ps_link_times times;
@@ -198,13 +201,25 @@ START_TEST(test_device_fails)
 }
 END_TEST
 
-START_TEST(test_peer_refuses)
+START_TEST(test_send_refused)
 {
+	static const struct {
+		enum kind kind;
+		bool at_source;
+		int call;
+		uint64_t nth;
+	} rows[] = {
+	        {PEER, false, HOOK_PEER_COPY, 1},   {PEER, false, HOOK_TIMESTAMP, 1},
+	        {RELAYED, true, HOOK_TIMESTAMP, 1}, {RELAYED, true, HOOK_READ, 1},
+	        {RELAYED, true, HOOK_READ, 4},      {RELAYED, false, HOOK_WRITE, 1},
+	        {RELAYED, false, HOOK_WRITE, 2},    {RELAYED, false, HOOK_TIMESTAMP, 1},
+	};
 	ps_link_times times;
 	ps_event done, after = {0};
-	set_up(PEER, (struct hook){0}, (struct hook){0});
+	set_up(rows[_i].kind, (struct hook){0}, (struct hook){0});
 	after = written(4);
-	hook_add(&target_hook, .call = _i ? HOOK_PEER_COPY : HOOK_TIMESTAMP, .status = PS_ENOMEM, .message = "no room");
+	hook_add(rows[_i].at_source ? &source_hook : &target_hook, .call = rows[_i].call, .nth = rows[_i].nth,
+	         .queue = "the link", .status = PS_ENOMEM, .message = "no room");
 	check_fails(ps_link_send(link_, ints(target, 0, WORDS), ints(source, 0, WORDS), &after, 1, &times, &done),
 	            PS_ENOMEM);
 	ck_assert_str_eq(ps_error_message(), "no room");
@@ -393,8 +408,8 @@ int main(void)
 	tcase_add_loop_test(cases, test_waits, 0, KINDS);
 	tcase_add_loop_test(cases, test_after_fails, 0, KINDS);
 	tcase_add_loop_test(cases, test_after_failed_before, 0, KINDS);
-	tcase_add_loop_test(cases, test_device_fails, 0, 13);
-	tcase_add_loop_test(cases, test_peer_refuses, 0, 2);
+	tcase_add_loop_test(cases, test_device_fails, 0, 17);
+	tcase_add_loop_test(cases, test_send_refused, 0, 8);
 	tcase_add_loop_test(cases, test_corrupting_peer_is_not_used, 0, 3);
 	tcase_add_loop_test(cases, test_failing_peer_is_not_used, 0, 2);
 	tcase_add_loop_test(cases, test_no_peer_path, 0, 2);

@@ -85,7 +85,7 @@ START_TEST(test_reasons)
 	static const struct {
 		const char *name, *reason;
 	} rows[] = {
-	        {"abi", "it was built for backend ABI 4, and this is ABI 3; build it again"},
+	        {"abi", "it was built for backend ABI 5, and this is ABI 4; build it again"},
 	        {"size", "its table has "},
 	        {"entry", "its table lacks the mandatory entry queue_zero"},
 	        {"ops", "its table lacks the mandatory entry ops"},

@@ -98,22 +98,24 @@ END_TEST
 
 /*
  * One pipeline whose every step fails at a later command and then works: the message has stage, action, layer and op
- * of the command, or the transfer, and CUDA's name of the error.
+ * of the command, or the transfer, and CUDA's name of the error. With a path between the GPUs and without.
  */
 START_TEST(test_steps)
 {
 	ps_pipeline *pipeline;
 	double wanted, loss = 0;
 	long named = 0;
+	bool call = _i & 1;
+	fake->allow_peers(_i / 2);
 	check_ok(tiny_life_create(&pipeline, &life));
 	check_ok(ps_pipeline_initialize(pipeline));
 	check_ok(tiny_life_step(pipeline, &wanted));
 	for (long n = 1;; n += 3) {
 		long failed = fake->failed();
-		fake->fail_nth(_i ? FAKE_CALL : FAKE_COMMAND, n, LAUNCH_FAILURE);
+		fake->fail_nth(call ? FAKE_CALL : FAKE_COMMAND, n, LAUNCH_FAILURE);
 		ps_status status = tiny_life_step(pipeline, &loss);
 		bool fired = fake->failed() > failed;
-		fake->fail_nth(_i ? FAKE_CALL : FAKE_COMMAND, 0, 0);
+		fake->fail_nth(call ? FAKE_CALL : FAKE_COMMAND, 0, 0);
 		fake->heal();
 		if (!fired) {
 			check_ok(status);
@@ -123,7 +125,7 @@ START_TEST(test_steps)
 			const char *message = ps_error_message();
 			check_fails(status, PS_EDEVICE);
 			check_message_is_one_line(n);
-			ck_assert_msg(strstr(message, "cudaErrorLaunchFailure") || (_i && is_of_cublas()), "%s",
+			ck_assert_msg(strstr(message, "cudaErrorLaunchFailure") || (call && is_of_cublas()), "%s",
 			              message);
 			ck_assert_msg(strstr(message, " on cuda-emulated:"), "%s", message);
 			ck_assert_msg(!strncmp(message, "stage ", 6) || !strncmp(message, "transfer of ", 12), "%s",
@@ -211,7 +213,7 @@ int main(void)
 	tcase_add_checked_fixture(tests, set_up, tear_down);
 	tcase_set_timeout(tests, 280);
 	tcase_add_loop_test(tests, test_life, 0, KINDS);
-	tcase_add_loop_test(tests, test_steps, 0, 2);
+	tcase_add_loop_test(tests, test_steps, 0, 4);
 	tcase_add_test(tests, test_corrupting_peers);
 	tcase_add_test(tests, test_memory);
 	suite_add_tcase(suite, tests);

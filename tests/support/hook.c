@@ -238,6 +238,12 @@ static bool hooked_can_copy_to(const ps_device *from, const ps_device *to)
 	return s->hook->copies_to && to->info.host_addressable;
 }
 
+static bool hooked_can_relay(const ps_device *from, const ps_device *to)
+{
+	(void)to;
+	return state_of(from)->hook->relays;
+}
+
 static ps_status hooked_pinned_create(ps_pinned *pinned)
 {
 	struct hook_state *s = state_of(pinned->device);
@@ -311,6 +317,7 @@ static const ps_backend table = {
         .queue_timestamp = hooked_queue_timestamp,
         .can_copy_from = hooked_can_copy_from,
         .can_copy_to = hooked_can_copy_to,
+        .can_relay = hooked_can_relay,
         .pinned_create = hooked_pinned_create,
         .pinned_destroy = hooked_pinned_destroy,
         .has_math = hooked_has_math,

@@ -66,6 +66,7 @@ struct hook {
 	bool deny_peer; /* this device copies from no other */
 	bool copies_to; /* this device copies to others */
 	bool pins;      /* has pinned memory, or what passes for it */
+	bool relays;    /* staged links from this device need no thread; the other one is on the host, too */
 	bool deny_math; /* it multiplies in fp32 only */
 	bool opaque;    /* claims not to be host-addressable, so that other devices do not copy from it either */
 	uint64_t corrupt_peer_from; /* peer copies of at least so many bytes arrive wrong; 0: none */

@@ -60,6 +60,19 @@ static void control_slow(int command_us, int waking_us)
 	the().waking_us = waking_us;
 }
 
+static void control_hold(int hold)
+{
+	std::lock_guard<std::mutex> guard(the().mutex);
+	the().held = hold;
+	the().changed.notify_all();
+}
+
+static long control_waiting(void)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return the().waiting;
+}
+
 static void control_peers(int allow)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
@@ -105,7 +118,7 @@ const struct fake_cuda *fake_cuda_controls(void)
 {
 	static const struct fake_cuda controls = {
 	        control_fail,    control_failed,     control_heal,         control_contexts, emulated::device_of_thread,
-	        control_occupy,  control_live,       control_device_bytes, control_slow,     control_peers,
+	        control_occupy,  control_live,       control_device_bytes, control_slow,     control_hold, control_waiting, control_peers,
 	        control_corrupt, control_algorithms, control_capture,      control_launches, control_replays,
 	        control_misuse};
 	return &controls;

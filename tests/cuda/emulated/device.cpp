@@ -197,6 +197,19 @@ cudaError_t cudaFreeHost(void *pointer)
 	return release(pointer, true);
 }
 
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, const void *pointer)
+{
+	ENTER();
+	int place = place_of(pointer, 1);
+	*attributes = {};
+	attributes->device = place < 0 ? current_device : place;
+	if (place >= 0)
+		attributes->type = cudaMemoryTypeDevice;
+	else if (place == -1)
+		attributes->type = cudaMemoryTypeHost;
+	return cudaSuccess;
+}
+
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
 	ENTER();

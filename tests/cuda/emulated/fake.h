@@ -37,7 +37,10 @@ struct fake_cuda {
 	unsigned long (*device_bytes)(void);
 	/* How long each command takes at least, and how long after an event a thread wakes up that waits for it. */
 	void (*slow)(int command_us, int waking_us);
-	/* Whether one device may read another's memory. */
+	/* Whether streams begin no command, and how many they were given that they have not begun. */
+	void (*hold)(int hold);
+	long (*waiting)(void);
+	/* Whether one device may reach another's memory. */
 	void (*allow_peers)(int allow);
 	/* Flips a byte of every copy from device to device of at least so many bytes; 0: none. */
 	void (*corrupt_peers)(unsigned long bytes);

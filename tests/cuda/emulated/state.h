@@ -47,6 +47,8 @@ struct state {
 	int devices = 2, driver = CUDART_VERSION, old = 0;
 	bool capture = true;
 	int command_us = 0, waking_us = 0;
+	bool held = false;
+	long waiting = 0;
 	std::string misuse;
 
 	state();

@@ -30,7 +30,9 @@ void CUstream_st::run(command &next)
 	if (next.run) {
 		bool skip;
 		{
-			std::lock_guard<std::mutex> hold(s.mutex);
+			std::unique_lock<std::mutex> hold(s.mutex);
+			s.changed.wait(hold, [&] { return !s.held; });
+			s.waiting--;
 			if (stuck(device) == cudaSuccess)
 				s.sticky[device] = count(FAKE_COMMAND);
 			skip = stuck(device) != cudaSuccess;
@@ -104,6 +106,10 @@ cudaError_t add_work(cudaStream_t stream, std::function<cudaError_t()> run)
 	}
 	command next;
 	next.run = std::move(run);
+	{
+		std::lock_guard<std::mutex> hold(the().mutex);
+		the().waiting++;
+	}
 	stream->add(std::move(next));
 	return cudaSuccess;
 }
