@@ -50,13 +50,6 @@ static void enter(void)
 	}
 }
 
-static double number(const json_t *row, const char *key)
-{
-	const json_t *value = json_object_get(row, key);
-	ck_assert_msg(json_is_number(value), "a row lacks %s", key);
-	return json_number_value(value);
-}
-
 /* Checks every row, and returns the one that was asked for. */
 static const json_t *check_rows(const json_t *object, const char *section, const char *name)
 {
@@ -68,12 +61,12 @@ static const json_t *check_rows(const json_t *object, const char *section, const
 		const char *here = json_string_value(json_object_get(row, "section"));
 		const char *called = json_string_value(json_object_get(row, "name"));
 		ck_assert(here != NULL && called != NULL);
-		ck_assert_int_ge((int)number(row, "samples"), 1);
-		ck_assert_double_ge(number(row, "min"), 0);
-		ck_assert_double_le(number(row, "min"), number(row, "q1"));
-		ck_assert_double_le(number(row, "q1"), number(row, "median"));
-		ck_assert_double_le(number(row, "median"), number(row, "q3"));
-		ck_assert_double_le(number(row, "q3"), number(row, "max"));
+		ck_assert_int_ge((int)number_of(row, "samples"), 1);
+		ck_assert_double_ge(number_of(row, "min"), 0);
+		ck_assert_double_le(number_of(row, "min"), number_of(row, "q1"));
+		ck_assert_double_le(number_of(row, "q1"), number_of(row, "median"));
+		ck_assert_double_le(number_of(row, "median"), number_of(row, "q3"));
+		ck_assert_double_le(number_of(row, "q3"), number_of(row, "max"));
 		if (strcmp(here, section) == 0 && strcmp(called, name) == 0) {
 			ck_assert_msg(found == NULL, "%s, %s comes twice", section, name);
 			found = row;
@@ -96,11 +89,11 @@ START_TEST(writes_json)
 	const json_t *machine = json_object_get(object, "machine");
 	ck_assert(json_is_string(json_object_get(machine, "cpu")) &&
 	          json_is_string(json_object_get(machine, "system")));
-	ck_assert_int_gt((int)(number(machine, "memory_bytes") / 1e6), 0);
+	ck_assert_int_gt((int)(number_of(machine, "memory_bytes") / 1e6), 0);
 	ck_assert(json_is_string(json_object_get(object, "version")) &&
 	          json_is_string(json_object_get(object, "date")));
 	ck_assert(json_is_false(json_object_get(object, "interrupted")));
-	ck_assert_double_eq(number(json_object_get(object, "options"), "seconds"), 0);
+	ck_assert_double_eq(number_of(json_object_get(object, "options"), "seconds"), 0);
 	check_rows(object, bench->section, bench->row);
 	json_decref(object);
 }
@@ -123,8 +116,10 @@ START_TEST(counts_bytes)
 		const json_t *sgd = check_rows(object, "model", "sgd");
 		const json_t *embed = check_rows(object, "model", "embedding_fwd");
 		/* And the factor of the update, a double. */
-		ck_assert_double_eq_tol(number(sgd, "gb_s") * 1e9 * number(sgd, "median"), wanted[i].sgd + 8, 1e-3);
-		ck_assert_double_eq_tol(number(embed, "gb_s") * 1e9 * number(embed, "median"), wanted[i].embed, 1e-3);
+		ck_assert_double_eq_tol(number_of(sgd, "gb_s") * 1e9 * number_of(sgd, "median"), wanted[i].sgd + 8,
+		                        1e-3);
+		ck_assert_double_eq_tol(number_of(embed, "gb_s") * 1e9 * number_of(embed, "median"), wanted[i].embed,
+		                        1e-3);
 		json_decref(object);
 	}
 }
@@ -178,7 +173,7 @@ START_TEST(compares)
 		const json_t *row = json_array_get(rows, (size_t)i);
 		ck_assert_str_eq(json_string_value(json_object_get(row, "name")), wanted[i].name);
 		ck_assert_str_eq(json_string_value(json_object_get(row, "verdict")), wanted[i].verdict);
-		ck_assert_double_eq(number(row, "ratio"), wanted[i].ratio);
+		ck_assert_double_eq(number_of(row, "ratio"), wanted[i].ratio);
 	}
 	json_decref(object);
 	program_run(&run, "bench show now --compare before");

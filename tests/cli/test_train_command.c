@@ -1,61 +1,15 @@
-/* `penstock train` and `eval` from outside: what they print, log, trace and save; interruption and resumption. */
-#define _XOPEN_SOURCE 700 /* posix_openpt */
+/* `penstock train` and `eval` from outside: what they print, log, trace and save. */
 #include "cli/program.h"
 #include "support/check.h"
 #include "support/tiny_run.h"
 
-#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
-#include <regex.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static struct outcome run;
-
-static void check_matches(const char *text, const char *pattern)
-{
-	regex_t regex;
-	ck_assert_int_eq(regcomp(&regex, pattern, REG_EXTENDED | REG_NOSUB | REG_NEWLINE), 0);
-	int found = regexec(&regex, text, 0, NULL, 0);
-	regfree(&regex);
-	ck_assert_msg(found == 0, "\"%s\" is not in\n%s", pattern, text);
-}
-
-/* Line `index` of a JSONL file as an object; NULL past the end. The caller gives it up. */
-static json_t *line(const char *path, int index)
-{
-	char text[8192];
-	FILE *file = fopen(path, "rb");
-	ck_assert_ptr_nonnull(file);
-	char *got = NULL;
-	for (int i = 0; i <= index; i++)
-		got = fgets(text, sizeof text, file);
-	fclose(file);
-	if (got == NULL)
-		return NULL;
-	json_error_t error;
-	json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &error);
-	ck_assert_msg(object != NULL, "%s:%d: %s", path, index + 1, error.text);
-	return object;
-}
-
-static const char *text_of(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-	ck_assert_msg(text != NULL, "no text %s", key);
-	return text;
-}
-
-static double number_of(const json_t *object, const char *key)
-{
-	const json_t *value = json_object_get(object, key);
-	ck_assert_msg(json_is_number(value), "no number %s", key);
-	return json_number_value(value);
-}
 
 START_TEST(lines)
 {
@@ -382,115 +336,6 @@ START_TEST(evaluation)
 }
 END_TEST
 
-/* Waits until a file has so many lines, or half a minute. */
-static void wait_for_lines(const char *path, int wanted)
-{
-	const struct timespec nap = {.tv_nsec = 5000000};
-	for (int i = 0; i < 6000; i++) {
-		size_t bytes = 0;
-		char *text = (char *)tiny_file(path, &bytes);
-		int count = 0;
-		for (size_t k = 0; text != NULL && k < bytes; k++)
-			count += text[k] == '\n';
-		free(text);
-		if (count >= wanted)
-			return;
-		nanosleep(&nap, NULL);
-	}
-	ck_abort_msg("%s never had %d lines", path, wanted);
-}
-
-#define LONG_RUN "train " SMALL "--steps-per-epoch 60 --epochs 2 --dropout 0.2 "
-
-START_TEST(interrupt)
-{
-	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-	program_run(&run, LONG_RUN "--save-last whole --save whole-best");
-	ck_assert_msg(run.status == 0, "%s", run.error);
-	pid_t process = program_start(LONG_RUN "--save-last last --save best --log log.jsonl");
-	wait_for_lines("log.jsonl", 6);
-	ck_assert_int_eq(kill(process, signals[_i]), 0);
-	program_wait(process, &run);
-	ck_assert_msg(run.status == 128 + signals[_i], "%d: %s", run.status, run.error);
-	check_matches(run.error,
-	              "^penstock train: interrupted after step [0-9]+; last goes on from there with --resume");
-	json_t *object = NULL, *next;
-	int lines_before = 0;
-	for (; (next = line("log.jsonl", lines_before)) != NULL; lines_before++) {
-		json_decref(object);
-		object = next;
-	}
-	ck_assert_str_eq(text_of(object, "status"), "interrupted");
-	json_decref(object);
-	program_run(&run, LONG_RUN "--save-last last --save best --log log.jsonl --resume last");
-	ck_assert_msg(run.status == 0, "%s", run.error);
-	ck_assert(tiny_same_files("whole", "last"));
-	ck_assert(tiny_same_files("whole-best", "best"));
-	/* The log goes on where it was. */
-	object = line("log.jsonl", lines_before);
-	ck_assert_str_eq(text_of(object, "event"), "start");
-	json_decref(object);
-}
-END_TEST
-
-/* A reader who goes away ends the run, with its state saved. */
-START_TEST(broken_pipe)
-{
-	int ends[2];
-	ck_assert_int_eq(pipe(ends), 0);
-	close(ends[0]);
-	char text[512];
-	snprintf(text, sizeof text, "'%s' %s --save-last last 2>run.error", PS_PROGRAM, LONG_RUN);
-	pid_t process = fork();
-	ck_assert_int_ge(process, 0);
-	if (process == 0) {
-		dup2(ends[1], STDOUT_FILENO);
-		close(ends[1]);
-		execl("/bin/sh", "sh", "-c", text, (char *)NULL);
-		_exit(127);
-	}
-	close(ends[1]);
-	file_write("run.out", "");
-	program_wait(process, &run);
-	ck_assert_msg(run.status == 1, "%d: %s", run.status, run.error);
-	check_matches(run.error, "^penstock train: standard output was closed");
-	ck_assert_int_eq(access("last", F_OK), 0);
-}
-END_TEST
-
-/* On a terminal there is a bar, redrawn in place and gone at the end. */
-START_TEST(bar)
-{
-	int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-	ck_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
-	const char *name = ptsname(terminal);
-	ck_assert_ptr_nonnull(name);
-	pid_t process = fork();
-	ck_assert_int_ge(process, 0);
-	if (process == 0) {
-		int slave = open(name, O_RDWR | O_NOCTTY), out = open("run.out", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-		dup2(out, STDOUT_FILENO);
-		dup2(slave, STDERR_FILENO);
-		close(terminal);
-		execl("/bin/sh", "sh", "-c", "'" PS_PROGRAM "' train " SMALL, (char *)NULL);
-		_exit(127);
-	}
-	file_write("run.error", "");
-	program_wait(process, &run);
-	ck_assert_int_eq(run.status, 0);
-	char text[8192];
-	/* It comes in pieces, up to an error once the other end is closed. */
-	size_t length = 0;
-	for (ssize_t bytes; (bytes = read(terminal, text + length, sizeof text - 1 - length)) > 0;)
-		length += (size_t)bytes;
-	text[length] = '\0';
-	ck_assert_ptr_nonnull(strstr(text, "1/3  loss "));
-	ck_assert_ptr_nonnull(strstr(text, " tokens/s  0:0"));
-	ck_assert_msg(strstr(text, "\r\033[K") != NULL, "the bar stays");
-	close(terminal);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("train command");
@@ -510,9 +355,6 @@ int main(void)
 	tcase_add_test(cases, help);
 	tcase_add_test(cases, devices);
 	tcase_add_test(cases, evaluation);
-	tcase_add_loop_test(cases, interrupt, 0, 3);
-	tcase_add_test(cases, broken_pipe);
-	tcase_add_test(cases, bar);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }
