@@ -11,14 +11,12 @@
 /* The copy is exactly the rounded weight, on every device. */
 START_TEST(copy_is_the_rounded_weight)
 {
-	size_t count;
-	const char *const *names = conform_devices(&count);
-	for (size_t d = 0; d <= count; d++) {
+	for (int d = 0; d < conform_device_count(); d++) {
 		enum { N = 1 << 14 };
 		struct rig rig;
 		static float w[N];
 		static uint16_t copy[N];
-		rig_open(&rig, d == 0 ? "ref" : names[d - 1]);
+		rig_open(&rig, conform_device(d));
 		if (ps_queue_set_math(rig.queue, PS_MATH_BF16) == PS_OK) {
 			ps_tensor weights = rig_tensor(&rig, PS_F32, RIG_DIMS(N), NULL);
 			ps_tensor copies = rig_tensor(&rig, PS_BF16, RIG_DIMS(N), NULL);
@@ -41,8 +39,6 @@ END_TEST
  */
 START_TEST(rounding_is_unbiased)
 {
-	size_t count;
-	const char *const *names = conform_devices(&count);
 	static const double parts[] = {0, 1.0 / 65536, 0.01, 0.25, 0.5, 0.9, 1};
 	enum { N = 1 << 18 };
 	const double spacing = 1.0 / 128;
@@ -52,9 +48,9 @@ START_TEST(rounding_is_unbiased)
 		ones[i] = i % 2 ? 1 : -1;
 		gradients[i] = -ones[i];
 	}
-	for (size_t d = 0; d <= count; d++) {
+	for (int d = 0; d < conform_device_count(); d++) {
 		struct rig rig;
-		rig_open(&rig, d == 0 ? "ref" : names[d - 1]);
+		rig_open(&rig, conform_device(d));
 		bool able = ps_queue_set_math(rig.queue, PS_MATH_BF16) == PS_OK;
 		for (size_t p = 0; able && p < sizeof parts / sizeof *parts; p++) {
 			ps_tensor w = rig_tensor(&rig, PS_BF16, RIG_DIMS(N), ones);

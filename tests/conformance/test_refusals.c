@@ -10,9 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const *devices;
-static size_t device_count;
-
 enum { VOCABULARY = 10, BAD_ROW = 2, BAD_TIME = 1, TIME = 3, ROWS = 4, WIDTH = 5 };
 
 static const int64_t bad_words[] = {-1, VOCABULARY, 2147483647, -2147483647 - 1};
@@ -37,7 +34,7 @@ static void expect_failure(struct rig *rig, ps_op op, const void *arguments, siz
 START_TEST(words_out_of_range)
 {
 	struct rig rig;
-	rig_open(&rig, _i == 0 ? "ref" : devices[_i - 1]);
+	rig_open(&rig, conform_device(_i));
 	const ps_backend *backend = ps_queue_device(rig.queue)->backend;
 	ps_tensor weight = rig_tensor(&rig, PS_F32, RIG_DIMS(VOCABULARY, WIDTH), NULL);
 	ps_tensor positions = rig_tensor(&rig, PS_F32, RIG_DIMS(TIME, WIDTH), NULL);
@@ -110,10 +107,9 @@ END_TEST
 
 int main(void)
 {
-	devices = conform_devices(&device_count);
 	Suite *suite = suite_create("refusals");
 	TCase *tests = tcase_create("refusals");
-	tcase_add_loop_test(tests, words_out_of_range, 0, (int)device_count + 1);
+	tcase_add_loop_test(tests, words_out_of_range, 0, conform_device_count());
 	tcase_add_loop_test(tests, no_gaps, 0, 2);
 	tcase_add_test(tests, no_op_without_rows);
 	suite_add_tcase(suite, tests);

@@ -3,36 +3,11 @@
  * weights the same for every cut into micro-batches. Sums over rows go on from the old value, so that in double (and in
  * any dtype where the sums are exact) they do not depend on it either.
  */
+#include "conformance/rows.h"
 #include "support/conform.h"
 #include "support/rig.h"
 
-#include "core/backend.h"
-#include "core/registry.h"
-
-#include <penstock/bf16.h>
-
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-static const char *const *devices;
-static size_t device_count;
-
-/* Device 0 is the reference. */
-static const char *device_of(int index)
-{
-	return index == 0 ? "ref" : devices[index - 1];
-}
-
-/* False, with a line that says so, when the device lacks the op. */
-static bool has(const struct rig *rig, ps_op op)
-{
-	const ps_device *device = ps_queue_device(rig->queue);
-	if (ps__backend_has(device->backend, op))
-		return true;
-	printf("skip: %s has no %s\n", device->info.name, ps_op_name(op));
-	return false;
-}
 
 /* Runs an op; false when the device does not take the dtype. */
 static bool taken(struct rig *rig, ps_op op, ps_dtype dtype, const void *arguments, size_t bytes)
@@ -47,140 +22,6 @@ static bool taken(struct rig *rig, ps_op op, ps_dtype dtype, const void *argumen
 
 #define TAKEN(rig, dtype, op, ...) \
 	taken((rig), PS_OP_##op, (dtype), &(const ps_args_##op){__VA_ARGS__}, sizeof(ps_args_##op))
-
-/* --- gemm ------------------------------------------------------------------------------------------------------ */
-
-/* Which m are tried: 1 to 33, or many up to 100, or those that decide; the last two not on the reference. */
-enum size { SMALL, MANY, FEW };
-
-struct product {
-	int64_t n, k;
-	bool trans_b;
-	enum size size;
-};
-
-static const struct product products[] = {
-        {1, 1, false, SMALL},      {3, 7, true, SMALL},      {17, 33, false, SMALL},    {65, 129, true, SMALL},
-        {129, 1000, false, SMALL}, {64, 128, true, SMALL},   {512, 512, true, MANY},    {4096, 4096, true, MANY},
-        {1536, 512, true, FEW},    {512, 1536, false, FEW},  {2048, 512, true, FEW},    {512, 2048, true, FEW},
-        {28782, 512, true, FEW},   {512, 28782, false, FEW}, {4096, 4096, false, FEW},  {12288, 4096, true, FEW},
-        {4096, 12288, false, FEW}, {28782, 4096, true, FEW}, {4096, 28782, false, FEW},
-};
-
-/* Rows of the whole product by size, and of the parts. */
-static const int64_t whole_m[] = {[SMALL] = 500, [MANY] = 210, [FEW] = 100};
-static const int64_t many_m[] = {1, 2, 3, 4, 5, 7, 8, 16, 17, 25, 32, 33, 50, 60, 75, 100};
-static const int64_t few_m[] = {1, 3, 25, 75};
-
-/* The i-th m to try; 0 after the last. */
-static int64_t part_m(enum size size, size_t i)
-{
-	if (size == SMALL)
-		return i < 33 ? (int64_t)i + 1 : 0;
-	if (size == MANY)
-		return i < sizeof many_m / sizeof *many_m ? many_m[i] : 0;
-	return i < sizeof few_m / sizeof *few_m ? few_m[i] : 0;
-}
-
-/* A matrix with random rows, which repeat after a while: large ones would take longer to fill than to multiply. */
-static ps_tensor filled(struct rig *rig, ps_dtype dtype, int64_t rows, int64_t columns)
-{
-	enum { PERIOD = 1 << 16 };
-	ps_tensor tensor = ps_tensor_make(NULL, 0, dtype, 2, (int64_t[]){rows, columns});
-	size_t count = (size_t)(rows * columns);
-	float *values = malloc(count * sizeof *values);
-	ck_assert_ptr_nonnull(values);
-	for (size_t i = 0; i < count && i < PERIOD; i++)
-		values[i] =
-		        (float)((double)(ps__conform_mix(conform_seed() + (uint64_t)columns + i) >> 40) / 8388608 - 1);
-	for (size_t i = PERIOD; i < count; i += PERIOD)
-		memcpy(values + i, values, (count - i < PERIOD ? count - i : PERIOD) * sizeof *values);
-	uint16_t *halves = (void *)values;
-	for (size_t i = 0; i < count && dtype == PS_BF16; i++)
-		halves[i] = ps_bf16_round(values[i]);
-	check_ok(ps_buffer_create(&tensor.buffer, ps_queue_device(rig->queue), count * ps_dtype_bytes(dtype)));
-	check_ok(ps_queue_write(rig->queue, tensor, values));
-	check_ok(ps_queue_finish(rig->queue));
-	free(values);
-	return tensor;
-}
-
-static void *bytes_of(struct rig *rig, ps_tensor tensor)
-{
-	void *bytes = malloc((size_t)ps_tensor_count(tensor) * ps_dtype_bytes(tensor.dtype));
-	ck_assert_ptr_nonnull(bytes);
-	rig_bytes(rig, tensor, bytes);
-	return bytes;
-}
-
-/* Rows of a tall product, multiplied m at a time, have the bits that they have in it. */
-static void check_product(struct rig *rig, const struct product *p, ps_dtype b_dtype, ps_dtype c_dtype)
-{
-	int64_t all = whole_m[p->size];
-	ps_tensor a = filled(rig, PS_F32, all, p->k), c = filled(rig, c_dtype, all, p->n);
-	ps_tensor b = p->trans_b ? filled(rig, b_dtype, p->n, p->k) : filled(rig, b_dtype, p->k, p->n);
-	ps_tensor bias = filled(rig, PS_F32, 1, p->n);
-	rig_run(rig, gemm, .a = a, .b = b, .c = c, .bias = bias, .trans_b = p->trans_b);
-	unsigned char *want = bytes_of(rig, c);
-	size_t row_bytes = (size_t)p->n * ps_dtype_bytes(c_dtype);
-	int64_t m;
-	for (size_t i = 0; (m = part_m(p->size, i)) > 0; i++) {
-		/* Rows from the middle, so that a start at row 0 plays no part. */
-		int64_t first = (int64_t)i * 7;
-		ps_tensor part = ps_tensor_slice(c, 0, 0, m);
-		rig_run(rig, gemm, .a = ps_tensor_slice(a, 0, first, m), .b = b, .c = part, .bias = bias,
-		        .trans_b = p->trans_b);
-		unsigned char *got = bytes_of(rig, part);
-		ck_assert_msg(!memcmp(got, want + (size_t)first * row_bytes, (size_t)m * row_bytes),
-		              "%s: gemm n %d k %d trans_b %d, b %s, c %s: rows multiplied %d at a time differ from %d "
-		              "at a time",
-		              ps_queue_label(rig->queue), (int)p->n, (int)p->k, (int)p->trans_b, ps_dtype_name(b_dtype),
-		              ps_dtype_name(c_dtype), (int)m, (int)all);
-		free(got);
-	}
-	free(want);
-	ps_buffer_destroy(a.buffer);
-	ps_buffer_destroy(b.buffer);
-	ps_buffer_destroy(c.buffer);
-	ps_buffer_destroy(bias.buffer);
-}
-
-START_TEST(gemm_rows)
-{
-	struct rig rig;
-	rig_open(&rig, device_of(_i));
-	/* For devices that multiply slowly. */
-	bool small = _i == 0 || getenv("PS_TEST_SMALL");
-	for (size_t i = 0; i < sizeof products / sizeof *products && has(&rig, PS_OP_gemm); i++)
-		if (!small || products[i].size == SMALL)
-			check_product(&rig, &products[i], PS_F32, PS_F32);
-	rig_close(&rig);
-}
-END_TEST
-
-/* The same of bf16 products: by the queue's math, with the bf16 weights of the model, and with a bf16 result. */
-START_TEST(gemm_rows_bf16)
-{
-	struct rig rig;
-	rig_open(&rig, device_of(_i));
-	bool small = _i == 0 || getenv("PS_TEST_SMALL");
-	bool able = ps_queue_set_math(rig.queue, PS_MATH_BF16) == PS_OK;
-	if (!able)
-		printf("skip: %s\n", ps_error_message());
-	for (size_t i = 0; able && i < sizeof products / sizeof *products; i++) {
-		const struct product *p = &products[i];
-		if (p->size == SMALL)
-			check_product(&rig, p, PS_F32, PS_F32);
-		if (p->size == SMALL || !small)
-			check_product(&rig, p, PS_BF16, PS_F32);
-		if (p->size == SMALL || (p->size == MANY && !small))
-			check_product(&rig, p, PS_BF16, PS_BF16);
-	}
-	rig_close(&rig);
-}
-END_TEST
-
-/* --- row-wise ops ---------------------------------------------------------------------------------------------- */
 
 enum { ROWS = 7, TIME = 5, HEADS = 3, PIECES = 3, SIZES = 3 };
 static const int64_t starts[PIECES + 1] = {0, 1, 5, ROWS};
@@ -231,7 +72,7 @@ static ps_dtype open_for(struct rig *rig, int index)
 	width = sizes[index % SIZES].width;
 	vocabulary = sizes[index % SIZES].vocabulary;
 	index /= SIZES;
-	rig_open(rig, device_of(index / 2));
+	rig_open(rig, conform_device(index / 2));
 	return index % 2 ? PS_F64 : PS_F32;
 }
 
@@ -247,12 +88,12 @@ START_TEST(elementwise_rows)
 	ps_dropout drop = usual_drop();
 	ps_tensor x = MAKE(ROWS, TIME, width);
 	struct pair y = PAIR(ROWS, TIME, width);
-	if (has(&rig, PS_OP_dropout) && TAKEN(&rig, dtype, dropout, .x = x, .y = y.whole, .drop = drop)) {
+	if (rig_has(&rig, PS_OP_dropout) && TAKEN(&rig, dtype, dropout, .x = x, .y = y.whole, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
 			rig_run(&rig, dropout, .x = piece(x, i), .y = piece(y.parts, i), .drop = piece_drop(drop, i));
 		same(&rig, PS_OP_dropout, "y", y);
 	}
-	if (has(&rig, PS_OP_relu_dropout_fwd) &&
+	if (rig_has(&rig, PS_OP_relu_dropout_fwd) &&
 	    TAKEN(&rig, dtype, relu_dropout_fwd, .x = x, .y = y.whole, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
 			rig_run(&rig, relu_dropout_fwd, .x = piece(x, i), .y = piece(y.parts, i),
@@ -272,7 +113,7 @@ START_TEST(norm_rows)
 	ps_tensor gamma = MAKE(width), beta = MAKE(width);
 	struct pair sum = PAIR(ROWS, TIME, width), y = PAIR(ROWS, TIME, width), mean = PAIR(ROWS * TIME),
 	            rstd = PAIR(ROWS * TIME), dz = PAIR(ROWS, TIME, width);
-	if (has(&rig, PS_OP_dropout_add_layernorm_fwd) &&
+	if (rig_has(&rig, PS_OP_dropout_add_layernorm_fwd) &&
 	    TAKEN(&rig, dtype, dropout_add_layernorm_fwd, .z = z, .residual = residual, .gamma = gamma, .beta = beta,
 	          .sum = sum.whole, .y = y.whole, .mean = mean.whole, .rstd = rstd.whole, .eps = 1e-5F, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
@@ -285,7 +126,7 @@ START_TEST(norm_rows)
 		same(&rig, PS_OP_dropout_add_layernorm_fwd, "mean", mean);
 		same(&rig, PS_OP_dropout_add_layernorm_fwd, "rstd", rstd);
 	}
-	if (has(&rig, PS_OP_dropout_add_layernorm_bwd_input) &&
+	if (rig_has(&rig, PS_OP_dropout_add_layernorm_bwd_input) &&
 	    TAKEN(&rig, dtype, dropout_add_layernorm_bwd_input, .dy = dy, .sum = z, .mean = mean.whole,
 	          .rstd = rstd.whole, .gamma = gamma, .dresidual = y.whole, .dz = dz.whole, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
@@ -313,8 +154,9 @@ static void check_attention(struct rig *rig, ps_dtype dtype, struct heads h)
 	struct pair probs = pair(rig, dtype, RIG_DIMS(ROWS, h.count, h.time, h.time)),
 	            out = pair(rig, dtype, RIG_DIMS(ROWS, h.time, columns)),
 	            dqkv = pair(rig, dtype, RIG_DIMS(ROWS, h.time, 3 * columns));
-	if (has(rig, PS_OP_attention_fwd) && TAKEN(rig, dtype, attention_fwd, .qkv = qkv, .probs = probs.whole,
-	                                           .out = out.whole, .heads = heads, .causal = true, .drop = drop)) {
+	if (rig_has(rig, PS_OP_attention_fwd) &&
+	    TAKEN(rig, dtype, attention_fwd, .qkv = qkv, .probs = probs.whole, .out = out.whole, .heads = heads,
+	          .causal = true, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
 			rig_run(rig, attention_fwd, .qkv = piece(qkv, i), .probs = piece(probs.parts, i),
 			        .out = piece(out.parts, i), .heads = heads, .causal = true,
@@ -322,7 +164,7 @@ static void check_attention(struct rig *rig, ps_dtype dtype, struct heads h)
 		same(rig, PS_OP_attention_fwd, "probs", probs);
 		same(rig, PS_OP_attention_fwd, "out", out);
 	}
-	if (has(rig, PS_OP_attention_bwd) &&
+	if (rig_has(rig, PS_OP_attention_bwd) &&
 	    TAKEN(rig, dtype, attention_bwd, .qkv = qkv, .probs = probs.whole, .dout = dout, .dqkv = dqkv.whole,
 	          .heads = heads, .causal = true, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
@@ -347,7 +189,7 @@ START_TEST(attention_rows_by_math)
 {
 	for (int math = PS_MATH_BF16; math < PS_MATH_COUNT; math++) {
 		struct rig rig;
-		rig_open(&rig, device_of(_i));
+		rig_open(&rig, conform_device(_i));
 		if (ps_queue_set_math(rig.queue, (ps_math)math) == PS_OK)
 			check_attention(&rig, PS_F32, (struct heads){70, 1, 36});
 		rig_close(&rig);
@@ -375,8 +217,8 @@ START_TEST(attention_alignment)
 {
 	for (int math = 0; math < PS_MATH_COUNT; math++) {
 		struct rig rig;
-		rig_open(&rig, device_of(_i));
-		bool able = has(&rig, PS_OP_attention_bwd) && ps_queue_set_math(rig.queue, (ps_math)math) == PS_OK;
+		rig_open(&rig, conform_device(_i));
+		bool able = rig_has(&rig, PS_OP_attention_bwd) && ps_queue_set_math(rig.queue, (ps_math)math) == PS_OK;
 		for (int64_t time = 8; able && time <= 72; time += 64) {
 			const ps_dtype dtype = PS_F32;
 			ps_dropout drop = usual_drop();
@@ -418,15 +260,16 @@ START_TEST(embedding_and_loss_rows)
 	ps_tensor weight = MAKE(vocabulary, width), positions = MAKE(TIME, width);
 	struct pair y = PAIR(ROWS, TIME, width), losses = PAIR(ROWS, TIME), dlogits = PAIR(ROWS, TIME, vocabulary);
 	ps_tensor logits = MAKE(ROWS, TIME, vocabulary);
-	if (has(&rig, PS_OP_embedding_fwd) && TAKEN(&rig, dtype, embedding_fwd, .tokens = tokens, .weight = weight,
-	                                            .positions = positions, .y = y.whole, .scale = 3, .drop = drop)) {
+	if (rig_has(&rig, PS_OP_embedding_fwd) &&
+	    TAKEN(&rig, dtype, embedding_fwd, .tokens = tokens, .weight = weight, .positions = positions, .y = y.whole,
+	          .scale = 3, .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
 			rig_run(&rig, embedding_fwd, .tokens = piece(tokens, i), .weight = weight,
 			        .positions = positions, .y = piece(y.parts, i), .scale = 3,
 			        .drop = piece_drop(drop, i));
 		same(&rig, PS_OP_embedding_fwd, "y", y);
 	}
-	if (has(&rig, PS_OP_cross_entropy) &&
+	if (rig_has(&rig, PS_OP_cross_entropy) &&
 	    TAKEN(&rig, dtype, cross_entropy, .logits = logits, .targets = tokens, .losses = losses.whole,
 	          .dlogits = dlogits.whole, .scale = 1.0F / 35)) {
 		for (int i = 0; i < PIECES; i++)
@@ -474,12 +317,12 @@ START_TEST(sums_over_rows)
 	ps_tensor rstd = rig_tensor(&rig, dtype, RIG_DIMS(ROWS * TIME), ones);
 	ps_tensor dy = ADDENDS(ROWS, TIME, width), x = ADDENDS(ROWS, TIME, width);
 	struct pair y = PAIR(width), dbeta = PAIR(width), dweight = PAIR(vocabulary, width);
-	if (has(&rig, PS_OP_column_sum) && TAKEN(&rig, dtype, column_sum, .x = dy, .y = y.whole)) {
+	if (rig_has(&rig, PS_OP_column_sum) && TAKEN(&rig, dtype, column_sum, .x = dy, .y = y.whole)) {
 		for (int i = 0; i < PIECES; i++)
 			rig_run(&rig, column_sum, .x = piece(dy, i), .y = y.parts, .accumulate = i > 0);
 		same(&rig, PS_OP_column_sum, "y", y);
 	}
-	if (has(&rig, PS_OP_layernorm_bwd_weight) &&
+	if (rig_has(&rig, PS_OP_layernorm_bwd_weight) &&
 	    TAKEN(&rig, dtype, layernorm_bwd_weight, .dy = dy, .x = x, .mean = mean, .rstd = rstd, .dgamma = y.whole,
 	          .dbeta = dbeta.whole)) {
 		for (int i = 0; i < PIECES; i++)
@@ -490,7 +333,7 @@ START_TEST(sums_over_rows)
 		same(&rig, PS_OP_layernorm_bwd_weight, "dbeta", dbeta);
 	}
 	ps_dropout drop = conform_dropout(&(struct conform_drop){0.5F, 4, 149, 11});
-	if (has(&rig, PS_OP_embedding_bwd_weight) &&
+	if (rig_has(&rig, PS_OP_embedding_bwd_weight) &&
 	    TAKEN(&rig, dtype, embedding_bwd_weight, .tokens = tokens, .dy = dy, .dweight = dweight.whole, .scale = 3,
 	          .drop = drop)) {
 		for (int i = 0; i < PIECES; i++)
@@ -504,12 +347,10 @@ END_TEST
 
 int main(void)
 {
-	devices = conform_devices(&device_count);
-	int count = (int)device_count + 1;
+	int count = conform_device_count();
 	Suite *suite = suite_create("rows");
 	TCase *tests = tcase_create("rows");
-	tcase_add_loop_test(tests, gemm_rows, 0, count);
-	tcase_add_loop_test(tests, gemm_rows_bf16, 0, count);
+	add_product_rows(tests);
 	tcase_add_loop_test(tests, elementwise_rows, 0, 2 * SIZES * count);
 	tcase_add_loop_test(tests, norm_rows, 0, 2 * SIZES * count);
 	tcase_add_loop_test(tests, attention_rows, 0, 2 * SIZES * count);

@@ -76,6 +76,19 @@ const char *const *conform_devices(size_t *count)
 	return run.names;
 }
 
+int conform_device_count(void)
+{
+	size_t count;
+	conform_devices(&count);
+	return (int)count + 1;
+}
+
+const char *conform_device(int index)
+{
+	size_t count;
+	return index == 0 ? "ref" : conform_devices(&count)[index - 1];
+}
+
 ps_verify_config conform_config(const char *const *devices, size_t count,
                                 void (*report)(void *payload, const ps_verify_result *result), void *payload)
 {

@@ -19,6 +19,9 @@ ps_dropout conform_dropout(const struct conform_drop *drop);
 
 /* The devices under test, the reference left out; *count of them. The strings live as long as the program. */
 const char *const *conform_devices(size_t *count);
+/* The same with the reference as device 0, for loop tests: how many there are, and the name of one. */
+int conform_device_count(void);
+const char *conform_device(int index);
 
 /* A check of these devices with the environment's settings; results go to `report`. */
 ps_verify_config conform_config(const char *const *devices, size_t count,

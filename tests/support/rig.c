@@ -1,10 +1,13 @@
 /* Opening a device for a test, and numbers in and out of it. */
 #include "support/rig.h"
 
+#include "core/backend.h"
+#include "core/registry.h"
 #include "support/conform.h"
 
 #include <penstock/bf16.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +26,15 @@ void rig_close(struct rig *rig)
 		ps_buffer_destroy(rig->buffers[i]);
 	ps_queue_destroy(rig->queue);
 	*rig = (struct rig){0};
+}
+
+bool rig_has(const struct rig *rig, ps_op op)
+{
+	const ps_device *device = ps_queue_device(rig->queue);
+	if (ps__backend_has(device->backend, op))
+		return true;
+	printf("skip: %s has no %s\n", device->info.name, ps_op_name(op));
+	return false;
 }
 
 ps_tensor rig_tensor(struct rig *rig, ps_dtype dtype, int rank, const int64_t *dims, const double *values)

@@ -18,6 +18,8 @@ struct rig {
 void rig_open(struct rig *rig, const char *name);
 /* Frees all tensors too. */
 void rig_close(struct rig *rig);
+/* False, with a line that says so, when the device lacks the op. */
+bool rig_has(const struct rig *rig, ps_op op);
 
 /* A contiguous tensor in a buffer of its own, with these values (NULL: random ones in [-1, 1), I32: zeros). */
 ps_tensor rig_tensor(struct rig *rig, ps_dtype dtype, int rank, const int64_t *dims, const double *values);
