@@ -13,7 +13,6 @@
 struct search {
 	ps_pipeline *pipeline;
 	struct run *run;
-	struct program *program;
 	char loss[64]; /* how the message begins */
 	bool found;
 };
@@ -88,7 +87,7 @@ static ps_status look_at_layer(struct search *search, int stage, int l, int micr
 	ps_tensor output;
 	bool finite = true;
 	PS_TRY(ps_list_create(&list, queue));
-	ps_status status = ps__record_forward(pipeline, search->program, stage, l, micro_batch, list, &output);
+	ps_status status = ps__record_forward(pipeline, search->run->program, stage, l, micro_batch, list, &output);
 	if (status == PS_OK)
 		status = ps_list_submit(list, search->run->batch.step);
 	if (status == PS_OK)
@@ -111,8 +110,8 @@ static ps_status pass_on(const struct search *search, int stage, int micro_batch
 		return PS_OK;
 	ps_event done;
 	PS_TRY(ps_link_send(pipeline->boundaries[stage].forward,
-	                    ps__input_tensor(pipeline, search->program, stage + 1, micro_batch, false),
-	                    ps__output_tensor(pipeline, search->program, stage, micro_batch, false), NULL, 0, NULL,
+	                    ps__input_tensor(pipeline, search->run->program, stage + 1, micro_batch, false),
+	                    ps__output_tensor(pipeline, search->run->program, stage, micro_batch, false), NULL, 0, NULL,
 	                    &done));
 	return ps_event_wait(done, -1);
 }
@@ -120,7 +119,8 @@ static ps_status pass_on(const struct search *search, int stage, int micro_batch
 static ps_status search_all(struct search *search)
 {
 	const ps_pipeline *pipeline = search->pipeline;
-	for (int i = 0; i < search->program->micro_batches && search->program->sizes[i]; i++) {
+	const struct program *program = search->run->program;
+	for (int i = 0; i < program->micro_batches && program->sizes[i]; i++) {
 		for (int s = 0; s < pipeline->stage_count; s++) {
 			const struct stage *stage = &pipeline->stages[s];
 			for (int l = stage->first; l < stage->first + stage->count; l++) {
@@ -147,7 +147,7 @@ static ps_status restore(struct search *search)
 
 ps_status ps__explain_nonfinite(ps_pipeline *pipeline, struct run *run, double loss)
 {
-	struct search search = {.pipeline = pipeline, .run = run, .program = run->program};
+	struct search search = {.pipeline = pipeline, .run = run};
 	/* A NaN has a sign that says nothing. */
 	loss = isnan(loss) ? (double)NAN : loss;
 	if (run->program->training)
