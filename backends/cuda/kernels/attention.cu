@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(block_threads, 2) attention_fwd_kernel(attenti
 	const place p = place_of<tile>(x);
 	const seat seat = seat_of();
 	int64_t position = p.first + seat.row(), seen = x.causal ? position + 1 : x.time;
-	int64_t to = x.causal && p.first + tile < x.time ? p.first + tile : x.time;
+	int64_t to = keys_end<tile>(x, p);
 	bool inside = position < x.time, kept = to <= tile;
 	T *probs = probs_of(x, p, inside ? position : 0);
 	strip<const T> q = part(x, p, x.qkv, 0), k = part(x, p, x.qkv, 1), v = part(x, p, x.qkv, 2);
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(block_threads, 2) attention_bwd_kernel(attenti
 	int64_t f = int64_t(x.role == ROLES ? p.turn / ROLES : p.turn) * FEATURES;
 	bool keys = role != QUERIES;
 	int64_t from = keys && x.causal ? p.first : 0;
-	int64_t to = !keys && x.causal && p.first + tile < x.time ? p.first + tile : x.time;
+	int64_t to = keys ? x.time : keys_end<tile>(x, p);
 	/* Are all keys of a query in the tile? */
 	bool whole = keys ? x.time <= tile : to <= tile;
 	strip<const T> values = role == VALUES ? plain(x, p, x.dout) : part(x, p, x.qkv, keys ? 0 : 1);

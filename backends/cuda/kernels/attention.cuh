@@ -85,6 +85,12 @@ template <int SIDE, typename T> __device__ inline place place_of(const attention
 	return p;
 }
 
+/* Behind the last key that a query of the block's tile sees. */
+template <int SIDE, typename T> __device__ inline int64_t keys_end(const attention_arguments<T> &x, const place &p)
+{
+	return x.causal && p.first + SIDE < x.time ? p.first + SIDE : x.time;
+}
+
 /* Part 0, 1, 2 of qkv or dqkv: q, k, v. */
 template <typename T, typename U>
 __device__ inline strip<U> part(const attention_arguments<T> &x, const place &p, U *qkv, int which)

@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_fwd_ke
 		return;
 	const F s = {memory};
 	const place p = place_of<F::side>(x);
-	int64_t to = x.causal && p.first + F::side < x.time ? p.first + F::side : x.time;
+	int64_t to = keys_end<F::side>(x, p);
 	bool whole = to <= F::side;
 	int rows = within<F>(x, p.first);
 	strip<const float> q = part(x, p, x.qkv, 0), k = part(x, p, x.qkv, 1), v = part(x, p, x.qkv, 2);
@@ -88,9 +88,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_fwd_ke
 	bring<F>(s.left(), x, q, p.first);
 	for (int64_t first = 0; first < to; first += F::side) {
 		bring<F>(s.right(), x, k, first);
-		__syncthreads();
 		multiply(s, x, s.left(), s.right());
-		__syncthreads();
 #pragma unroll
 		for (int r = 0; r < F::turns; r++) {
 			int seen = within<F>(x, first), below = int(p.first - first) + F::row(r) + 1;
@@ -110,9 +108,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_fwd_ke
 	for (int64_t first = 0; first < to; first += F::side) {
 		if (!whole) {
 			bring<F>(s.right(), x, k, first);
-			__syncthreads();
 			multiply(s, x, s.left(), s.right());
-			__syncthreads();
 		}
 		float *probs = probs_of(x, p, p.first + F::row(0)) + first + F::column();
 		int left = within<F>(x, first) - F::column();
@@ -132,9 +128,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_fwd_ke
 			seen += x.causal ? F::row_step : 0;
 		}
 		bring<F>(s.right(), x, v, first);
-		__syncthreads();
 		accumulate<F, false>(s.weights(), s.right(), sum);
-		__syncthreads();
 	}
 	write(s, x, plain(x, p, x.out), p.first, 1, sum);
 	/* The tiles that no query of this one sees. */
@@ -209,7 +203,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_inner_
 		return;
 	const F s = {memory};
 	const place p = place_of<F::side>(x);
-	int64_t to = x.causal && p.first + F::side < x.time ? p.first + F::side : x.time;
+	int64_t to = keys_end<F::side>(x, p);
 	strip<float> dq = part(x, p, x.dqkv, 0);
 	float inner[F::turns] = {};
 	bring<F>(s.left(), x, plain(x, p, x.dout), p.first);
@@ -218,9 +212,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_inner_
 		bring<F>(s.right(), x, part(x, p, x.qkv, 2), first);
 		load_tile<F>(prob, x, p, p.first, first);
 		mask_of_tile<F> mask(x, p, p.first, first);
-		__syncthreads();
 		multiply(s, x, s.left(), s.right());
-		__syncthreads();
 #pragma unroll
 		for (int r = 0; r < F::turns; r++) {
 			drop_both(s, x, mask, r, prob[r], value[r], weight[r]);
@@ -263,9 +255,7 @@ __global__ void __launch_bounds__(block_threads, F::key_blocks) attention_mma_ke
 	for (int64_t first = x.causal ? p.first : 0; first < x.time; first += F::side) {
 		alignas(16) quads<F> prob, value;
 		bring<F>(s.right(), x, plain(x, p, x.dout), first);
-		__syncthreads();
 		multiply(s, x, s.right(), s.left());
-		__syncthreads();
 		load_tile<F>(prob, x, p, first, p.first);
 		mask_of_tile<F> mask(x, p, first, p.first);
 		const float *inner = dq.row(first + F::row(0));
@@ -280,16 +270,12 @@ __global__ void __launch_bounds__(block_threads, F::key_blocks) attention_mma_ke
 			if (F::two_weights)
 				lay_weights(s, r, value[r], 1);
 		}
-		__syncthreads();
 		accumulate<F, true>(s.weights(), s.right(), dv);
-		__syncthreads();
 #pragma unroll
 		for (int r = 0; r < F::turns && !F::two_weights; r++)
 			lay_weights(s, r, value[r]);
 		bring<F>(s.right(), x, part(x, p, x.qkv, 0), first);
-		__syncthreads();
 		accumulate<F, true>(s.weights(F::two_weights), s.right(), dk);
-		__syncthreads();
 	}
 	write(s, x, part(x, p, x.dqkv, 1), p.first, float(x.scale), dk);
 	write(s, x, part(x, p, x.dqkv, 2), p.first, 1, dv);
@@ -303,7 +289,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_querie
 		return;
 	const F s = {memory};
 	const place p = place_of<F::side>(x);
-	int64_t to = x.causal && p.first + F::side < x.time ? p.first + F::side : x.time;
+	int64_t to = keys_end<F::side>(x, p);
 	bool whole = x.time <= F::side;
 	strip<float> dq = part(x, p, x.dqkv, 0);
 	float inner[F::turns];
@@ -318,9 +304,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_querie
 		bring<F>(s.right(), x, part(x, p, x.qkv, 2), first);
 		load_tile<F>(prob, x, p, p.first, first);
 		mask_of_tile<F> mask(x, p, p.first, first);
-		__syncthreads();
 		multiply(s, x, s.left(), s.right());
-		__syncthreads();
 #pragma unroll
 		for (int r = 0; r < F::turns; r++) {
 			PS_QUAD(float, value);
@@ -330,9 +314,7 @@ __global__ void __launch_bounds__(block_threads, F::blocks) attention_mma_querie
 			lay_weights(s, r, value);
 		}
 		bring<F>(s.right(), x, part(x, p, x.qkv, 1), first);
-		__syncthreads();
 		accumulate<F, false>(s.weights(), s.right(), sum);
-		__syncthreads();
 	}
 	write(s, x, dq, p.first, float(x.scale), sum);
 }

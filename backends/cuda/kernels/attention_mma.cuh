@@ -161,33 +161,39 @@ template <typename F> struct seat_of_warp {
 	}
 };
 
-/* scores = a b^T, where a and b are tiles of factors. */
+/*
+ * scores = a b^T, where a and b are tiles of factors. A barrier comes first and one last, as in `accumulate`: what
+ * threads have laid down is there for all, and is no longer read when they go on.
+ */
 template <typename F>
 __device__ inline void multiply(const F &s, const mma_arguments &x, const typename F::type *a,
                                 const typename F::type *b)
 {
 	const seat_of_warp<F> seat(F::score_squares);
-	typename F::sums sum[F::score_squares];
-	if (seat.square * F::square >= F::side)
-		return;
+	__syncthreads();
+	if (seat.square * F::square < F::side) {
+		typename F::sums sum[F::score_squares];
 #pragma unroll
-	for (int c = 0; c < F::score_squares; c++)
-		wmma::fill_fragment(sum[c], 0.0F);
+		for (int c = 0; c < F::score_squares; c++)
+			wmma::fill_fragment(sum[c], 0.0F);
 #pragma unroll 2
-	for (int f = 0; f < int(x.features); f += F::k) {
-		typename F::template factor<wmma::matrix_a, wmma::row_major> left;
-		wmma::load_matrix_sync(left, a + seat.row * F::pitch + f, F::pitch);
+		for (int f = 0; f < int(x.features); f += F::k) {
+			typename F::template factor<wmma::matrix_a, wmma::row_major> left;
+			wmma::load_matrix_sync(left, a + seat.row * F::pitch + f, F::pitch);
 #pragma unroll
-		for (int c = 0; c < F::score_squares; c++) {
-			typename F::template factor<wmma::matrix_b, wmma::col_major> right;
-			wmma::load_matrix_sync(right, b + (seat.square + c) * F::square * F::pitch + f, F::pitch);
-			wmma::mma_sync(sum[c], left, right, sum[c]);
+			for (int c = 0; c < F::score_squares; c++) {
+				typename F::template factor<wmma::matrix_b, wmma::col_major> right;
+				wmma::load_matrix_sync(right, b + (seat.square + c) * F::square * F::pitch + f,
+				                       F::pitch);
+				wmma::mma_sync(sum[c], left, right, sum[c]);
+			}
 		}
-	}
 #pragma unroll
-	for (int c = 0; c < F::score_squares; c++)
-		wmma::store_matrix_sync(s.scores() + seat.row * F::score_pitch + (seat.square + c) * F::square, sum[c],
-		                        F::score_pitch, wmma::mem_row_major);
+		for (int c = 0; c < F::score_squares; c++)
+			wmma::store_matrix_sync(s.scores() + seat.row * F::score_pitch + (seat.square + c) * F::square,
+			                        sum[c], F::score_pitch, wmma::mem_row_major);
+	}
+	__syncthreads();
 }
 
 template <typename F> __device__ inline void clear(typename F::sums (&sum)[F::sum_squares])
@@ -204,6 +210,7 @@ __device__ inline void accumulate(const typename F::type *weights, const typenam
 {
 	using layout = typename std::conditional<TRANSPOSED, wmma::col_major, wmma::row_major>::type;
 	const seat_of_warp<F> seat(F::sum_squares);
+	__syncthreads();
 #pragma unroll 1
 	for (int j = 0; j < F::side; j += F::k) {
 		typename F::template factor<wmma::matrix_a, layout> weight;
@@ -218,6 +225,7 @@ __device__ inline void accumulate(const typename F::type *weights, const typenam
 			wmma::mma_sync(sum[c], weight, value, sum[c]);
 		}
 	}
+	__syncthreads();
 }
 
 /* Rows of a tile's sums times `factor`, by way of the factors' memory, which nobody reads any more; ends likewise. */
