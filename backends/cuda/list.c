@@ -1,9 +1,9 @@
 /*
  * Command lists: compiled into the launches of their ops, and kept as CUDA graphs.
  *
- * The first submission launches one by one, so that whatever CUDA or cuBLASLt does once is done. The second one
- * captures the same launches into a graph, which it and all later ones launch. Where that does not work, the list stays
- * as it is.
+ * Submissions launch one by one until one of them has launched all, so that whatever CUDA or cuBLASLt does once is
+ * done. The next one captures the same launches into a graph, which it and all later ones launch. Where that does not
+ * work, the list stays as it is.
  *
  * What differs between submissions is no argument of a graph's kernels, but in the queue's turn, which a kernel in
  * front of the graph sets: the step, and where a range check leaves what it finds.
@@ -29,7 +29,7 @@ struct cuda_list {
 	ps_graphs graphs;
 
 	/* The submitter's. */
-	bool warm;             /* it was submitted before */
+	bool warm;             /* a submission has launched all of it */
 	bool plain;            /* it does not become a graph */
 	cudaGraphExec_t graph; /* or NULL */
 	struct cuda_check *checks;
@@ -208,6 +208,23 @@ static ps_status launch_graph(struct cuda_queue *q, const void *arguments)
 	return PS_OK;
 }
 
+/* An entry that is launched by itself. */
+struct single {
+	struct cuda_list *list;
+	size_t index;
+};
+
+/* The entries before it were launched, or the queue would have failed and skipped this one. */
+static ps_status launch_single(struct cuda_queue *q, const void *arguments)
+{
+	const struct single *single = arguments;
+	struct cuda_list *list = single->list;
+	const struct entry *entry = &list->entries[single->index];
+	PS_TRY(entry->runner(q, list->arguments + entry->at));
+	list->warm |= single->index + 1 == list->count;
+	return PS_OK;
+}
+
 /* Fails with the status, and the message that is there. */
 static ps_status give_up(struct cuda_queue *q, const void *arguments)
 {
@@ -233,16 +250,15 @@ static void run(struct cuda_queue *q, struct cuda_list *list, uint64_t first)
 			status = PS_OK;
 		}
 	}
-	list->warm |= !failed;
 	if (status != PS_OK)
 		ps__cuda_submit(q, first, last, give_up, &status);
 	else if (list->graph || failed)
 		ps__cuda_submit(q, first, last, launch_graph, &list);
 	else
 		for (size_t i = 0; i < count; i++) {
-			const struct entry *entry = &list->entries[i];
-			uint64_t ops = entry->ops;
-			ps__cuda_submit(q, first, first + ops - 1, entry->runner, list->arguments + entry->at);
+			const struct single single = {list, i};
+			uint64_t ops = list->entries[i].ops;
+			ps__cuda_submit(q, first, first + ops - 1, launch_single, &single);
 			first += ops;
 		}
 }

@@ -291,6 +291,39 @@ START_TEST(test_calls_fail)
 }
 END_TEST
 
+/* A submission in which a launch fails is no warming up: the next one launches one by one, too. */
+START_TEST(test_first_fails)
+{
+	static struct rig r;
+	long within = 0, failed;
+	find_wanted();
+	do {
+		check_ok(make(&r, PS_GRAPHS_ON));
+		check_ok(ps_queue_finish(r.queue));
+		long launches = fake->launches(), replays = fake->replays();
+		failed = fake->failed();
+		fake->fail_nth(FAKE_LAUNCH, ++within, OUT_OF_MEMORY);
+		ps_status status = submit(&r, 0);
+		fake->fail_nth(FAKE_LAUNCH, 0, 0);
+		failed = fake->failed() - failed;
+		ck_assert_int_eq(status != PS_OK, failed);
+		if (failed) {
+			ck_assert_int_eq(fake->launches() - launches, within - 1);
+			ps_queue_reset(r.queue);
+			check_ok(submit(&r, 0));
+			ck_assert(same(&r, &want[0]));
+		}
+		ck_assert_int_eq(fake->replays(), replays);
+		check_ok(submit(&r, 0));
+		ck_assert(same(&r, &want[0]));
+		ck_assert_int_eq(fake->replays(), replays + 1);
+		drop(&r);
+		end_well(fake, 0);
+	} while (failed);
+	ck_assert_int_gt(within, OPS);
+}
+END_TEST
+
 /* An error that strikes within a list, as a graph or not, and sticks. */
 START_TEST(test_commands_fail)
 {
@@ -399,6 +432,7 @@ int main(void)
 	tcase_add_test(tests, test_unattended);
 	tcase_add_test(tests, test_range_checks);
 	tcase_add_loop_test(tests, test_calls_fail, 0, 2);
+	tcase_add_test(tests, test_first_fails);
 	tcase_add_test(tests, test_commands_fail);
 	tcase_add_test(tests, test_no_capture);
 	tcase_add_test(tests, test_outgrown);

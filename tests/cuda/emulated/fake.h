@@ -13,10 +13,10 @@ extern "C" {
 #endif
 
 /*
- * What fails: a call of the API, launches included; one of those calls that ask for memory; or a command when the
- * stream comes to it, which then sticks.
+ * What fails: a call of the API; one of those calls that ask for memory, or that launch or capture a kernel; or a
+ * command when the stream comes to it, which then sticks.
  */
-enum fake_failure { FAKE_CALL, FAKE_ALLOCATION, FAKE_COMMAND, FAKE_FAILURES };
+enum fake_failure { FAKE_CALL, FAKE_ALLOCATION, FAKE_LAUNCH, FAKE_COMMAND, FAKE_FAILURES };
 
 struct fake_cuda {
 	/* The nth call or command from now on fails with the code, once; 0: none. */

@@ -43,6 +43,9 @@ static cudaError_t launch(const void *kernel, cudaStream_t stream, dim3 grid, di
 	uint64_t seed = the().seed;
 	{
 		std::lock_guard<std::mutex> hold(the().mutex);
+		cudaError_t error = count(FAKE_LAUNCH);
+		if (error != cudaSuccess)
+			return fail(error);
 		the().launches++;
 	}
 	return add_work(stream, [=] {
