@@ -123,35 +123,23 @@ FOLD(sum_of, SUM)
 FOLD(most_of, fmax)
 
 /* Over a row's group, in an order that the group's size alone decides. All work-items come here and get the result. */
-static real group_sum(__local real *scratch, real value)
-{
-	int me = get_local_id(0);
-	scratch[me] = value;
-	barrier(CLK_LOCAL_MEM_FENCE);
-	for (int step = GROUP / 2; step > 0; step /= 2) {
-		if (me < step)
-			scratch[me] += scratch[me + step];
-		barrier(CLK_LOCAL_MEM_FENCE);
+#define GROUP_FOLD(name, type, join)                                                 \
+	static type name(__local type *scratch, type value)                          \
+	{                                                                            \
+		int me = get_local_id(0);                                            \
+		scratch[me] = value;                                                 \
+		barrier(CLK_LOCAL_MEM_FENCE);                                        \
+		for (int step = GROUP / 2; step > 0; step /= 2) {                    \
+			if (me < step)                                               \
+				scratch[me] = join(scratch[me], scratch[me + step]); \
+			barrier(CLK_LOCAL_MEM_FENCE);                                \
+		}                                                                    \
+		type result = scratch[0];                                            \
+		barrier(CLK_LOCAL_MEM_FENCE);                                        \
+		return result;                                                       \
 	}
-	real result = scratch[0];
-	barrier(CLK_LOCAL_MEM_FENCE);
-	return result;
-}
-
-static real group_most(__local real *scratch, real value)
-{
-	int me = get_local_id(0);
-	scratch[me] = value;
-	barrier(CLK_LOCAL_MEM_FENCE);
-	for (int step = GROUP / 2; step > 0; step /= 2) {
-		if (me < step)
-			scratch[me] = fmax(scratch[me], scratch[me + step]);
-		barrier(CLK_LOCAL_MEM_FENCE);
-	}
-	real result = scratch[0];
-	barrier(CLK_LOCAL_MEM_FENCE);
-	return result;
-}
+GROUP_FOLD(group_sum, real, SUM)
+GROUP_FOLD(group_most, real, fmax)
 
 /* Written so that a NaN stays one. */
 static realv relu(realv x)

@@ -5,18 +5,7 @@ typedef VECTOR(double) doublev;
 #define TO_DOUBLEV JOIN(convert_, VECTOR(double))
 #define SQUARES_OF_GROUP 16384
 
-static double total_of(__local double *scratch, double value)
-{
-	int me = get_local_id(0);
-	scratch[me] = value;
-	barrier(CLK_LOCAL_MEM_FENCE);
-	for (int step = GROUP / 2; step > 0; step /= 2) {
-		if (me < step)
-			scratch[me] += scratch[me + step];
-		barrier(CLK_LOCAL_MEM_FENCE);
-	}
-	return scratch[0];
-}
+GROUP_FOLD(total_of, double, SUM)
 
 /* partial[group] = the sum of x^2 over the group's SQUARES_OF_GROUP elements. */
 ROW_KERNEL void ps_sum_squares(IN(real, x), __global double *partial, long count)
