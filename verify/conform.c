@@ -71,6 +71,16 @@ ps_tensor ps__conform_tensor(struct conform *c, const struct conform_spec *spec)
 	return slot->tensor;
 }
 
+struct conform_pair ps__conform_pair(struct conform *c, bool alias, const char *out, const struct conform_spec *spec)
+{
+	struct conform_spec one = *spec, other = *spec;
+	one.role = alias ? CONFORM_INOUT : CONFORM_IN;
+	other.role = CONFORM_OUT;
+	other.name = out;
+	ps_tensor in = ps__conform_tensor(c, &one);
+	return (struct conform_pair){in, alias ? in : ps__conform_tensor(c, &other)};
+}
+
 static ps_tensor whole(const struct conform_slot *slot)
 {
 	return ps_tensor_make(slot->tensor.buffer, 0, PS_I32, 1, (int64_t[]){(int64_t)(slot->bytes / 4)});

@@ -81,6 +81,19 @@ ps_tensor ps__conform_tensor(struct conform *c, const struct conform_spec *spec)
 	ps__conform_tensor((c), &(const struct conform_spec){.role = CONFORM_OUT, .name = (text), __VA_ARGS__})
 #define conform_inout(c, text, ...) \
 	ps__conform_tensor((c), &(const struct conform_spec){.role = CONFORM_INOUT, .name = (text), __VA_ARGS__})
+/* What the op overwrites or, where it accumulates, adds to. */
+#define conform_sum(c, text, accumulate, ...)                                                                    \
+	ps__conform_tensor((c), &(const struct conform_spec){.role = (accumulate) ? CONFORM_INOUT : CONFORM_OUT, \
+	                                                     .name = (text),                                     \
+	                                                     __VA_ARGS__})
+
+/* An input and an output of one spec: two tensors, or for `alias` one, which has the input's name. */
+struct conform_pair {
+	ps_tensor in, out;
+};
+struct conform_pair ps__conform_pair(struct conform *c, bool alias, const char *out, const struct conform_spec *spec);
+#define conform_pair(c, alias, in, out, ...) \
+	ps__conform_pair((c), (alias), (out), &(const struct conform_spec){.name = (in), __VA_ARGS__})
 
 /*
  * Sets how this call's queue multiplies; false, and the body returns, where the device cannot. Of tf32 a reference that

@@ -43,14 +43,8 @@ static void product(struct conform *c, const struct product_row *row, bool trans
 	                 .narrow = bf16 & B);
 	if (row->bias)
 		x.bias = conform_in(c, "bias", SHAPE(row->n), .fill = row->fill);
-	x.c = ps__conform_tensor(c, &(const struct conform_spec){.name = "c",
-	                                                         .role = row->accumulate ? CONFORM_INOUT : CONFORM_OUT,
-	                                                         SHAPE(row->m, row->n),
-	                                                         .pitch = row->n + row->pad,
-	                                                         .fill = row->fill,
-	                                                         .narrow = bf16 & C,
-	                                                         .tolerance = tolerance_of(row),
-	                                                         .terms = row->fill == FILL_UNIT});
+	x.c = conform_sum(c, "c", row->accumulate, SHAPE(row->m, row->n), .pitch = row->n + row->pad, .fill = row->fill,
+	                  .narrow = bf16 & C, .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
 	ps__conform_call(c, PS_OP_gemm, &x, sizeof x);
 }
 
@@ -102,12 +96,8 @@ static void embedding_bwd_weight_body(struct conform *c, const void *data)
 	conform_run(c, embedding_bwd_weight,
 	            .tokens = conform_in(c, "tokens", SHAPE(row->rows, row->time), .bound = row->vocabulary),
 	            .dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width)),
-	            .dweight = ps__conform_tensor(
-	                    c, &(const struct conform_spec){.name = "dweight",
-	                                                    .role = row->accumulate ? CONFORM_INOUT : CONFORM_OUT,
-	                                                    SHAPE(row->vocabulary, row->width),
-	                                                    .narrow = true,
-	                                                    .tolerance = tolerance}),
+	            .dweight = conform_sum(c, "dweight", row->accumulate, SHAPE(row->vocabulary, row->width),
+	                                   .narrow = true, .tolerance = tolerance),
 	            .scale = 5.5, .accumulate = row->accumulate, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
 

@@ -23,13 +23,8 @@ static void add_body(struct conform *c, const void *data)
 {
 	const struct plain *row = data;
 	ps_tensor b = conform_in(c, "b", SHAPE(row->count), .fill = row->fill);
-	if (row->alias) {
-		ps_tensor a = conform_inout(c, "a", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT);
-		conform_run(c, add, .a = a, .b = b, .y = a);
-	} else {
-		conform_run(c, add, .a = conform_in(c, "a", SHAPE(row->count), .fill = row->fill), .b = b,
-		            .y = conform_out(c, "y", SHAPE(row->count), .tolerance = CONFORM_EXACT));
-	}
+	struct conform_pair p = conform_pair(c, row->alias, "a", "y", SHAPE(row->count), .fill = row->fill);
+	conform_run(c, add, .a = p.in, .b = b, .y = p.out);
 }
 
 /* y in the place of b, the other alias that is allowed. */
@@ -43,15 +38,9 @@ static void add_to_second_body(struct conform *c, const void *data)
 static void relu_fwd_body(struct conform *c, const void *data)
 {
 	const struct plain *row = data;
-	if (row->alias) {
-		ps_tensor x = conform_inout(c, "x", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT,
-		                            .zeros = row->fill == FILL_UNIT);
-		conform_run(c, relu_fwd, .x = x, .y = x);
-	} else {
-		conform_run(c, relu_fwd, .x = conform_in(c, "x", SHAPE(row->count), .fill = row->fill),
-		            .y = conform_out(c, "y", SHAPE(row->count), .tolerance = CONFORM_EXACT,
-		                             .zeros = row->fill == FILL_UNIT));
-	}
+	struct conform_pair p = conform_pair(c, row->alias, "x", "y", SHAPE(row->count), .fill = row->fill,
+	                                     .zeros = row->fill == FILL_UNIT);
+	conform_run(c, relu_fwd, .x = p.in, .y = p.out);
 }
 
 /*
@@ -67,28 +56,17 @@ static void relu_bwd_body(struct conform *c, const void *data)
 {
 	const struct plain *row = data;
 	ps_tensor y = conform_in(c, "y", SHAPE(row->count), .fill = fill_of_y(row->fill));
-	if (row->alias) {
-		ps_tensor dy = conform_inout(c, "dy", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT);
-		conform_run(c, relu_bwd, .dy = dy, .y = y, .dx = dy);
-	} else {
-		conform_run(c, relu_bwd, .dy = conform_in(c, "dy", SHAPE(row->count), .fill = row->fill), .y = y,
-		            .dx = conform_out(c, "dx", SHAPE(row->count), .tolerance = CONFORM_EXACT));
-	}
+	struct conform_pair p = conform_pair(c, row->alias, "dy", "dx", SHAPE(row->count), .fill = row->fill);
+	conform_run(c, relu_bwd, .dy = p.in, .y = y, .dx = p.out);
 }
 
 static void relu_dropout_bwd_body(struct conform *c, const void *data)
 {
 	const struct plain *row = data;
 	static const float probabilities[] = {0, 0.2F, 0.5F, 0.9F};
-	float p = probabilities[(row - plain_rows) % 4];
 	ps_tensor y = conform_in(c, "y", SHAPE(row->count), .fill = fill_of_y(row->fill));
-	if (row->alias) {
-		ps_tensor dy = conform_inout(c, "dy", SHAPE(row->count), .fill = row->fill, .tolerance = CONFORM_EXACT);
-		conform_run(c, relu_dropout_bwd, .dy = dy, .y = y, .dx = dy, .p = p);
-	} else {
-		conform_run(c, relu_dropout_bwd, .dy = conform_in(c, "dy", SHAPE(row->count), .fill = row->fill),
-		            .y = y, .dx = conform_out(c, "dx", SHAPE(row->count), .tolerance = CONFORM_EXACT), .p = p);
-	}
+	struct conform_pair p = conform_pair(c, row->alias, "dy", "dx", SHAPE(row->count), .fill = row->fill);
+	conform_run(c, relu_dropout_bwd, .dy = p.in, .y = y, .dx = p.out, .p = probabilities[(row - plain_rows) % 4]);
 }
 
 struct masked {
@@ -116,39 +94,24 @@ static const struct masked masked_rows[] = {
         {2, 35 * 2048, {0.2F, 3, 149, 5}, FILL_UNIT, true},
 };
 
+static struct conform_pair masked_pair(struct conform *c, const struct masked *row)
+{
+	return conform_pair(c, row->alias, "x", "y", SHAPE(row->rows, row->elements), .fill = row->fill,
+	                    .zeros = row->fill == FILL_UNIT || row->fill == FILL_LARGE);
+}
+
 static void dropout_body(struct conform *c, const void *data)
 {
 	const struct masked *row = data;
-	bool zeros = row->fill == FILL_UNIT || row->fill == FILL_LARGE;
-	ps_dropout drop = ps__conform_dropout(c->seed, &row->drop);
-	if (row->alias) {
-		ps_tensor x = conform_inout(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill,
-		                            .tolerance = CONFORM_EXACT, .zeros = zeros);
-		conform_run(c, dropout, .x = x, .y = x, .drop = drop);
-	} else {
-		conform_run(c, dropout, .x = conform_in(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill),
-		            .y = conform_out(c, "y", SHAPE(row->rows, row->elements), .tolerance = CONFORM_EXACT,
-		                             .zeros = zeros),
-		            .drop = drop);
-	}
+	struct conform_pair p = masked_pair(c, row);
+	conform_run(c, dropout, .x = p.in, .y = p.out, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
 
 static void relu_dropout_fwd_body(struct conform *c, const void *data)
 {
 	const struct masked *row = data;
-	bool zeros = row->fill == FILL_UNIT || row->fill == FILL_LARGE;
-	ps_dropout drop = ps__conform_dropout(c->seed, &row->drop);
-	if (row->alias) {
-		ps_tensor x = conform_inout(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill,
-		                            .tolerance = CONFORM_EXACT, .zeros = zeros);
-		conform_run(c, relu_dropout_fwd, .x = x, .y = x, .drop = drop);
-	} else {
-		conform_run(c, relu_dropout_fwd,
-		            .x = conform_in(c, "x", SHAPE(row->rows, row->elements), .fill = row->fill),
-		            .y = conform_out(c, "y", SHAPE(row->rows, row->elements), .tolerance = CONFORM_EXACT,
-		                             .zeros = zeros),
-		            .drop = drop);
-	}
+	struct conform_pair p = masked_pair(c, row);
+	conform_run(c, relu_dropout_fwd, .x = p.in, .y = p.out, .drop = ps__conform_dropout(c->seed, &row->drop));
 }
 
 /* Rows of more than two dimensions, whose mask's elements run on through all but the first. */

@@ -35,17 +35,13 @@ static void embedding_bwd_weight_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
 	ps__tolerance tolerance = ps__tolerance_of_sum(row->rows * row->time);
-	ps_args_embedding_bwd_weight x = {
-	        .tokens = conform_in(c, "tokens", SHAPE(row->rows, row->time), .bound = row->vocabulary),
-	        .dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width), .fill = FILL_POSITIVE),
-	        .scale = 22.627417F,
-	        .accumulate = row->accumulate,
-	        .drop = ps__conform_dropout(c->seed, &row->drop)};
-	x.dweight = row->accumulate ? conform_inout(c, "dweight", SHAPE(row->vocabulary, row->width),
-	                                            .tolerance = tolerance, .terms = 22)
-	                            : conform_out(c, "dweight", SHAPE(row->vocabulary, row->width),
-	                                          .tolerance = tolerance, .terms = 22, .zeros = true);
-	ps__conform_call(c, PS_OP_embedding_bwd_weight, &x, sizeof x);
+	conform_run(c, embedding_bwd_weight,
+	            .tokens = conform_in(c, "tokens", SHAPE(row->rows, row->time), .bound = row->vocabulary),
+	            .dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width), .fill = FILL_POSITIVE),
+	            .dweight = conform_sum(c, "dweight", row->accumulate, SHAPE(row->vocabulary, row->width),
+	                                   .tolerance = tolerance, .terms = 22, .zeros = !row->accumulate),
+	            .scale = 22.627417F, .accumulate = row->accumulate,
+	            .drop = ps__conform_dropout(c->seed, &row->drop));
 }
 
 static const struct conform_set sets[] = {

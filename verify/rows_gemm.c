@@ -60,12 +60,8 @@ static void product(struct conform *c, const struct row *row, bool trans_a, bool
 	x.b = conform_in(c, "b", SHAPE(b_rows, b_columns), .pitch = b_columns + row->pad_b, .fill = row->fill);
 	if (row->bias)
 		x.bias = conform_in(c, "bias", SHAPE(row->n), .fill = row->fill);
-	if (row->accumulate)
-		x.c = conform_inout(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c, .fill = row->fill,
-		                    .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
-	else
-		x.c = conform_out(c, "c", SHAPE(row->m, row->n), .pitch = row->n + row->pad_c,
-		                  .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
+	x.c = conform_sum(c, "c", row->accumulate, SHAPE(row->m, row->n), .pitch = row->n + row->pad_c,
+	                  .fill = row->fill, .tolerance = tolerance_of(row), .terms = row->fill == FILL_UNIT);
 	ps__conform_call(c, PS_OP_gemm, &x, sizeof x);
 }
 
@@ -113,10 +109,8 @@ static void column_sum_body(struct conform *c, const void *data)
 	if (row->fill == FILL_WHOLE)
 		tolerance = CONFORM_EXACT;
 	ps_tensor x = conform_in(c, "x", SHAPE(row->rows, row->columns), .fill = row->fill);
-	ps_tensor y = row->accumulate ? conform_inout(c, "y", SHAPE(row->columns), .fill = row->fill,
-	                                              .tolerance = tolerance, .terms = row->fill == FILL_UNIT)
-	                              : conform_out(c, "y", SHAPE(row->columns), .tolerance = tolerance,
-	                                            .terms = row->fill == FILL_UNIT);
+	ps_tensor y = conform_sum(c, "y", row->accumulate, SHAPE(row->columns), .fill = row->fill,
+	                          .tolerance = tolerance, .terms = row->fill == FILL_UNIT);
 	conform_run(c, column_sum, .x = x, .y = y, .accumulate = row->accumulate);
 }
 

@@ -62,13 +62,10 @@ static void layernorm_bwd_input_body(struct conform *c, const void *data)
 	        .mean = conform_in(c, "mean", SHAPE(row->rows * row->time)),
 	        .rstd = conform_in(c, "rstd", SHAPE(row->rows * row->time), .fill = FILL_POSITIVE),
 	        .gamma = conform_in(c, "gamma", SHAPE(row->width), .fill = FILL_POSITIVE)};
-	if (row->flag) {
-		x.dy = x.dx =
-		        conform_inout(c, "dy", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1);
-	} else {
-		x.dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width));
-		x.dx = conform_out(c, "dx", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1);
-	}
+	struct conform_pair p = conform_pair(c, row->flag, "dy", "dx", SHAPE(row->rows, row->time, row->width),
+	                                     .tolerance = NORM, .terms = 1);
+	x.dy = p.in;
+	x.dx = p.out;
 	ps__conform_call(c, PS_OP_layernorm_bwd_input, &x, sizeof x);
 }
 
@@ -76,20 +73,14 @@ static void layernorm_bwd_weight_body(struct conform *c, const void *data)
 {
 	const struct row *row = data;
 	ps__tolerance tolerance = ps__tolerance_of_sum(row->rows * row->time);
-	ps_args_layernorm_bwd_weight x = {
-	        .dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width)),
-	        .x = conform_in(c, "x", SHAPE(row->rows, row->time, row->width), .fill = row->fill),
-	        .mean = conform_in(c, "mean", SHAPE(row->rows * row->time)),
-	        .rstd = conform_in(c, "rstd", SHAPE(row->rows * row->time), .fill = FILL_POSITIVE),
-	        .accumulate = row->flag};
-	if (row->flag) {
-		x.dgamma = conform_inout(c, "dgamma", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
-		x.dbeta = conform_inout(c, "dbeta", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
-	} else {
-		x.dgamma = conform_out(c, "dgamma", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
-		x.dbeta = conform_out(c, "dbeta", SHAPE(row->width), .tolerance = tolerance, .terms = 1);
-	}
-	ps__conform_call(c, PS_OP_layernorm_bwd_weight, &x, sizeof x);
+	conform_run(c, layernorm_bwd_weight, .dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width)),
+	            .x = conform_in(c, "x", SHAPE(row->rows, row->time, row->width), .fill = row->fill),
+	            .mean = conform_in(c, "mean", SHAPE(row->rows * row->time)),
+	            .rstd = conform_in(c, "rstd", SHAPE(row->rows * row->time), .fill = FILL_POSITIVE),
+	            .dgamma =
+	                    conform_sum(c, "dgamma", row->flag, SHAPE(row->width), .tolerance = tolerance, .terms = 1),
+	            .dbeta = conform_sum(c, "dbeta", row->flag, SHAPE(row->width), .tolerance = tolerance, .terms = 1),
+	            .accumulate = row->flag);
 }
 
 static void fused_fwd_body(struct conform *c, const void *data)
@@ -105,14 +96,10 @@ static void fused_fwd_body(struct conform *c, const void *data)
 	        .eps = 1e-5F,
 	        .drop = ps__conform_dropout(c->seed, &row->drop)};
 	/* sum is one product and one sum, which a device may form with one rounding or with two. */
-	if (row->flag) {
-		x.z = x.sum = conform_inout(c, "z", SHAPE(row->rows, row->time, row->width), .fill = row->fill,
-		                            .tolerance = {.f32 = 3e-7, .f64 = 1e-15}, .terms = 1);
-	} else {
-		x.z = conform_in(c, "z", SHAPE(row->rows, row->time, row->width), .fill = row->fill);
-		x.sum = conform_out(c, "sum", SHAPE(row->rows, row->time, row->width),
-		                    .tolerance = {.f32 = 3e-7, .f64 = 1e-15}, .terms = 1);
-	}
+	struct conform_pair p = conform_pair(c, row->flag, "z", "sum", SHAPE(row->rows, row->time, row->width),
+	                                     .fill = row->fill, .tolerance = {.f32 = 3e-7, .f64 = 1e-15}, .terms = 1);
+	x.z = p.in;
+	x.sum = p.out;
 	ps__conform_call(c, PS_OP_dropout_add_layernorm_fwd, &x, sizeof x);
 }
 
@@ -145,14 +132,10 @@ static void fused_bwd_body(struct conform *c, const void *data)
 	        .dz = conform_out(c, "dz", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1,
 	                          .zeros = true),
 	        .drop = ps__conform_dropout(c->seed, &row->drop)};
-	if (row->flag) {
-		x.dy = x.dresidual =
-		        conform_inout(c, "dy", SHAPE(row->rows, row->time, row->width), .tolerance = NORM, .terms = 1);
-	} else {
-		x.dy = conform_in(c, "dy", SHAPE(row->rows, row->time, row->width));
-		x.dresidual = conform_out(c, "dresidual", SHAPE(row->rows, row->time, row->width), .tolerance = NORM,
-		                          .terms = 1);
-	}
+	struct conform_pair p = conform_pair(c, row->flag, "dy", "dresidual", SHAPE(row->rows, row->time, row->width),
+	                                     .tolerance = NORM, .terms = 1);
+	x.dy = p.in;
+	x.dresidual = p.out;
 	ps__conform_call(c, PS_OP_dropout_add_layernorm_bwd_input, &x, sizeof x);
 }
 
