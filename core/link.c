@@ -66,21 +66,27 @@ static ps_device *peer_device(const ps_link *link)
 	return link->to->backend->can_copy_from(link->to, link->from) ? link->to : NULL;
 }
 
+static ps_status set_up_staged(ps_link *link, bool measure, const char *why, const char *detail)
+{
+	snprintf(link->info.note, sizeof link->info.note, "staged, because %s%s", why, detail);
+	return set_up(link, PS_LINK_STAGED, NULL, measure);
+}
+
 static ps_status choose(ps_link *link, const ps_link_options *options)
 {
 	bool measure = !options->skip_measure;
-	if (link->from == link->to && !options->force_staged)
+	if (options->force_staged)
+		return set_up_staged(link, measure, "its options say so", "");
+	if (link->from == link->to)
 		return set_up(link, PS_LINK_VIEW, link->to, measure);
 	ps_device *peer = peer_device(link);
-	if (peer && !options->force_staged) {
-		ps_status status = set_up(link, PS_LINK_PEER, peer, measure);
-		if (status == PS_OK || status == PS_ENOMEM)
-			return status;
-		take_down(link);
-		snprintf(link->info.note, sizeof link->info.note, "staged, because the peer path failed its test: %s",
-		         ps_error_message());
-	}
-	return set_up(link, PS_LINK_STAGED, NULL, measure);
+	if (!peer)
+		return set_up_staged(link, measure, "neither device reaches the other's memory directly", "");
+	ps_status status = set_up(link, PS_LINK_PEER, peer, measure);
+	if (status == PS_OK || status == PS_ENOMEM)
+		return status;
+	take_down(link);
+	return set_up_staged(link, measure, "the peer path failed its test: ", ps_error_message());
 }
 
 ps_status ps_link_create(ps_link **out, ps_device *from, ps_device *to, const char *label,

@@ -263,7 +263,8 @@ START_TEST(test_no_peer_path)
 {
 	set_up(PEER, (struct hook){.opaque = _i == 0}, (struct hook){.deny_peer = _i == 1});
 	ck_assert_int_eq(ps_link_get_info(link_)->kind, PS_LINK_STAGED);
-	ck_assert_str_eq(ps_link_get_info(link_)->note, "");
+	ck_assert_str_eq(ps_link_get_info(link_)->note,
+	                 "staged, because neither device reaches the other's memory directly");
 	check_fails(ps_queue_copy(consumer, ints(target, 0, 1), ints(source, 0, 1)), PS_ENOTSUP);
 	check_message("hook:ref cannot copy directly from hook:cpu; use a link");
 	arrived(sent(written(6)), 6);

@@ -251,6 +251,7 @@ START_TEST(test_peers)
 	r = (struct rig){.device = {NULL}};
 	check_ok(make(&r));
 	ck_assert_int_eq(ps_link_get_info(r.link)->kind, PS_LINK_STAGED);
+	ck_assert(strstr(ps_link_get_info(r.link)->note, "neither device reaches the other's memory"));
 	check_fails(ps_queue_copy(r.far, part(r.far_buffer, 0), part(r.buffer, 0)), PS_ENOTSUP);
 	drop(&r);
 	ck_assert_msg(scenario(message) == PS_OK, "%s", message);

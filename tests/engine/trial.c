@@ -106,7 +106,6 @@ void trial_open(struct trial *trial)
 			const ps_link *link = ps_pipeline_get_link(trial->pipeline, s, backward);
 			if (!link)
 				continue;
-			ck_assert_str_eq(ps_link_get_info(link)->note, "");
 			ck_assert_int_eq(ps_link_get_info(link)->kind,
 			                 trial->config.links.force_staged ? PS_LINK_STAGED : PS_LINK_PEER);
 		}
