@@ -47,11 +47,8 @@ ps_status ps__device_open_on(ps_device **out, const ps_backend *backend, const c
 	return PS_OK;
 }
 
-ps_status ps_device_open(ps_device **out, const char *name)
+static ps_status open_named(ps_device **out, const char *name)
 {
-	*out = NULL;
-	if (!name || !*name)
-		return ps_fail(PS_EINVAL, "a device needs a name, such as \"cpu\"");
 	const char *colon = strchr(name, ':');
 	if (colon && !colon[1])
 		return ps_fail(PS_ENODEV, "\"%s\" names no part of %.*s; leave the colon out to name all of it", name,
@@ -68,6 +65,18 @@ ps_status ps_device_open(ps_device **out, const char *name)
 	}
 	*out = device;
 	return PS_OK;
+}
+
+ps_status ps_device_open(ps_device **out, const char *name)
+{
+	*out = NULL;
+	if (!name || !*name)
+		return ps_fail(PS_EINVAL, "a device needs a name, such as \"cpu\"");
+	ps_status status = open_named(out, name);
+	/* What lacks the whole backend, such as a driver, is told without a word of the device that was asked for. */
+	if (status != PS_OK && !strstr(ps_error_message(), name))
+		return ps_fail_context(status, "%.100s", name);
+	return status;
 }
 
 void ps_device_close(ps_device *device)

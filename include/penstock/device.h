@@ -38,7 +38,7 @@ typedef struct ps_device_info {
 
 /*
  * Opens a device by name: `ref`, `cpu`, `cpu:0-3`, `cuda:0`, `opencl:NAME`, …. A device that cannot be opened is an
- * error (PS_ENODEV), never a substitute. The caller owns *out.
+ * error (PS_ENODEV) whose message names it, never a substitute. The caller owns *out.
  */
 ps_status ps_device_open(ps_device **out, const char *name) PS_WARN_UNUSED;
 /* Gives up the caller's hold; takes NULL. */

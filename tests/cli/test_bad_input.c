@@ -106,7 +106,8 @@ static const struct bad {
         {"train --nhead 5", "--nhead 5 does not divide --emsize 64"},
         {"train --emsize 63 --nhead 3", "even"},
 
-        {"train --stages gpu", "gpu"},
+        {"train --stages gpu:0", "gpu:0: no device or backend \"gpu\"; here are cpu, ref"},
+        {"train --stages gpu:0", "; penstock devices lists what is here"},
         {"train --stages cpu:9999", "cpu:9999"},
         {"train --stages cpu,,cpu", "name 1 is empty"},
         {"train --stages ref,", "name 1 is empty"},

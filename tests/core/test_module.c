@@ -123,10 +123,12 @@ START_TEST(test_unknown)
 	ps_device *device;
 	set_path(FAULTY ":" GOOD);
 	check_fails(ps_device_open(&device, "gpu:0"), PS_ENODEV);
-	check_message("no device or backend \"gpu\"; here are ");
+	check_message("gpu:0: no device or backend \"gpu\"; here are ");
 	check_message("toy");
 	check_message("symbol");
 	check_message("did not load");
+	check_fails(ps_device_open(&device, "abi:1"), PS_ENODEV);
+	check_message("abi:1: the backend abi did not load: ");
 	check_fails(ps_device_open(&device, "../good/penstock-toy"), PS_ENODEV);
 	check_fails(ps_device_open(&device, ":0"), PS_ENODEV);
 	check_fails(ps_device_open(&device, "a-name-that-is-far-longer-than-any-backend's-name-may-be-and-goes-on"),

@@ -151,7 +151,7 @@ START_TEST(test_no_devices)
 	check_message("no device or backend \"gpu\"; here are cpu, ref");
 	check_message("; no device of cuda-emulated");
 	check_fails(ps_device_open(&device, "cuda-emulated:0"), PS_ENODEV);
-	check_message("the NVIDIA driver sees no GPU");
+	check_message("cuda-emulated:0: the NVIDIA driver sees no GPU");
 	ck_assert_int_eq(setenv("CUDA_VISIBLE_DEVICES", "", 1), 0);
 	check_fails(ps_device_open(&device, "cuda-emulated:0"), PS_ENODEV);
 	check_message("the NVIDIA driver shows no GPU where CUDA_VISIBLE_DEVICES is \"\"");
@@ -163,8 +163,8 @@ START_TEST(test_drivers)
 	ps_device *device;
 	ck_assert_int_eq(setenv("PS_FAKE_CUDA_DRIVER", _i ? "12020" : "0", 1), 0);
 	check_fails(ps_device_open(&device, "cuda-emulated:0"), PS_ENODEV);
-	check_message(_i ? "the NVIDIA driver knows CUDA up to 12.2, and this build is for 13.0"
-	                 : "there is no NVIDIA driver");
+	check_message(_i ? "cuda-emulated:0: the NVIDIA driver knows CUDA up to 12.2, and this build is for 13.0"
+	                 : "cuda-emulated:0: there is no NVIDIA driver");
 }
 END_TEST
 

@@ -30,7 +30,8 @@ int command_fail(const char *command, ps_status status)
 {
 	/* One line, whatever a file name or a damaged file put into the message. */
 	char text[1024];
-	snprintf(text, sizeof text, "%s", ps_error_message());
+	snprintf(text, sizeof text, "%s%s", ps_error_message(),
+	         status == PS_ENODEV ? "; penstock devices lists what is here" : "");
 	for (char *c = text; *c != '\0'; c++) {
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
