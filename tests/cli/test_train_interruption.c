@@ -43,8 +43,14 @@ START_TEST(interrupt)
 	ck_assert_int_eq(kill(process, signals[_i]), 0);
 	program_wait(process, &run);
 	ck_assert_msg(run.status == 128 + signals[_i], "%d: %s", run.status, run.error);
-	check_matches(run.error,
-	              "^penstock train: interrupted after step [0-9]+; last goes on from there with --resume");
+	static const char *const another[] = {"Ctrl-C", "SIGTERM", "SIGHUP"};
+	char told[128];
+	snprintf(told, sizeof told,
+	         "penstock train: stops after this step and saves last, for --resume; a second %s ends it at once\n",
+	         another[_i]);
+	const char *first = strstr(run.error, told);
+	ck_assert_msg(first != NULL, "%s", run.error);
+	check_matches(first, "^penstock train: interrupted after step [0-9]+; last goes on from there with --resume");
 	json_t *object = NULL, *next;
 	int lines_before = 0;
 	for (; (next = line("log.jsonl", lines_before)) != NULL; lines_before++) {
@@ -89,36 +95,65 @@ START_TEST(broken_pipe)
 }
 END_TEST
 
+/* Starts `penstock` with a terminal for standard error, whose other end is *terminal. */
+static pid_t start_on_terminal(int *terminal, const char *arguments)
+{
+	*terminal = posix_openpt(O_RDWR | O_NOCTTY);
+	ck_assert(*terminal >= 0 && grantpt(*terminal) == 0 && unlockpt(*terminal) == 0);
+	const char *name = ptsname(*terminal);
+	ck_assert_ptr_nonnull(name);
+	char text[512];
+	snprintf(text, sizeof text, "exec '" PS_PROGRAM "' %s", arguments);
+	pid_t process = fork();
+	ck_assert_int_ge(process, 0);
+	if (process > 0)
+		return process;
+	int slave = open(name, O_RDWR | O_NOCTTY), out = open("run.out", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	dup2(out, STDOUT_FILENO);
+	dup2(slave, STDERR_FILENO);
+	close(*terminal);
+	execl("/bin/sh", "sh", "-c", text, (char *)NULL);
+	_exit(127);
+}
+
+/* Waits for it; what it wrote to the terminal is its standard error. */
+static void wait_on_terminal(int terminal, pid_t process)
+{
+	file_write("run.error", "");
+	program_wait(process, &run);
+	/* It comes in pieces, up to an error once the other end is closed. */
+	size_t length = 0;
+	for (ssize_t bytes; (bytes = read(terminal, run.error + length, sizeof run.error - 1 - length)) > 0;)
+		length += (size_t)bytes;
+	run.error[length] = '\0';
+	close(terminal);
+}
+
 /* On a terminal there is a bar, redrawn in place and gone at the end. */
 START_TEST(bar)
 {
-	int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-	ck_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
-	const char *name = ptsname(terminal);
-	ck_assert_ptr_nonnull(name);
-	pid_t process = fork();
-	ck_assert_int_ge(process, 0);
-	if (process == 0) {
-		int slave = open(name, O_RDWR | O_NOCTTY), out = open("run.out", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-		dup2(out, STDOUT_FILENO);
-		dup2(slave, STDERR_FILENO);
-		close(terminal);
-		execl("/bin/sh", "sh", "-c", "'" PS_PROGRAM "' train " SMALL, (char *)NULL);
-		_exit(127);
-	}
-	file_write("run.error", "");
-	program_wait(process, &run);
+	int terminal;
+	pid_t process = start_on_terminal(&terminal, "train " SMALL);
+	wait_on_terminal(terminal, process);
 	ck_assert_int_eq(run.status, 0);
-	char text[8192];
-	/* It comes in pieces, up to an error once the other end is closed. */
-	size_t length = 0;
-	for (ssize_t bytes; (bytes = read(terminal, text + length, sizeof text - 1 - length)) > 0;)
-		length += (size_t)bytes;
-	text[length] = '\0';
-	ck_assert_ptr_nonnull(strstr(text, "1/3  loss "));
-	ck_assert_ptr_nonnull(strstr(text, " tokens/s  0:0"));
-	ck_assert_msg(strstr(text, "\r\033[K") != NULL, "the bar stays");
-	close(terminal);
+	ck_assert_ptr_nonnull(strstr(run.error, "1/3  loss "));
+	ck_assert_ptr_nonnull(strstr(run.error, " tokens/s  0:0"));
+	ck_assert_msg(strstr(run.error, "\r\033[K") != NULL, "the bar stays");
+}
+END_TEST
+
+/* What a signal has written begins in place of the bar. */
+START_TEST(interrupted_bar)
+{
+	int terminal;
+	pid_t process = start_on_terminal(&terminal, LONG_RUN "--log log.jsonl --log-interval 1000");
+	wait_for_lines("log.jsonl", 6);
+	ck_assert_int_eq(kill(process, SIGINT), 0);
+	wait_on_terminal(terminal, process);
+	ck_assert_int_eq(run.status, 128 + SIGINT);
+	ck_assert_msg(strstr(run.error, "\r\033[Kpenstock train: stops after this step and saves nothing, as no "
+	                                "--save-last was given; a second Ctrl-C ends it at once\r\n") != NULL,
+	              "%s", run.error);
 }
 END_TEST
 
@@ -131,6 +166,7 @@ int main(void)
 	tcase_add_loop_test(cases, interrupt, 0, 3);
 	tcase_add_test(cases, broken_pipe);
 	tcase_add_test(cases, bar);
+	tcase_add_test(cases, interrupted_bar);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }

@@ -188,7 +188,7 @@ static ps_status measure(struct bench_report *report, bench_kind kind, const ben
 	progress_line_init(&watch.line);
 	const struct bench_run run = {options->seconds, stop, show_progress, &watch};
 	ps_status status = PS_OK;
-	interrupt_catch();
+	interrupt_catch(watch.command, "stops after this sample and tells what was measured");
 	switch (kind) {
 	case BENCH_OPS:
 	case BENCH_GEMM:

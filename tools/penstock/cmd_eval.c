@@ -141,7 +141,7 @@ static ps_status run(run_options *o)
 	if (status == PS_OK)
 		status = of_load(ps_weights_load(setup.pipeline, file));
 	if (status == PS_OK) {
-		interrupt_catch();
+		interrupt_catch("eval", "stops after this batch");
 		status = evaluate(&setup, o, object);
 	}
 	if (status == PS_OK && o->json && !interrupt_seen())

@@ -337,6 +337,16 @@ static ps_status close_outputs(struct run *run, ps_status status, const ps_train
 	return status != PS_OK ? ps_fail(status, "%s", message) : own;
 }
 
+static void catch_interrupt(const run_options *o)
+{
+	if (o->save_last != NULL)
+		interrupt_catch("train", "stops after this step and saves %.128s, for --resume", o->save_last);
+	else if (o->save != NULL)
+		interrupt_catch("train", "stops after this step and saves %.128s, if anything was validated", o->save);
+	else
+		interrupt_catch("train", "stops after this step and saves nothing, as no --save-last was given");
+}
+
 static ps_status train(struct run *run, ps_train_result *result)
 {
 	*result = (ps_train_result){.best_loss = INFINITY, .test_loss = NAN};
@@ -346,7 +356,7 @@ static ps_status train(struct run *run, ps_train_result *result)
 	run->begin_ns = ps_clock_ns();
 	PS_TRY(open_outputs(run));
 	print_start(run);
-	interrupt_catch();
+	catch_interrupt(&run->options);
 	progress_init(&run->progress, ps_trainer_done(run->trainer));
 	ps_status status = ps_trainer_run(run->trainer, result);
 	progress_line_clear(&run->progress.line);

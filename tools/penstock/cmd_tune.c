@@ -198,7 +198,7 @@ static ps_status run(const tune_options *options)
 	                    .payload = &line};
 	ps_device *device;
 	PS_TRY(ps_device_open(&device, options->device));
-	interrupt_catch();
+	interrupt_catch("tune", "stops after this candidate and keeps what was found");
 	ps_status status = ps_tune(device, &tuning);
 	progress_line_clear(&line);
 	if (status == PS_OK && options->json)

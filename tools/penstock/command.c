@@ -1,13 +1,27 @@
 /* What all subcommands share: the line of an error, --help, JSON, and signals that ask for an end. */
 #include "tools/penstock/command.h"
+#include "tools/penstock/progress.h"
 
 #include "train/json.h"
 
 #include <penstock/data.h>
 
+#include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* A signal that asks for an end, and what its handler writes; set before it is caught. */
+static struct {
+	const int number;
+	const char *const another;
+	char line[512];
+	size_t length;
+} signals[] = {{SIGINT, "Ctrl-C", "", 0}, {SIGTERM, "SIGTERM", "", 0}, {SIGHUP, "SIGHUP", "", 0}};
+
+enum { SIGNALS = sizeof signals / sizeof *signals };
 
 static volatile sig_atomic_t interrupted; /* the signal's number; 0: none came */
 static bool json_wanted, json_printed;
@@ -92,22 +106,42 @@ bool command_begin(option_settings *settings, const option_table *table, int arg
 	return true;
 }
 
+/* Calls nothing but what a handler may call. */
 static void on_interrupt(int number)
 {
+	int error = errno;
+	for (int i = 0; i < SIGNALS; i++) {
+		if (signals[i].number != number)
+			continue;
+		/* Where it cannot be written there is nobody to tell, a closed terminal for one. */
+		ssize_t written = write(STDERR_FILENO, signals[i].line, signals[i].length);
+		(void)written;
+	}
 	interrupted = number;
+	errno = error;
 }
 
-void interrupt_catch(void)
+void interrupt_catch(const char *command, const char *format, ...)
 {
+	char ends[256];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(ends, sizeof ends, format, arguments);
+	va_end(arguments);
 	/* After the first, the default is back: a second one ends the program. */
 	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
 	sigemptyset(&action.sa_mask);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	/* Under nohup a terminal may go. */
-	struct sigaction before;
-	if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-		sigaction(SIGHUP, &action, NULL);
+	const char *clear = isatty(STDERR_FILENO) == 1 ? PROGRESS_CLEAR : "";
+	for (int i = 0; i < SIGNALS; i++) {
+		snprintf(signals[i].line, sizeof signals[i].line, "%spenstock %s: %s; a second %s ends it at once\n",
+		         clear, command, ends, signals[i].another);
+		signals[i].length = strlen(signals[i].line);
+		/* Under nohup a terminal may go. */
+		struct sigaction before;
+		if (sigaction(signals[i].number, NULL, &before) == 0 &&
+		    (signals[i].number != SIGHUP || before.sa_handler != SIG_IGN))
+			sigaction(signals[i].number, &action, NULL);
+	}
 }
 
 bool interrupt_seen(void)

@@ -39,10 +39,10 @@ ps_status command_print_json(json_t *object, bool figures) PS_WARN_UNUSED;
 bool command_begin(option_settings *settings, const option_table *table, int argc, char **argv, int *exit_status);
 
 /*
- * From the first call on, the first SIGINT, SIGTERM or SIGHUP only sets a flag, and the second of a kind ends the
- * program at once.
+ * From the first call on, the first SIGINT, SIGTERM or SIGHUP only sets a flag and has one line written to standard
+ * error at once, "penstock COMMAND: " with how it ends, as the format says; the second of a kind ends the program.
  */
-void interrupt_catch(void);
+void interrupt_catch(const char *command, const char *format, ...) PS_PRINTF(2, 3);
 bool interrupt_seen(void);
 /* 128 and the signal's number, as shells have it. */
 int interrupt_exit_status(void);

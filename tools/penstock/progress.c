@@ -30,13 +30,14 @@ bool progress_line_due(struct progress_line *line)
 
 void progress_line_show(struct progress_line *line, const char *format, ...)
 {
+	char text[256];
 	va_list arguments;
 	va_start(arguments, format);
-	/* Back to the margin, the line, and away with what an older one left. */
-	fputs(line->terminal ? "\r" : "", stderr);
-	vfprintf(stderr, format, arguments);
-	fputs(line->terminal ? "\033[K" : "\n", stderr);
+	vsnprintf(text, sizeof text, format, arguments);
 	va_end(arguments);
+	/* Back to the margin, the line, and away with what an older one left; all at once, for a signal's line may
+	 * come. */
+	fprintf(stderr, line->terminal ? "\r%s\033[K" : "%s\n", text);
 	fflush(stderr);
 	line->drawn = line->terminal;
 }
@@ -45,7 +46,7 @@ void progress_line_clear(struct progress_line *line)
 {
 	if (!line->drawn)
 		return;
-	fputs("\r\033[K", stderr);
+	fputs(PROGRESS_CLEAR, stderr);
 	fflush(stderr);
 	line->drawn = false;
 }

@@ -4,6 +4,9 @@
 
 #include <penstock/train.h>
 
+/* Takes a line away on a terminal. */
+#define PROGRESS_CLEAR "\r\033[K"
+
 struct progress_line {
 	bool terminal, drawn;
 	int64_t next_ns; /* when something is shown again; 0: at once */
