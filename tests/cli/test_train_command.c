@@ -27,6 +27,7 @@ START_TEST(lines)
 	check_matches(run.out, "^entropy of the source 2\\.[0-9]+ nats; reached [0-9.]+, [0-9.]+ % above$");
 	check_matches(run.error, "^stage [01] on ref: 1 unit, [0-9]+ parameters, peak ");
 	check_matches(run.error, "^stage [01] on ref: 2 units, [0-9]+ parameters, peak ");
+	check_matches(run.error, "^links 0>1, 1>0 on ref: view$");
 	check_matches(run.error, "^schedule 1f1b, 2 micro-batches of 2,2 rows, ");
 }
 END_TEST
@@ -66,6 +67,39 @@ START_TEST(joined)
 }
 END_TEST
 
+/* The log's first line has the link, without a note. */
+static void check_link(const json_t *start, int from, int to, const char *kind)
+{
+	size_t i;
+	const json_t *link;
+	json_array_foreach(json_object_get(start, "links"), i, link)
+	{
+		if ((int)number_of(link, "from") != from || (int)number_of(link, "to") != to)
+			continue;
+		ck_assert_str_eq(text_of(link, "kind"), kind);
+		ck_assert_str_eq(text_of(link, "note"), "");
+		return;
+	}
+	ck_abort_msg("there is no link from %d to %d", from, to);
+}
+
+/* Stages on one device read what the other wrote; between two there is a copy. */
+START_TEST(neighbours)
+{
+	program_run(&run, "train " SMALL "--nlayers 2 --stages ref,cpu,cpu --log log.jsonl");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	check_matches(run.error, "^links 0>1, 1>0 between ref and cpu: peer$");
+	check_matches(run.error, "^links 1>2, 2>1 on cpu: view$");
+	json_t *object = line("log.jsonl", 0);
+	ck_assert_uint_eq(json_array_size(json_object_get(object, "links")), 4);
+	check_link(object, 0, 1, "peer");
+	check_link(object, 1, 0, "peer");
+	check_link(object, 1, 2, "view");
+	check_link(object, 2, 1, "view");
+	json_decref(object);
+}
+END_TEST
+
 START_TEST(json_log)
 {
 	program_run(&run,
@@ -86,6 +120,8 @@ START_TEST(json_log)
 	        (int)(number_of(json_array_get(stages, 0), "units") + number_of(json_array_get(stages, 1), "units")),
 	        3);
 	ck_assert_double_gt(number_of(json_array_get(stages, 0), "peak_bytes"), 0);
+	check_link(object, 0, 1, "view");
+	check_link(object, 1, 0, "view");
 	json_decref(object);
 	for (int i = 0; i < 8; i++) {
 		object = line("log.jsonl", 1 + i);
@@ -345,6 +381,7 @@ int main(void)
 	tcase_add_test(cases, lines);
 	tcase_add_test(cases, micro_batches);
 	tcase_add_test(cases, joined);
+	tcase_add_test(cases, neighbours);
 	tcase_add_test(cases, json_log);
 	tcase_add_test(cases, failure);
 	tcase_add_test(cases, trace);

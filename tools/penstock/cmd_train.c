@@ -203,10 +203,11 @@ static ps_status log_start(struct run *run)
 	const ps_pipeline *pipeline = run->setup.pipeline;
 	const int64_t *sizes;
 	int count = ps_pipeline_micro_batches(pipeline, &sizes);
-	json_t *event = json_pack("{s:s, s:I, s:o, s:i, s:i, s:I, s:o}", "event", "start", "parameters",
+	json_t *event = json_pack("{s:s, s:I, s:o, s:o, s:i, s:i, s:I, s:o}", "event", "start", "parameters",
 	                          (json_int_t)ps_pipeline_parameter_elements(pipeline), "stages", stages_json(pipeline),
-	                          "micro_batches", count, "vocabulary", (int)ps_corpus_vocabulary(run->setup.corpus),
-	                          "steps", (json_int_t)ps_trainer_steps_per_epoch(run->trainer), "entropy",
+	                          "links", links_json(pipeline), "micro_batches", count, "vocabulary",
+	                          (int)ps_corpus_vocabulary(run->setup.corpus), "steps",
+	                          (json_int_t)ps_trainer_steps_per_epoch(run->trainer), "entropy",
 	                          ps__json_real(ps_corpus_entropy(run->setup.corpus)));
 	json_t *options = options_json(&train_table, &run->options), *stages = json_object_get(event, "stages");
 	if (event != NULL && options != NULL) {

@@ -190,8 +190,8 @@ const option_table train_table = {
                     "      What the OpenCL device computes is checked op by op in each hundredth step.\n"
                     "  penstock train --epochs 9 --save-last last.safetensors     # (and then Ctrl-C)\n"
                     "  penstock train --epochs 9 --save-last last.safetensors --resume last.safetensors\n"
-                    "      Ctrl-C stops after the step that runs, a second one at once; the run goes on from there as if\n"
-                    "      nothing had happened.\n",
+                    "      Ctrl-C stops after the step that runs, a second one at once; the run goes on from there\n"
+                    "      as if nothing had happened.\n",
         .rows = train_rows,
         .count = sizeof train_rows / sizeof *train_rows,
         .defaults = &presets[PRESET_DEFAULT],

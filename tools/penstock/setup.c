@@ -353,6 +353,7 @@ void setup_print_plan(const struct setup *setup, FILE *to)
 		        size_text(info.peak_bytes, peak), size_text(info.parameter_bytes, weights),
 		        size_text(info.gradient_bytes, gradients), size_text(info.activation_bytes, activations));
 	}
+	links_print(pipeline, to);
 	const ps_schedule *schedule = ps_pipeline_get_schedule(pipeline);
 	fprintf(to, "schedule %s, ", schedule->name);
 	print_micro_batches(setup, to);

@@ -51,7 +51,11 @@ ps_status shadow_parse(ps_shadow_stage **out, int *count, const char *text, int 
 void shadow_print(const ps_shadow_report *report, FILE *to);
 json_t *shadow_json(const ps_shadow_report *report);
 
-/* Writes the plan of each rank's memory and the shape of a step, for people. */
+/* What kind of link neighbouring stages have, and why, for people and for programs (NULL: no memory). */
+void links_print(const ps_pipeline *pipeline, FILE *to);
+json_t *links_json(const ps_pipeline *pipeline);
+
+/* Writes the plan of each rank's memory, the links and the shape of a step, for people. */
 void setup_print_plan(const struct setup *setup, FILE *to);
 
 #endif
