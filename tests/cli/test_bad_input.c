@@ -136,6 +136,8 @@ static const struct bad {
 
         {"train --data no-such-folder", "there is no folder no-such-folder with wiki.train.tokens"},
         {"train --data no-such-folder", "penstock data fetch wikitext-2 --to no-such-folder makes one, and sample is"},
+        {"train --data 'no such folder'", "penstock data fetch wikitext-2 --to 'no such folder' makes one"},
+        {"train --data it\"s", "penstock data fetch wikitext-2 --to 'it\"s' makes one"},
         {"train --data wikitext-2", "penstock data fetch wikitext-2 makes one, and sample is built in"},
         {"train --data short", "there is no file short/wiki.train.tokens"},
         {"train --data short", "penstock data fetch wikitext-2 --to short makes one"},

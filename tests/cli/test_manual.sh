@@ -1,6 +1,7 @@
 #!/bin/sh
 # test_manual.sh SOURCE WORK PROGRAM: the manual page names exactly the options that `penstock __options` prints, each
-# in the section of its subcommand, with the words of closed sets; and it is well-formed, where mandoc can tell.
+# in the section of its subcommand, with the words of closed sets, and each subcommand in the synopsis; and it is
+# well-formed, where mandoc can tell.
 set -eu
 page=$1/docs/man/penstock.1
 work=$2/manual
@@ -20,12 +21,23 @@ words() {
 		/^\.(It|El)/ { item = here && $2 == "Fl" && $3 == o } item' "$1"
 }
 
+# synopsis PAGE SUBCOMMAND: all lines of its synopsis for the subcommand's first word.
+synopsis() {
+	awk -v s="${2%% *}" '/^\.S[hs] / { in_it = ($2 == "SYNOPSIS") } !in_it { next } /^\.Nm/ { here = 0 }
+		/^\.(Op )?Cm / { if ($0 ~ "^\\.Cm " s "( |$)") here = 1; if (here) print }' "$1"
+}
+
 # agrees PAGE TABLE: prints where they differ.
 agrees() {
 	documented "$1" >"$work/documented"
 	cut -f 1,2 "$2" | sort -u >"$work/known"
 	comm -13 "$work/documented" "$work/known" | sed 's/^/not in the manual page: /'
 	comm -23 "$work/documented" "$work/known" | sed 's/^/not an option of the program: /'
+	cut -f 1 "$2" | sort -u | while read -r command; do
+		for word in $command; do
+			synopsis "$1" "$command" | grep -qwF -- "$word" || echo "the synopsis lacks $command"
+		done
+	done
 	awk -F '\t' '$3 ~ /\|/ { print $1 "," $2 "," $3 }' "$2" | while IFS=, read -r command option set; do
 		for word in $(printf '%s' "$set" | tr '|' ' '); do
 			case $word in [A-Z]*) continue ;; esac
@@ -40,7 +52,8 @@ if command -v mandoc >/dev/null; then
 fi
 
 # The check itself: a page against a table that agrees with it, and then one fault after the other.
-printf '.Ss penstock train\n.It Fl -split Cm even | torch\n.It Fl -lr Ar x\n.El\n.Sh EXIT STATUS\n' >"$work/page"
+printf '.Sh SYNOPSIS\n.Nm\n.Cm train\n.Sh DESCRIPTION\n.Ss penstock train\n' >"$work/page"
+printf '.It Fl -split Cm even | torch\n.It Fl -lr Ar x\n.El\n.Sh EXIT STATUS\n' >>"$work/page"
 printf 'train\t--split\teven|torch\tSplit\ntrain\t--lr\tX\tRate\n' >"$work/table"
 [ -z "$(agrees "$work/page" "$work/table")" ]
 for fault in 's/--lr/--clip/' 's/torch/odd/' 's/^train/eval/' '/--lr/d'; do
@@ -50,6 +63,8 @@ for fault in 's/--lr/--clip/' 's/torch/odd/' 's/^train/eval/' '/--lr/d'; do
 		exit 1
 	}
 done
+sed 's/^\.Cm train/.Cm eval/' "$work/page" >"$work/faulty"
+[ "$(agrees "$work/faulty" "$work/table")" = "the synopsis lacks train" ]
 
 if [ ! -x "$program" ] || ! "$program" __options >"$work/options" 2>/dev/null; then
 	echo "no program that answers __options; the page is well-formed"

@@ -59,14 +59,31 @@ int command_fail(const char *command, ps_status status)
 	return ps_status_is_usage(status) ? EXIT_WRONG_INPUT : EXIT_RUN_FAILED;
 }
 
+/* A word of a command line as a shell takes it: in quotes where it has more than plain names have. */
+static const char *shell_word(const char *text, char *word, size_t bytes)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./,:@%";
+	static const char quote[] = "'\\''";
+	if (*text != '\0' && text[strspn(text, plain)] == '\0')
+		return text;
+	size_t used = 0;
+	word[used++] = '\'';
+	for (; *text != '\0' && used + sizeof quote + 1 <= bytes; text++)
+		used += (size_t)snprintf(word + used, bytes - used, "%.*s", *text == '\'' ? 4 : 1,
+		                         *text == '\'' ? quote : text);
+	snprintf(word + used, bytes - used, "'");
+	return word;
+}
+
 ps_status command_fail_corpus(ps_status status, const char *folder)
 {
 	const char *known = ps_fetch_source_at(0)->name;
 	bool same = strcmp(folder, known) == 0;
 	if (status != PS_ENOENT)
 		return status;
+	char word[512];
 	return ps_fail(status, "%s; penstock data fetch %s%s%s makes one, and sample is built in", ps_error_message(),
-	               known, same ? "" : " --to ", same ? "" : folder);
+	               known, same ? "" : " --to ", same ? "" : shell_word(folder, word, sizeof word));
 }
 
 int command_choose(const char *const *names, int argc, char **argv, const char *what)

@@ -166,10 +166,12 @@ static const option_row train_rows[] = {
         GROUP("What is written"),
         TEXT("save", save, "FILE", "The weights that were best on the validation split (safetensors)"),
         TEXT("save-last", save_last, "FILE", "The last weights, with all that --resume needs (safetensors)"),
-        TEXT("log", log, "FILE.jsonl", "One JSON object a line: start, steps, evaluations, end"),
+        TEXT("log", log, "FILE.jsonl",
+             "One JSON object a line: start, steps, evaluations, end; --resume adds to the file that is there"),
         INTEGER("log-interval", log_interval, 1, 1e9, "Steps that a line on standard output covers"),
         TEXT("trace", trace, "FILE.json",
-             "When each action and transfer ran, for penstock trace and Perfetto (ui.perfetto.dev)"),
+             "When each action and transfer of every step ran, for penstock trace and Perfetto (ui.perfetto.dev); each "
+             "step is waited for, which takes longer"),
 };
 
 const option_table train_table = {
@@ -186,6 +188,8 @@ const option_table train_table = {
                     "      Four units on each of two groups of cores, eight micro-batches a batch.\n"
                     "  penstock train --preset tutorial --data wikitext-2 --epochs 1 --steps-per-epoch 3\n"
                     "      Three steps of PyTorch's pipeline tutorial at its full 1,444,261,998 parameters.\n"
+                    "  penstock train --preset tutorial --data wikitext-2 --stages cuda:0,cuda:1 --dtype bf16\n"
+                    "      All of it on two NVIDIA GPUs, a stage on each, with products in bf16.\n"
                     "  penstock train --stages opencl:0,cpu --shadow 0:every=100\n"
                     "      What the OpenCL device computes is checked op by op in each hundredth step.\n"
                     "  penstock train --epochs 9 --save-last last.safetensors     # (and then Ctrl-C)\n"
