@@ -136,6 +136,7 @@ ps_status ps_pipeline_initialize(ps_pipeline *pipeline)
 {
 	struct initialization all = {.pipeline = pipeline};
 	int made = 0;
+	PS_TRY(ps__check_alone(pipeline));
 	all.queues = calloc((size_t)pipeline->rank_count, sizeof(pthread_mutex_t));
 	if (!all.queues)
 		return ps_fail(PS_ENOMEM, "out of memory for initial values");

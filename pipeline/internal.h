@@ -209,6 +209,7 @@ struct ps_pipeline {
 	struct program *train;
 	struct run *last; /* that was submitted */
 	uint32_t step;    /* of the last batch to train on */
+	int64_t failures; /* of steps, after which the pipeline could be used again */
 	bool placed;      /* the stages know their ranks */
 	bool allocated;   /* the arenas exist, and all programs are bound */
 	bool stalled;
@@ -360,6 +361,8 @@ ps_status ps__send(ps_pipeline *pipeline, const struct program *program, int ind
 /* step.c: the life of runs. */
 ps_status ps__runs_allocate(ps_pipeline *pipeline);
 void ps__runs_free(ps_pipeline *pipeline);
+/* The pipeline can be used, and no step is on its way. */
+ps_status ps__check_alone(const ps_pipeline *pipeline);
 /* Waits until no run is on its way any more, or one has failed. */
 void ps__runs_settle(ps_pipeline *pipeline);
 /* A look: is the stall time over since anything moved? `busy`: something else does. */

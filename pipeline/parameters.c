@@ -213,8 +213,9 @@ uint32_t ps_pipeline_step(const ps_pipeline *pipeline)
 	return pipeline->step;
 }
 
-static ps_status read_tensor(ps_queue *queue, void *to, ps_tensor tensor)
+static ps_status read_tensor(const ps_pipeline *pipeline, ps_queue *queue, void *to, ps_tensor tensor)
 {
+	PS_TRY(ps__check_alone(pipeline));
 	PS_TRY(ps_queue_read(queue, to, tensor));
 	return ps_queue_finish(queue);
 }
@@ -223,14 +224,14 @@ ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to)
 {
 	ps_parameter_view view;
 	ps_pipeline_get_parameter(pipeline, index, &view);
-	return read_tensor(view.queue, to, view.value);
+	return read_tensor(pipeline, view.queue, to, view.value);
 }
 
 ps_status ps_pipeline_read_gradient(ps_pipeline *pipeline, int index, void *to)
 {
 	ps_parameter_view view;
 	ps_pipeline_get_parameter(pipeline, index, &view);
-	return read_tensor(view.queue, to, view.gradient);
+	return read_tensor(pipeline, view.queue, to, view.gradient);
 }
 
 /* Elements [first, first + count) of a contiguous tensor. */
@@ -258,6 +259,7 @@ ps_status ps__parameter_write(const ps_parameter_view *view, int64_t first, int6
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from)
 {
 	ps_parameter_view view;
+	PS_TRY(ps__check_alone(pipeline));
 	ps_pipeline_get_parameter(pipeline, index, &view);
 	int64_t total = ps_tensor_count(view.value);
 	if (!ps_tensor_present(view.copy))

@@ -185,6 +185,11 @@ void ps__runs_settle(ps_pipeline *pipeline)
 		(void)watch(pipeline, pipeline->last);
 }
 
+int64_t ps_pipeline_failures(const ps_pipeline *pipeline)
+{
+	return pipeline->failures;
+}
+
 int ps_pipeline_most_in_flight(const ps_pipeline *pipeline)
 {
 	/* Checks and times belong to one step at a time. */
@@ -214,8 +219,7 @@ static ps_status check_batch(const ps_pipeline *pipeline, bool training, const p
 	return PS_OK;
 }
 
-/* For what submits and collects in one: what it would collect is an older step. */
-static ps_status check_alone(const ps_pipeline *pipeline)
+ps_status ps__check_alone(const ps_pipeline *pipeline)
 {
 	PS_TRY(check_usable(pipeline));
 	if (pipeline->run_count > 0)
@@ -245,6 +249,13 @@ static ps_status give_up(ps_pipeline *pipeline, const struct run *run, ps_status
 	return status;
 }
 
+static ps_status count_failure(ps_pipeline *pipeline, ps_status status)
+{
+	if (status != PS_OK && !pipeline->stalled)
+		pipeline->failures++;
+	return status;
+}
+
 static ps_status submit(ps_pipeline *pipeline, bool training, const ps_batch *batch)
 {
 	struct program *program;
@@ -267,7 +278,7 @@ static ps_status submit(ps_pipeline *pipeline, bool training, const ps_batch *ba
 	ps_status status = ps__run_enqueue(pipeline, run, before);
 	if (training)
 		pipeline->step = batch->step;
-	return status == PS_OK ? PS_OK : give_up(pipeline, run, status, false);
+	return status == PS_OK ? PS_OK : count_failure(pipeline, give_up(pipeline, run, status, false));
 }
 
 /* The sum of the batch's losses in the order of its rows, whatever the micro-batches were. */
@@ -281,7 +292,7 @@ static double sum_losses(const ps_pipeline *pipeline, const struct run *run)
 	return sum;
 }
 
-static ps_status collect(ps_pipeline *pipeline, double *sum)
+static ps_status collect_oldest(ps_pipeline *pipeline, double *sum)
 {
 	struct run *run = run_at(pipeline, 0);
 	ps_status status = watch(pipeline, run);
@@ -300,6 +311,11 @@ static ps_status collect(ps_pipeline *pipeline, double *sum)
 	/* A step behind it has learnt from the same weights; there is nothing to go on from. */
 	pipeline->run_count = 0;
 	return status;
+}
+
+static ps_status collect(ps_pipeline *pipeline, double *sum)
+{
+	return count_failure(pipeline, collect_oldest(pipeline, sum));
 }
 
 ps_status ps_pipeline_submit(ps_pipeline *pipeline, const ps_batch *batch)
@@ -321,14 +337,14 @@ ps_status ps_pipeline_collect(ps_pipeline *pipeline, double *loss)
 
 ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double *loss)
 {
-	PS_TRY(check_alone(pipeline));
+	PS_TRY(ps__check_alone(pipeline));
 	PS_TRY(submit(pipeline, true, batch));
 	return ps_pipeline_collect(pipeline, loss);
 }
 
 ps_status ps_pipeline_evaluate(ps_pipeline *pipeline, const ps_batch *batch, double *loss_sum)
 {
-	PS_TRY(check_alone(pipeline));
+	PS_TRY(ps__check_alone(pipeline));
 	PS_TRY(submit(pipeline, false, batch));
 	return collect(pipeline, loss_sum);
 }

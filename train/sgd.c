@@ -30,6 +30,7 @@ struct ps_sgd {
 	int reader; /* the rank whose norm is read */
 	double host_norm;
 	bool submitted;
+	int64_t failures; /* of the pipeline, when it was */
 	ps_updates *squares, *update;
 	double lr, max_norm; /* that `update` was recorded with; NaN: with none */
 };
@@ -150,8 +151,23 @@ static ps_status enqueue(ps_sgd *sgd, double lr, double max_norm)
 	return ps_queue_read(reader->queue, &sgd->host_norm, reader->norm);
 }
 
+/* Waits until the update is over, one way or the other. */
+static ps_status finish(ps_sgd *sgd)
+{
+	ps_status status = PS_OK;
+	sgd->submitted = false;
+	for (int r = 0; r < sgd->rank_count && status == PS_OK; r++)
+		status = ps_event_wait(sgd->ranks[r].done, -1);
+	if (status != PS_OK)
+		ps_pipeline_drain(sgd->pipeline);
+	return status;
+}
+
 ps_status ps_sgd_submit(ps_sgd *sgd, double lr, double max_norm)
 {
+	/* The caller has been told of a failure, and has not asked what it made of the update. */
+	if (sgd->submitted && ps_pipeline_failures(sgd->pipeline) != sgd->failures)
+		(void)finish(sgd);
 	if (sgd->submitted)
 		return ps_fail(PS_EINVAL, "an update is on its way; collect it first");
 	ps_status status = enqueue(sgd, lr, max_norm);
@@ -162,6 +178,7 @@ ps_status ps_sgd_submit(ps_sgd *sgd, double lr, double max_norm)
 	for (int r = 0; r < sgd->rank_count; r++)
 		sgd->ranks[r].done = ps_queue_record(sgd->ranks[r].queue);
 	sgd->submitted = true;
+	sgd->failures = ps_pipeline_failures(sgd->pipeline);
 	return PS_OK;
 }
 
@@ -188,16 +205,9 @@ static ps_status explain_norm(ps_sgd *sgd)
 
 ps_status ps_sgd_collect(ps_sgd *sgd, double *norm)
 {
-	ps_status status = PS_OK;
 	if (!sgd->submitted)
 		return ps_fail(PS_EINVAL, "no update is on its way; submit one first");
-	sgd->submitted = false;
-	for (int r = 0; r < sgd->rank_count && status == PS_OK; r++)
-		status = ps_event_wait(sgd->ranks[r].done, -1);
-	if (status != PS_OK) {
-		ps_pipeline_drain(sgd->pipeline);
-		return status;
-	}
+	PS_TRY(finish(sgd));
 	*norm = sgd->host_norm;
 	return isfinite(*norm) ? PS_OK : explain_norm(sgd);
 }

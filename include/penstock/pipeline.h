@@ -186,12 +186,17 @@ ps_status ps_pipeline_train(ps_pipeline *pipeline, const ps_batch *batch, double
  * begins on each device when what was enqueued there before is done, an optimizer's update of the step before included;
  * so a loss can be collected a step late, while the devices are busy with the next one. Steps are collected in their
  * order. After a failure of either half none is on its way any more. Evaluation, and whatever reads or writes
- * parameters, is for when all are collected.
+ * parameters or gradients through the functions below, is refused until all are collected (PS_EINVAL).
  */
 ps_status ps_pipeline_submit(ps_pipeline *pipeline, const ps_batch *batch) PS_WARN_UNUSED;
 ps_status ps_pipeline_collect(ps_pipeline *pipeline, double *loss) PS_WARN_UNUSED;
 /* How many steps may be on their way: 2, or 1 where a trace or a shadow looks at each. */
 int ps_pipeline_most_in_flight(const ps_pipeline *pipeline);
+/*
+ * How often a step or an evaluation has failed such that the pipeline can be used again. What was on its way when that
+ * number grew, an optimizer's update say, may have come to nothing.
+ */
+int64_t ps_pipeline_failures(const ps_pipeline *pipeline);
 /* Forward only, without dropout. *loss_sum is the sum over all elements. */
 ps_status ps_pipeline_evaluate(ps_pipeline *pipeline, const ps_batch *batch, double *loss_sum) PS_WARN_UNUSED;
 

@@ -33,8 +33,25 @@ void ps_sgd_destroy(ps_sgd *sgd);
 ps_status ps_sgd_step(ps_sgd *sgd, double lr, double max_norm, double *norm) PS_WARN_UNUSED;
 /*
  * Its two halves: what the devices do, which needs nothing of the host, and what the host learns of it, once the
- * weights are updated. To have the next step under way meanwhile: ps_pipeline_submit(next), ps_pipeline_collect and
- * ps_sgd_collect of this one, ps_sgd_submit of the next. One update may be on its way.
+ * weights are updated. The gradients are those of the step that was submitted last, whether it is collected or not; so
+ * an update follows its own step, and the next step that update. One update may be on its way. A training loop that
+ * reads the numbers of each step while the devices are busy with the next one, every call in a PS_TRY:
+ *
+ *	for (int k = 0; k < steps; k++) {
+ *		ps_pipeline_submit(pipeline, &batches[k]);
+ *		if (k > 0) {
+ *			ps_pipeline_collect(pipeline, &losses[k - 1]);
+ *			ps_sgd_collect(sgd, &norms[k - 1]);
+ *		}
+ *		ps_sgd_submit(sgd, lr, max_norm);
+ *	}
+ *	ps_pipeline_collect(pipeline, &losses[steps - 1]);
+ *	ps_sgd_collect(sgd, &norms[steps - 1]);
+ *
+ * Where ps_pipeline_most_in_flight is 1, a second step is refused: there call ps_pipeline_train and ps_sgd_step.
+ *
+ * After a step that failed, ps_sgd_collect tells what became of an update that was on its way, and the next
+ * ps_sgd_submit forgets one of which nobody asked. An update that fails on its device fails the next step, too.
  */
 ps_status ps_sgd_submit(ps_sgd *sgd, double lr, double max_norm) PS_WARN_UNUSED;
 ps_status ps_sgd_collect(ps_sgd *sgd, double *norm) PS_WARN_UNUSED;

@@ -285,6 +285,7 @@ START_TEST(test_stall)
 	                            "not done");
 	check_fails(trial_train(&trial, 3, 6, 5, &loss), PS_ESTALL);
 	check_message("has stalled before");
+	check_fails(ps_pipeline_read_parameter(trial.pipeline, 0, &loss), PS_ESTALL);
 	hook_release(&trial.hooks[1]);
 	tear_down();
 }

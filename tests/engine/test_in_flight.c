@@ -269,6 +269,38 @@ START_TEST(test_lost_loss)
 }
 END_TEST
 
+/*
+ * A caller who was told that a step has failed need not ask what became of the update behind it: the next one takes its
+ * place, and does what it would have done without.
+ */
+START_TEST(test_forgotten_update)
+{
+	double loss, norm, norms[2];
+	float bias[TRIAL_VOCABULARY] = {0};
+	check_ok(submit(&trial, 0, trial.config.time));
+	check_ok(ps_pipeline_collect(trial.pipeline, &loss));
+	check_ok(ps_sgd_step(sgd, 0, 0.5, &norms[0]));
+	if (_i)
+		hook_add(&trial.hooks[1], .effect = HOOK_FAIL, .call = HOOK_OP_OF(gemm), .nth = 1);
+	else
+		fill_bias(bias, NAN);
+	check_ok(submit(&trial, 1, trial.config.time));
+	check_ok(ps_sgd_submit(sgd, 0.5, 0.5));
+	check_ok(submit(&trial, 2, trial.config.time));
+	check_fails(ps_pipeline_collect(trial.pipeline, &loss), _i ? PS_EDEVICE : PS_ENUMERIC);
+	ck_assert_int_eq(ps_pipeline_failures(trial.pipeline), 1);
+	hook_clear(&trial.hooks[1]);
+	fill_bias(bias, 0);
+	check_ok(submit(&trial, 0, trial.config.time));
+	check_ok(ps_sgd_submit(sgd, 0.5, 0.5));
+	check_fails(ps_sgd_submit(sgd, 0.5, 0.5), PS_EINVAL);
+	check_ok(ps_pipeline_collect(trial.pipeline, &loss));
+	check_ok(ps_sgd_collect(sgd, &norms[1]));
+	ck_assert(norms[0] == norms[1]);
+	check_fails(ps_sgd_collect(sgd, &norm), PS_EINVAL);
+}
+END_TEST
+
 /* One token, which only the earlier of two steps has, makes the embedding overflow: that step's tokens are searched. */
 START_TEST(test_search_of_earlier_step)
 {
@@ -374,6 +406,49 @@ START_TEST(test_wrong_use)
 }
 END_TEST
 
+static void check_access(ps_status status)
+{
+	float values[TRIAL_VOCABULARY];
+	int last = ps_pipeline_parameter_count(trial.pipeline) - 1;
+	check_fails(ps_pipeline_read_parameter(trial.pipeline, last, values), status);
+	check_fails(ps_pipeline_read_gradient(trial.pipeline, last, values), status);
+	check_fails(ps_pipeline_write_parameter(trial.pipeline, last, values), status);
+	check_fails(ps_pipeline_initialize(trial.pipeline), status);
+}
+
+/* Parameters and gradients are out of reach while a step is on its way, and not while only an update is. */
+START_TEST(test_access)
+{
+	double loss, norm;
+	check_access(PS_OK);
+	check_ok(submit(&trial, 0, trial.config.time));
+	check_access(PS_EINVAL);
+	check_message("a step is on its way; collect it first");
+	check_ok(ps_sgd_submit(sgd, 0.5, 0.5));
+	check_ok(ps_pipeline_collect(trial.pipeline, &loss));
+	check_access(PS_OK);
+	check_ok(ps_sgd_collect(sgd, &norm));
+}
+END_TEST
+
+/* With a trace one step is on its way at most. */
+START_TEST(test_one_in_flight)
+{
+	struct trial traced = {.config = {.rank_count = 2, .chunks = 2, .trace = true}};
+	double loss;
+	trial_open(&traced);
+	check_ok(ps_pipeline_initialize(traced.pipeline));
+	ck_assert_int_eq(ps_pipeline_most_in_flight(traced.pipeline), 1);
+	check_ok(submit(&traced, 0, traced.config.time));
+	check_fails(submit(&traced, 1, traced.config.time), PS_EINVAL);
+	check_message("1 step is on the way; collect the oldest one first");
+	check_ok(ps_pipeline_collect(traced.pipeline, &loss));
+	check_ok(submit(&traced, 1, traced.config.time));
+	check_ok(ps_pipeline_collect(traced.pipeline, &loss));
+	trial_close(&traced);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("engine in flight");
@@ -384,10 +459,13 @@ int main(void)
 	tcase_add_checked_fixture(faults, set_up, tear_down);
 	tcase_add_loop_test(faults, test_lost_norm, 0, 4);
 	tcase_add_test(faults, test_lost_loss);
+	tcase_add_loop_test(faults, test_forgotten_update, 0, 2);
 	tcase_add_test(faults, test_search_of_earlier_step);
 	tcase_add_test(faults, test_later_step);
 	tcase_add_loop_test(faults, test_slow_gathering, 0, 2);
 	tcase_add_test(faults, test_wrong_use);
+	tcase_add_test(faults, test_access);
+	tcase_add_test(faults, test_one_in_flight);
 	suite_add_tcase(suite, bits);
 	suite_add_tcase(suite, faults);
 	return check_run(suite);
