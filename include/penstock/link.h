@@ -43,7 +43,10 @@ void ps_link_destroy(ps_link *link);
 const ps_link_info *ps_link_get_info(const ps_link *link);
 const char *ps_link_kind_name(ps_link_kind kind);
 
-/* When a transfer began and ended (ps_clock_ns); filled when it is done. */
+/*
+ * When a transfer began and ended (ps_clock_ns); filled when it is done. Each is a timestamp of one side, and may be as
+ * late as that side's are (ps_queue_timestamp), so that between two clocks `end` may come before `begin`.
+ */
 typedef struct ps_link_times {
 	int64_t begin, end;
 } ps_link_times;

@@ -10,6 +10,7 @@ struct ends {
 	ps_link *link;
 	uint64_t bytes;
 	unsigned char *data;
+	bool one_clock; /* both devices' times are the host's */
 };
 
 static ps_device *opened(const char *name)
@@ -61,7 +62,8 @@ static void send_once(struct ends *e, int byte, uint64_t bytes)
 	check_ok(ps_link_send(e->link, words(e->target, bytes), words(e->source, bytes), &written, 1, &times, &done));
 	check_ok(ps_event_wait(done, -1));
 	ck_assert_int_gt(times.begin, 0);
-	ck_assert_int_ge(times.end, times.begin);
+	ck_assert_int_gt(times.end, 0);
+	ck_assert(!e->one_clock || times.end >= times.begin);
 	memset(e->data, 0, e->bytes);
 	check_ok(ps_queue_read(e->consumer, e->data, words(e->target, bytes)));
 	check_ok(ps_queue_finish(e->consumer));
@@ -89,6 +91,7 @@ START_TEST(test_kinds)
 	ps_device *from = opened(rows[_i].from);
 	ps_device *to = strcmp(rows[_i].from, rows[_i].to) != 0 ? opened(rows[_i].to) : from;
 	set_up(&e, from, to, options, (3 << 20) + 20);
+	e.one_clock = true;
 	const ps_link_info *info = ps_link_get_info(e.link);
 	ck_assert_int_eq(info->kind, rows[_i].kind);
 	ck_assert_str_eq(info->note, rows[_i].kind == PS_LINK_STAGED ? "staged, because its options say so" : "");
