@@ -1,17 +1,21 @@
 # shellcheck shell=bash disable=SC2154
 # Parts that run under a time limit, some of them at the same time, and the report of what came of them. Sourced, never
-# run. The caller sets `folder`, where logs and report go, `end` (in SECONDS), `minutes`, which the user asked for, and
-# `facts`, members of the report's JSON object.
+# run. The caller sets `folder`, where logs and report go, `end` (in SECONDS) and `minutes`, which the user asked for.
 #
 # A part's status is its command's: 0 passed, 77 skipped with the reason in its last line, 3 short of a goal, any other
 # failed.
 
 text="$folder/report.txt"
+facts=() # members of the report's JSON object
 rows=()
+results=()
 declare -A came # of each part, its status
+declare -A counted=([passed]=0 [failed]=0 [skipped]=0 [short]=0)
 started=() # parts at work beside this one
 failed=false
+complete=false
 missing='' # why no further part can run
+late="the $minutes minutes are over"
 cap=120    # seconds that one part may take
 cores=$(nproc)
 together=$cores # how many parts may run at the same time
@@ -29,10 +33,30 @@ quote() {
 	printf '"%s"' "$(sed 's/[\\"]/\\&/g' <<<"$1")"
 }
 
-# Written anew after each part, so that a run that is cut off leaves a report too.
+# fact KEY TEXT: a line at the head of the report.
+fact() {
+	local what
+	what=$(line "$2")
+	facts+=("\"$1\": $(quote "$what")")
+	printf '%-8s %s\n' "$1" "$what" | tee -a "$text"
+}
+
+# Written anew after each part, so that a run that is cut off leaves a report too, which says that it is not complete.
 write_report() {
-	local IFS=,
-	printf '{%s, "failed": %s, "parts": [\n%s\n]}\n' "$facts" "$failed" "${rows[*]/#/$'\n'}" >"$folder/report.json"
+	local IFS=, counts
+	printf -v counts '"passed": %d, "failed": %d, "skipped": %d, "short": %d' \
+		"${counted[passed]}" "${counted[failed]}" "${counted[skipped]}" "${counted[short]}"
+	printf '{%s, "complete": %s, "seconds": %d, "failed": %s, "counts": {%s}, "parts": [%s\n], "measured": {%s\n}}\n' \
+		"${facts[*]}" "$complete" "$SECONDS" "$failed" "$counts" "${rows[*]/#/$'\n'}" "${results[*]/#/$'\n'}" \
+		>"$folder/report.json"
+}
+
+# end_report: its last line.
+end_report() {
+	complete=true
+	printf '%d parts in %d s: %d passed, %d failed, %d skipped, %d short\n' "${#rows[@]}" "$SECONDS" \
+		"${counted[passed]}" "${counted[failed]}" "${counted[skipped]}" "${counted[short]}" | tee -a "$text"
+	write_report
 }
 
 # note PART STATUS SECONDS WHAT: one line of the report.
@@ -41,10 +65,19 @@ note() {
 	what=$(line "$4")
 	# shellcheck disable=SC2034 # The caller looks at it.
 	came[$1]=$2
+	counted[$2]=$((counted[$2] + 1))
 	[ "$2" != failed ] || failed=true
 	rows+=("{\"part\": $(quote "$1"), \"status\": $(quote "$2"), \"seconds\": $3, \"what\": $(quote "$what")}")
 	printf '%-28s %-7s %4s s  %s\n' "$1" "$2" "$3" "$what" | tee -a "$text"
 	write_report
+}
+
+# within SECONDS COMMAND…: runs it for no longer than that, nor than there is time.
+within() {
+	local most=$1 left=$((end - SECONDS))
+	shift
+	[ "$left" -ge 1 ] || return 124
+	timeout -k 5 "$((left < most ? left : most))" "$@"
 }
 
 # start NAME COMMAND…: runs it with its output in NAME.log, and leaves its status and seconds in NAME.status; not when
@@ -55,7 +88,7 @@ start() {
 	rm -f "$folder/$name.status"
 	[ -z "$missing" ] && [ "$left" -ge 5 ] || return 0
 	[ "$left" -lt "$cap" ] || left=$cap
-	timeout -k 5 "$left" "$@" >"$folder/$name.log" 2>&1 </dev/null || status=$?
+	within "$left" "$@" >"$folder/$name.log" 2>&1 </dev/null || status=$?
 	echo "$status $((SECONDS - begin)) $left" >"$folder/$name.status"
 }
 
@@ -75,14 +108,26 @@ gist() {
 	echo "$words"
 }
 
+# take_results NAME: what it measured, from its own JSON file or, of another program, the line of JSON in its log. Python
+# writes numbers that JSON does not have.
+take_results() {
+	local json=''
+	case $1 in
+	bench-*) json=$(cat "$folder/$1.json" 2>/dev/null || true) ;;
+	torch-* | jax-*) json=$(grep -m 1 '^{.*}$' "$folder/$1.log" | grep -vE 'NaN|Infinity' || true) ;;
+	esac
+	[ -z "$json" ] || results+=("$(quote "$1"): $json")
+}
+
 # finish NAME: its line in the report. False unless it passed or is short of a goal.
 finish() {
 	local status seconds limit
 	if ! read -r status seconds limit 2>/dev/null <"$folder/$1.status"; then
-		note "$1" skipped 0 "${missing:-the $minutes minutes are over}"
+		note "$1" skipped 0 "${missing:-$late}"
 		return 1
 	fi
 	rm "$folder/$1.status"
+	[ "$status" != 0 ] || take_results "$1"
 	case $status in
 	0) note "$1" passed "$seconds" "$(gist "$1" 0)" ;;
 	3) note "$1" short "$seconds" "$(gist "$1" 0)" ;;
@@ -100,7 +145,7 @@ part() {
 # needs PART COMMAND…: a part without which the rest makes no sense.
 needs() {
 	start "$@"
-	finish "$1" || missing=${missing:-"$1 did not pass: see $1.log"}
+	finish "$1" || [ "${came[$1]}" = skipped ] || missing="$1 did not pass: see $1.log"
 }
 
 # beside NAME COMMAND…: runs it at the same time as others, as many as may; finish_all reports them all.

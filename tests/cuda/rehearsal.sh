@@ -67,12 +67,12 @@ esac
 END
 touch "$folder/peers/torch_step.py" "$folder/peers/jax_step.py"
 
-# check: the script with these programs in the place of others.
+# check OPTION…: the script with these programs in the place of others.
 check() {
 	status=0
 	PATH="$folder/fake:$PATH" PENSTOCK_BACKEND_PATH=$modules "$source/scripts/gpu-check" "$folder/report" \
 		--build "$folder/build" --device cuda-emulated --rehearse --peers "$folder/peers" --python "$folder/fake/python" \
-		>"$folder/out" 2>&1 || status=$?
+		"$@" >"$folder/out" 2>&1 || status=$?
 }
 
 complain() {
@@ -87,6 +87,17 @@ says() {
 	grep -qE "\"part\": \"$1\", \"status\": \"$2\", " "$folder/report/report.json" || complain "no $1 in JSON"
 	! command -v python3 >/dev/null || python3 -m json.tool "$folder/report/report.json" >"$folder/json" ||
 		complain 'report.json is none'
+}
+
+# ends: the report's last line and its JSON count the parts that the report has.
+ends() {
+	last=$(tail -n 1 "$folder/report/report.txt")
+	for word in passed failed skipped short; do
+		number=$(grep -cE "^[^ ]+ +$word +[0-9]+ s  " "$folder/report/report.txt" || true)
+		case $last in *" parts in "*" $number $word"*) ;; *) complain "not $number $word: $last" ;; esac
+		grep -qF "\"$word\": $number" "$folder/report/report.json" || complain "not $number $word in JSON"
+	done
+	grep -qF '"complete": true' "$folder/report/report.json" || complain 'the report is not complete'
 }
 
 # A toolkit that CMake does not take; neither driver nor Python, and no compute-sanitizer but the toolkit's.
@@ -105,8 +116,22 @@ says configure failed 'exit status 1: PS_CUDA is ON, but'
 says torch skipped 'no torch with a GPU in'
 says train-bf16 skipped 'configure did not pass: see configure.log'
 says goal-two-stages skipped 'not measured'
+says bench-step-two-devices skipped 'configure did not pass: see configure.log'
+says train-cuda-emulated0-cuda-emulated1 skipped 'configure did not pass: see configure.log'
+says train-cuda-emulated0-opencl0 skipped 'configure did not pass: see configure.log'
+grep -qx 'gpu      none' "$folder/report/report.txt" || complain 'a GPU at the head without a driver'
+ends
 mv "$folder/nvidia-smi" "$folder/python" "$folder/fake"
 rm "$folder/no-cuda"
+
+# No time at all: nothing is begun, and every part says why.
+check --minutes 00
+says machine skipped 'the 0 minutes are over'
+says devices skipped 'the 0 minutes are over'
+says bench-step-two-devices skipped 'the 0 minutes are over'
+says train-cuda-emulated0-opencl0 skipped 'the 0 minutes are over'
+says synccheck-attention skipped 'the 0 minutes are over'
+ends
 
 # A GPU that is listed and fails whatever it is asked; each part says so, and the rest goes on.
 real=$bin
@@ -129,6 +154,7 @@ says bits-bf16-pure failed 'penstock train: cuda:0: '
 says memory failed 'penstock bench: cuda:0: '
 says memcheck-loss passed 'Failures: 0'
 says goal-eager-fp32 skipped 'not measured'
+ends
 bin=$real
 make_cmake
 
@@ -140,4 +166,22 @@ check
 says goal-compiled-bf16 passed 'times as fast as PyTorch, compiled; the goal is 1.1'
 says bits-fp32 passed 'other bits by: nothing'
 says memory '(passed|short)' '6 MiB in use, [1-9][0-9.]* planned'
-grep -qF '"gpu": "a \"pretended\" GPU, 580.65.06", "bare": false' "$folder/report/report.json" || complain 'no GPU in JSON'
+ends
+while read -r key value; do
+	grep -qE "^$key +$value" "$folder/report/report.txt" || complain "no $key at the head of the report"
+	grep -qE "\"$key\": \"${value%%\"*}" "$folder/report/report.json" || complain "no $key in JSON"
+done <<'END'
+date [0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]+Z
+gpu a "pretended" GPU, 580.65.06
+toolkit release 13.0, V13.0.88
+machine [A-Za-z]+ .* [0-9]+ cores
+commit ([0-9a-f]{40}|none)
+END
+grep -qF '"bare": false' "$folder/report/report.json" || complain 'no bare in JSON'
+# What the benchmarks measured, Penstock's and the others', is in the report itself.
+for name in bench-step-1-bf16 bench-step-8-tf32 bench-step-two-devices bench-ops bench-gemm; do
+	grep -A 2 -F "\"$name\": {" "$folder/report/report.json" | grep -qF '"bench": ' || complain "no results of $name"
+done
+for name in torch-1-fp32 torch-8-bf16 torch-compiled-8-tf32 jax-1-bf16; do
+	grep -qF "\"$name\": {\"ms_median\": 1000000.0" "$folder/report/report.json" || complain "no results of $name"
+done
