@@ -3,7 +3,6 @@
 #define PS_TESTS_CLI_PROGRAM_H
 
 #include <check.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -36,11 +35,6 @@ void file_write(const char *path, const char *text);
 int count_lines(const char *text);
 /* Some line of the text matches the extended regular expression. */
 void check_matches(const char *text, const char *pattern);
-/* Line `index` of a JSONL file as an object; NULL past the end. The caller gives it up. */
-json_t *line(const char *path, int index);
-/* What an object has there, which is a text, or a number. */
-const char *text_of(const json_t *object, const char *key);
-double number_of(const json_t *object, const char *key);
 /* A number that changes with the name, size and bytes of any file in the current folder but those of the runs. */
 unsigned long folder_state(void);
 

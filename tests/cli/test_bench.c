@@ -1,8 +1,8 @@
 /* `penstock bench`: what each writes, comparisons, and interruption. How fast anything is, is never asserted. */
+#include "cli/json_lines.h"
 #include "cli/program.h"
 #include "support/check.h"
 
-#include <jansson.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>

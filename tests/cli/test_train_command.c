@@ -1,9 +1,9 @@
 /* `penstock train` and `eval` from outside: what they print, log, trace and save. */
+#include "cli/json_lines.h"
 #include "cli/program.h"
 #include "support/check.h"
 #include "support/tiny_run.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* `penstock train` interrupted and resumed, without a reader, and on a terminal. */
 #define _XOPEN_SOURCE 700 /* posix_openpt */
+#include "cli/json_lines.h"
 #include "cli/program.h"
 #include "support/check.h"
 #include "support/tiny_run.h"

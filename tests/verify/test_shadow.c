@@ -2,12 +2,12 @@
  * `penstock train --shadow` and `penstock verify step` from outside: good runs, those with a broken backend, and what
  * is said and logged.
  */
+#include "cli/json_lines.h"
 #include "cli/program.h"
 #include "support/check.h"
 
 #include <penstock/device.h>
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,13 +49,6 @@ static json_t *end_event(const char *path)
 	fclose(file);
 	ck_assert_str_eq(json_string_value(json_object_get(event, "event")), "end");
 	return event;
-}
-
-static double number_of(const json_t *object, const char *key)
-{
-	const json_t *value = json_object_get(object, key);
-	ck_assert_msg(json_is_number(value), "no number %s", key);
-	return json_number_value(value);
 }
 
 START_TEST(broken_stage)
