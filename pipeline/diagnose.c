@@ -184,6 +184,19 @@ ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_statu
 	return ps_fail_context(status, "%s", text);
 }
 
+ps_status ps__explain_stall_between(const ps_pipeline *pipeline)
+{
+	char text[TEXT] = "";
+	size_t used = 0;
+	for (int r = 0; r < pipeline->rank_count && used < TEXT; r++) {
+		ps_event end = ps_queue_record(pipeline->ranks[r].queue);
+		if (atomic_load(&end.timeline->completed) < end.value)
+			used += (size_t)snprintf(text + used, TEXT - used, "%s rank %d on %s",
+			                         used ? "," : "; not done:", r, device_name(pipeline, r));
+	}
+	return ps_fail(PS_ESTALL, "no progress for %g s%s", pipeline->config.stall_timeout_s, text);
+}
+
 ps_status ps__explain_stall(const ps_pipeline *pipeline, const struct run *run, double seconds)
 {
 	const struct program *program = run->program;

@@ -344,6 +344,7 @@ ps_status ps__program_bind(ps_pipeline *pipeline, struct program *program);
 
 /* How long nothing has moved. `last` begins as the time now. */
 struct ps__patience {
+	double limit_s; /* 0: the stall time */
 	int64_t last;
 	double still; /* ns */
 	uint64_t seen;
@@ -365,17 +366,19 @@ void ps__runs_free(ps_pipeline *pipeline);
 ps_status ps__check_alone(const ps_pipeline *pipeline);
 /* Waits until no run is on its way any more, or one has failed. */
 void ps__runs_settle(ps_pipeline *pipeline);
-/* A look: is the stall time over since anything moved? `busy`: something else does. */
+/* A look: is the limit over since anything moved? `busy`: something else does. */
 bool ps__patience_ends(const ps_pipeline *pipeline, struct ps__patience *patience, bool busy);
 /*
- * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again; what
- * does not stop within the stall time leaves the pipeline stalled. All runs are gone.
+ * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again, or
+ * leaves the pipeline stalled. All runs are gone.
  */
 void ps__recover(ps_pipeline *pipeline, ps_status status);
 
 /* diagnose.c: put stage, device, action, layer and op in front of what went wrong, and return its status. */
 ps_status ps__explain_failure(const ps_pipeline *pipeline, const struct run *run, ps_status status);
 ps_status ps__explain_stall(const ps_pipeline *pipeline, const struct run *run, double seconds);
+/* Of what is between runs, such as an update: which ranks are not done. */
+ps_status ps__explain_stall_between(const ps_pipeline *pipeline);
 /* Of what could not be enqueued: an instruction, the batch or its losses. */
 ps_status ps__explain_refusal(const ps_pipeline *pipeline, const struct program *program, int index, ps_status status);
 ps_status ps__explain_edge(const ps_pipeline *pipeline, enum edge edge, ps_status status);

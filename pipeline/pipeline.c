@@ -422,11 +422,10 @@ void ps_pipeline_destroy(ps_pipeline *pipeline)
 		return;
 	/*
 	 * Whatever still runs ends first, as it uses all of the rest. Queues and links wait for each other's points, so
-	 * that none of them goes before all are idle; links are when what they wait for is over.
+	 * that none of them goes before all are idle.
 	 */
-	for (int r = 0; r < pipeline->rank_count && pipeline->ranks; r++)
-		if (pipeline->ranks[r].queue)
-			ps__timeline_drain(ps_queue_record(pipeline->ranks[r].queue).timeline);
+	if (pipeline->ranks && pipeline->boundaries && !ps_pipeline_drain(pipeline))
+		return;
 	ps__shadow_destroy(pipeline->shadow);
 	for (int s = 0; s + 1 < pipeline->stage_count && pipeline->boundaries; s++) {
 		ps_link_destroy(pipeline->boundaries[s].forward);

@@ -16,6 +16,8 @@
 #define WATCH_NS INT64_C(20000000)
 /* And how often, after a failure, whether all have stopped. */
 #define DRAIN_NS 100000L
+/* How long what has stalled may go on when it is to be destroyed: it may just have been slow. */
+#define GRACE_S 5.0
 /* A look that comes later than this counts as no later: the whole process was kept from running, not a device. */
 #define LONGEST_LOOK_NS INT64_C(1000000000)
 
@@ -64,7 +66,7 @@ static int place_count(const ps_pipeline *pipeline)
 static ps_event end_at(const ps_pipeline *pipeline, int place)
 {
 	if (place < pipeline->rank_count)
-		return ps_queue_record(pipeline->ranks[place].queue);
+		return pipeline->ranks[place].queue ? ps_queue_record(pipeline->ranks[place].queue) : (ps_event){0};
 	int at = place - pipeline->rank_count;
 	const struct boundary *boundary = &pipeline->boundaries[at / 4];
 	const ps_link *link = at / 2 % 2 ? boundary->backward : boundary->forward;
@@ -100,7 +102,8 @@ bool ps__patience_ends(const ps_pipeline *pipeline, struct ps__patience *patienc
 	int64_t passed = waited(&patience->last);
 	patience->still = moved ? 0 : patience->still + (double)passed;
 	patience->seen = now;
-	return patience->still > pipeline->config.stall_timeout_s * 1e9;
+	double limit = patience->limit_s > 0 ? patience->limit_s : pipeline->config.stall_timeout_s;
+	return patience->still > limit * 1e9;
 }
 
 /*
@@ -139,13 +142,17 @@ static bool idle(const ps_pipeline *pipeline)
 	return true;
 }
 
-void ps_pipeline_drain(ps_pipeline *pipeline)
+bool ps_pipeline_drain(ps_pipeline *pipeline)
 {
-	for (int i = 0; i < place_count(pipeline); i++) {
-		ps_timeline *timeline = end_at(pipeline, i).timeline;
-		if (timeline)
-			ps__timeline_drain(timeline);
+	struct ps__patience patience = {.limit_s = pipeline->stalled ? GRACE_S : 0, .last = ps_clock_ns()};
+	while (!idle(pipeline)) {
+		if (ps__patience_ends(pipeline, &patience, false)) {
+			pipeline->stalled = true;
+			return false;
+		}
+		nanosleep(&(const struct timespec){.tv_nsec = DRAIN_NS}, NULL);
 	}
+	return true;
 }
 
 void ps__recover(ps_pipeline *pipeline, ps_status status)
@@ -154,16 +161,8 @@ void ps__recover(ps_pipeline *pipeline, ps_status status)
 		ps_timeline *timeline = ps_queue_record(pipeline->ranks[r].queue).timeline;
 		ps__timeline_fail(timeline, atomic_load(&timeline->completed) + 1, status);
 	}
-	double limit = pipeline->config.stall_timeout_s * 1e9, still = 0;
-	int64_t last = ps_clock_ns();
-	while (!idle(pipeline)) {
-		still += (double)waited(&last);
-		if (still > limit) {
-			pipeline->stalled = true;
-			return;
-		}
-		nanosleep(&(const struct timespec){.tv_nsec = DRAIN_NS}, NULL);
-	}
+	if (!ps_pipeline_drain(pipeline))
+		return;
 	pipeline->run_count = 0;
 	if (pipeline->shadow)
 		ps__shadow_settle(pipeline);
@@ -200,6 +199,19 @@ static ps_status check_usable(const ps_pipeline *pipeline)
 {
 	return pipeline->stalled ? ps_fail(PS_ESTALL, "the pipeline has stalled before and cannot be used any more")
 	                         : PS_OK;
+}
+
+ps_status ps_pipeline_wait(ps_pipeline *pipeline, ps_event event)
+{
+	PS_TRY(check_usable(pipeline));
+	struct ps__patience patience = {.last = ps_clock_ns()};
+	while (!ps_event_done(event)) {
+		if (ps_event_wait(event, WATCH_NS) != PS_OK && ps__patience_ends(pipeline, &patience, false)) {
+			pipeline->stalled = true;
+			return ps__explain_stall_between(pipeline);
+		}
+	}
+	return ps_event_wait(event, 0);
 }
 
 static ps_status check_batch(const ps_pipeline *pipeline, bool training, const ps_batch *batch)

@@ -128,8 +128,9 @@ void ps_sgd_destroy(ps_sgd *sgd)
 {
 	if (sgd == NULL)
 		return;
-	/* Nothing uses memory of the optimizer's any more. */
-	ps_pipeline_drain(sgd->pipeline);
+	/* Memory of the optimizer's that may still be in use stays. */
+	if (!ps_pipeline_drain(sgd->pipeline))
+		return;
 	ps_updates_destroy(sgd->update);
 	ps_updates_destroy(sgd->squares);
 	for (int r = 0; r < sgd->rank_count && sgd->ranks != NULL; r++)
@@ -157,9 +158,9 @@ static ps_status finish(ps_sgd *sgd)
 	ps_status status = PS_OK;
 	sgd->submitted = false;
 	for (int r = 0; r < sgd->rank_count && status == PS_OK; r++)
-		status = ps_event_wait(sgd->ranks[r].done, -1);
-	if (status != PS_OK)
-		ps_pipeline_drain(sgd->pipeline);
+		status = ps_pipeline_wait(sgd->pipeline, sgd->ranks[r].done);
+	if (status != PS_OK && status != PS_ESTALL)
+		(void)ps_pipeline_drain(sgd->pipeline);
 	return status;
 }
 
@@ -172,7 +173,7 @@ ps_status ps_sgd_submit(ps_sgd *sgd, double lr, double max_norm)
 		return ps_fail(PS_EINVAL, "an update is on its way; collect it first");
 	ps_status status = enqueue(sgd, lr, max_norm);
 	if (status != PS_OK) {
-		ps_pipeline_drain(sgd->pipeline);
+		(void)ps_pipeline_drain(sgd->pipeline);
 		return status;
 	}
 	for (int r = 0; r < sgd->rank_count; r++)

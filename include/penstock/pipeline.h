@@ -136,7 +136,11 @@ typedef struct ps_pipeline_config {
 } ps_pipeline_config;
 
 ps_status ps_pipeline_create(ps_pipeline **out, const ps_pipeline_config *config) PS_WARN_UNUSED;
-/* Takes NULL and a pipeline in any state; waits for commands that still run. */
+/*
+ * Takes NULL and a pipeline in any state; waits for commands that still run. A pipeline that has stalled, and in which
+ * nothing moves for five seconds more, is left as it is with all its memory, for its devices may go on to use that; it
+ * may be destroyed again later.
+ */
 void ps_pipeline_destroy(ps_pipeline *pipeline);
 
 /* What one rank holds, by the plan. */
@@ -265,10 +269,12 @@ ps_status ps_updates_submit(ps_updates *updates) PS_WARN_UNUSED;
 ps_status ps_pipeline_gather(ps_pipeline *pipeline, const ps_tensor *values) PS_WARN_UNUSED;
 /*
  * Waits for all that was enqueued on the ranks and on the links between them, also where some of it has failed: when it
- * returns, none of it uses any memory any more. A rank that has failed skips its waits, so that to wait for ranks alone
- * is not enough.
+ * returns true, none of it uses any memory any more. A rank that has failed skips its waits, so that to wait for ranks
+ * alone is not enough. False: nothing moves, the pipeline has stalled, and whatever it may use has to stay.
  */
-void ps_pipeline_drain(ps_pipeline *pipeline);
+bool ps_pipeline_drain(ps_pipeline *pipeline);
+/* Waits on the host for a point of a rank between steps, such as the end of an update. PS_ESTALL as for a step. */
+ps_status ps_pipeline_wait(ps_pipeline *pipeline, ps_event event) PS_WARN_UNUSED;
 /* Copies a whole parameter, or its gradient, between host memory (in the tensor's dtype) and its device, and waits. */
 ps_status ps_pipeline_read_parameter(ps_pipeline *pipeline, int index, void *to) PS_WARN_UNUSED;
 ps_status ps_pipeline_write_parameter(ps_pipeline *pipeline, int index, const void *from) PS_WARN_UNUSED;

@@ -22,7 +22,7 @@ typedef struct ps_sgd ps_sgd;
 
 /* Plain gradient descent over all parameters of a pipeline, which is borrowed. The caller owns *out. */
 ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline) PS_WARN_UNUSED;
-/* Takes NULL. */
+/* Takes NULL. Waits for an update that still runs; where the pipeline has stalled it stays, as that does. */
 void ps_sgd_destroy(ps_sgd *sgd);
 /*
  * One step with the gradients that ps_pipeline_train left: w -= lr * min(1, max_norm / (norm + 1e-6)) * g, the rule of

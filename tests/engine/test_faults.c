@@ -5,6 +5,8 @@
 #include "pipeline/internal.h"
 #include "tests/engine/trial.h"
 
+#include <penstock/train.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -350,6 +352,39 @@ START_TEST(test_slow_is_no_stall)
 }
 END_TEST
 
+/* A pipeline whose device does not come back is left alone, and goes later. */
+START_TEST(test_destroy_gives_up)
+{
+	double loss;
+	set_up_with(&impatient);
+	hook_add(&trial.hooks[1], .effect = HOOK_HANG, .call = HOOK_OP_OF(attention_bwd));
+	check_fails(trial_train(&trial, 3, 6, 5, &loss), PS_ESTALL);
+	ps_pipeline_destroy(trial.pipeline);
+	ck_assert_int_gt(atomic_load(&trial.hooks[1].queues), 0);
+	hook_release(&trial.hooks[1]);
+	tear_down();
+}
+END_TEST
+
+/* An update that hangs is a stall, too. */
+START_TEST(test_stalled_update)
+{
+	double loss, norm;
+	ps_sgd *sgd;
+	set_up_with(&impatient);
+	check_ok(ps_sgd_create(&sgd, trial.pipeline));
+	check_ok(trial_train(&trial, 3, 6, 5, &loss));
+	hook_add(&trial.hooks[1], .effect = HOOK_HANG, .call = HOOK_OP_OF(sgd));
+	check_fails(ps_sgd_step(sgd, 0.5, 0.5, &norm), PS_ESTALL);
+	check_message("no progress for 0.2 s; not done: rank 1 on hook:ref");
+	check_fails(trial_train(&trial, 4, 6, 5, &loss), PS_ESTALL);
+	ps_sgd_destroy(sgd);
+	hook_release(&trial.hooks[1]);
+	ps_sgd_destroy(sgd);
+	tear_down();
+}
+END_TEST
+
 static void *release_later(void *hook)
 {
 	int64_t until = ps_clock_ns() + 100000000;
@@ -393,6 +428,8 @@ int main(void)
 	tcase_add_test(cases, test_failure_and_hang);
 	tcase_add_test(cases, test_slow_is_no_stall);
 	tcase_add_loop_test(cases, test_destroy_waits, 0, 2);
+	tcase_add_test(cases, test_destroy_gives_up);
+	tcase_add_test(cases, test_stalled_update);
 	suite_add_tcase(suite, cases);
 	return check_run(suite);
 }
