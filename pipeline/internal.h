@@ -369,8 +369,8 @@ void ps__runs_settle(ps_pipeline *pipeline);
 /* A look: is the limit over since anything moved? `busy`: something else does. */
 bool ps__patience_ends(const ps_pipeline *pipeline, struct ps__patience *patience, bool busy);
 /*
- * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again, or
- * leaves the pipeline stalled. All runs are gone.
+ * Stops all ranks after a failure, waits until they have skipped what is left, and makes everything usable again; where
+ * nothing moves for a minute, or the stall time if that is less, the pipeline has stalled. All runs are gone.
  */
 void ps__recover(ps_pipeline *pipeline, ps_status status);
 

@@ -16,6 +16,8 @@
 #define WATCH_NS INT64_C(20000000)
 /* And how often, after a failure, whether all have stopped. */
 #define DRAIN_NS 100000L
+/* How long, after a failure, nothing may move before that is told. */
+#define STOP_S 60.0
 /* How long what has stalled may go on when it is to be destroyed: it may just have been slow. */
 #define GRACE_S 5.0
 /* A look that comes later than this counts as no later: the whole process was kept from running, not a device. */
@@ -142,9 +144,10 @@ static bool idle(const ps_pipeline *pipeline)
 	return true;
 }
 
-bool ps_pipeline_drain(ps_pipeline *pipeline)
+/* Waits until all have stopped; where nothing moves for limit_s, or for 0 the stall time, the pipeline has stalled. */
+static bool drain(ps_pipeline *pipeline, double limit_s)
 {
-	struct ps__patience patience = {.limit_s = pipeline->stalled ? GRACE_S : 0, .last = ps_clock_ns()};
+	struct ps__patience patience = {.limit_s = limit_s, .last = ps_clock_ns()};
 	while (!idle(pipeline)) {
 		if (ps__patience_ends(pipeline, &patience, false)) {
 			pipeline->stalled = true;
@@ -155,13 +158,18 @@ bool ps_pipeline_drain(ps_pipeline *pipeline)
 	return true;
 }
 
+bool ps_pipeline_drain(ps_pipeline *pipeline)
+{
+	return drain(pipeline, pipeline->stalled ? GRACE_S : 0);
+}
+
 void ps__recover(ps_pipeline *pipeline, ps_status status)
 {
 	for (int r = 0; r < pipeline->rank_count; r++) {
 		ps_timeline *timeline = ps_queue_record(pipeline->ranks[r].queue).timeline;
 		ps__timeline_fail(timeline, atomic_load(&timeline->completed) + 1, status);
 	}
-	if (!ps_pipeline_drain(pipeline))
+	if (!drain(pipeline, fmin(pipeline->config.stall_timeout_s, STOP_S)))
 		return;
 	pipeline->run_count = 0;
 	if (pipeline->shadow)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { OUT_OF_MEMORY = 2, ECC = 214, LAUNCH_FAILURE = 719 }; /* CUDA's codes */
 
@@ -141,6 +142,55 @@ START_TEST(test_steps)
 }
 END_TEST
 
+/* Waits until all of a step has been given to streams that are held, as far as that comes without their moving. */
+static void wait_until_given(void)
+{
+	const struct timespec nap = {.tv_nsec = 200000000};
+	for (long before = -1; before != fake->waiting();) {
+		before = fake->waiting();
+		nanosleep(&nap, NULL);
+	}
+}
+
+/*
+ * A GPU falls off the bus while a step is on its way. The step says which; where the stream of another GPU waits for it
+ * for ever, nobody waits for that one.
+ */
+START_TEST(test_lost_device)
+{
+	ps_pipeline *pipeline;
+	double loss;
+	char name[32];
+	int stages = 0;
+	snprintf(name, sizeof name, "cuda-emulated:%d", _i);
+	for (int s = 0; s < life.stages; s++)
+		stages += !strcmp(life.devices[s], name);
+	if (stages == 0)
+		return;
+	life.stall_timeout_s = 1;
+	check_ok(tiny_life_create(&pipeline, &life));
+	check_ok(ps_pipeline_initialize(pipeline));
+	check_ok(tiny_life_step(pipeline, &loss));
+	fake->hold(1);
+	check_ok(tiny_life_submit(pipeline, 1));
+	wait_until_given();
+	fake->lose(_i);
+	fake->hold(0);
+	check_fails(ps_pipeline_collect(pipeline, &loss), PS_EDEVICE);
+	check_message("cudaErrorECCUncorrectable");
+	check_message(name);
+	bool stalled = tiny_life_step(pipeline, &loss) == PS_ESTALL;
+	ck_assert_int_eq(stalled, is_emulated(life.devices[life.stages - 1]));
+	if (stalled) {
+		ps_pipeline_destroy(pipeline);
+		ck_assert_int_gt(fake->live(), 0);
+	}
+	fake->heal();
+	ps_pipeline_destroy(pipeline);
+	ck_assert_int_eq(fake->live(), 0);
+}
+END_TEST
+
 /* A path between GPUs that corrupts is found out when the pipeline is made, and its results are those of no such path.
  */
 START_TEST(test_corrupting_peers)
@@ -214,6 +264,7 @@ int main(void)
 	tcase_set_timeout(tests, 280);
 	tcase_add_loop_test(tests, test_life, 0, KINDS);
 	tcase_add_loop_test(tests, test_steps, 0, 4);
+	tcase_add_loop_test(tests, test_lost_device, 0, 2);
 	tcase_add_test(tests, test_corrupting_peers);
 	tcase_add_test(tests, test_memory);
 	suite_add_tcase(suite, tests);

@@ -38,7 +38,7 @@ ps_status tiny_life_create(ps_pipeline **out, const struct tiny_life *life)
 	                                   .chunks = 2,
 	                                   .rows = ROWS,
 	                                   .time = TIME,
-	                                   .stall_timeout_s = 60,
+	                                   .stall_timeout_s = life->stall_timeout_s > 0 ? life->stall_timeout_s : 60,
 	                                   .links = {.skip_measure = true, .chunk_bytes = 4096}};
 	return ps_pipeline_create(out, &config);
 }
@@ -50,13 +50,18 @@ ps_status tiny_life_step(ps_pipeline *pipeline, double *loss)
 	return ps_pipeline_train(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}, loss);
 }
 
+ps_status tiny_life_submit(ps_pipeline *pipeline, uint32_t step)
+{
+	return ps_pipeline_submit(pipeline, &(ps_batch){words, next, ROWS, TIME, step});
+}
+
 /* The second step is under way when the numbers of the first one are read. */
 static ps_status two_steps(ps_pipeline *pipeline, ps_sgd *sgd, double *loss)
 {
 	double first, norm;
-	PS_TRY(ps_pipeline_submit(pipeline, &(ps_batch){words, next, ROWS, TIME, 0}));
+	PS_TRY(tiny_life_submit(pipeline, 0));
 	PS_TRY(ps_sgd_submit(sgd, 1, 0.5));
-	PS_TRY(ps_pipeline_submit(pipeline, &(ps_batch){words, next, ROWS, TIME, 1}));
+	PS_TRY(tiny_life_submit(pipeline, 1));
 	PS_TRY(ps_pipeline_collect(pipeline, &first));
 	PS_TRY(ps_sgd_collect(sgd, &norm));
 	PS_TRY(ps_sgd_submit(sgd, 1, 0.5));

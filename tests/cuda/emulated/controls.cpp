@@ -18,11 +18,21 @@ static long control_failed(void)
 	return the().failed;
 }
 
+static void control_lose(int device)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	the().lost |= uint64_t(1) << device;
+	the().sticky[device] = cudaErrorECCUncorrectable;
+	the().changed.notify_all();
+}
+
 static void control_heal(void)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
 	the().sticky.clear();
 	the().contexts = 0;
+	the().lost = 0;
+	the().changed.notify_all();
 }
 
 static unsigned long control_contexts(void)
@@ -117,10 +127,10 @@ static const char *control_misuse(void)
 const struct fake_cuda *fake_cuda_controls(void)
 {
 	static const struct fake_cuda controls = {
-	        control_fail,    control_failed,     control_heal,         control_contexts, emulated::device_of_thread,
-	        control_occupy,  control_live,       control_device_bytes, control_slow,     control_hold, control_waiting, control_peers,
-	        control_corrupt, control_algorithms, control_capture,      control_launches, control_replays,
-	        control_misuse};
+	        control_fail,     control_failed,     control_lose,    control_heal,         control_contexts,
+	        device_of_thread, control_occupy,     control_live,    control_device_bytes, control_slow,
+	        control_hold,     control_waiting,    control_peers,   control_corrupt,      control_algorithms,
+	        control_capture,  control_launches,   control_replays, control_misuse};
 	return &controls;
 }
 

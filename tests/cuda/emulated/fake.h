@@ -23,7 +23,9 @@ struct fake_cuda {
 	void (*fail_nth)(enum fake_failure what, long nth, int code);
 	/* How often that has happened. */
 	long (*failed)(void);
-	/* Ends sticking errors and all contexts, as a new process would. */
+	/* The device falls off the bus: its streams stop where they are, and so does what waits for their events. */
+	void (*lose)(int device);
+	/* Ends sticking errors and all contexts, as a new process would; lost devices are back. */
 	void (*heal)(void);
 	/* The devices that have a context, as bits. */
 	unsigned long (*contexts)(void);

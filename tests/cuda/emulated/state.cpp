@@ -65,6 +65,11 @@ cudaError_t stuck(int device)
 	return found == the().sticky.end() ? cudaSuccess : found->second;
 }
 
+bool lost(int device)
+{
+	return the().lost >> device & 1;
+}
+
 cudaError_t make_context(int device)
 {
 	state &s = the();

@@ -36,8 +36,8 @@ struct state {
 		long nth;
 		int code;
 	} fail[FAKE_FAILURES] = {};
-	std::map<int, cudaError_t> sticky;   /* by device */
-	uint64_t contexts = 0, occupied = 0; /* bits by device */
+	std::map<int, cudaError_t> sticky;             /* by device */
+	uint64_t contexts = 0, occupied = 0, lost = 0; /* bits by device */
 	pid_t process = 0;
 	bool peers = true;
 	std::set<std::pair<int, int>> enabled;
@@ -70,6 +70,9 @@ cudaError_t count(enum fake_failure what);
 
 /* What sticks to a device. The caller holds the mutex. */
 cudaError_t stuck(int device);
+
+/* Has the device fallen off the bus? The caller holds the mutex. */
+bool lost(int device);
 
 /* Makes a context where there is none. The caller holds the mutex. */
 cudaError_t make_context(int device);

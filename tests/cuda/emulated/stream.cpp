@@ -25,13 +25,13 @@ void CUstream_st::run(command &next)
 	state &s = the();
 	if (next.wait) {
 		std::unique_lock<std::mutex> hold(s.mutex);
-		s.changed.wait(hold, [&] { return next.wait->done; });
+		s.changed.wait(hold, [&] { return next.wait->done && !lost(device); });
 	}
 	if (next.run) {
 		bool skip;
 		{
 			std::unique_lock<std::mutex> hold(s.mutex);
-			s.changed.wait(hold, [&] { return !s.held; });
+			s.changed.wait(hold, [&] { return !s.held && !lost(device); });
 			s.waiting--;
 			if (stuck(device) == cudaSuccess)
 				s.sticky[device] = count(FAKE_COMMAND);
@@ -48,7 +48,8 @@ void CUstream_st::run(command &next)
 		}
 	}
 	if (next.signal) {
-		std::lock_guard<std::mutex> hold(s.mutex);
+		std::unique_lock<std::mutex> hold(s.mutex);
+		s.changed.wait(hold, [&] { return !lost(device); });
 		next.signal->done = true;
 		next.signal->time = clock::now();
 		s.changed.notify_all();
@@ -78,7 +79,11 @@ void CUstream_st::main()
 void CUstream_st::wait()
 {
 	std::unique_lock<std::mutex> hold(mutex);
-	changed.wait(hold, [&] { return commands.empty() && !busy; });
+	while (!changed.wait_for(hold, std::chrono::milliseconds(10), [&] { return commands.empty() && !busy; })) {
+		std::lock_guard<std::mutex> look(the().mutex);
+		if (lost(device))
+			return;
+	}
 }
 
 void CUstream_st::add(command next)
@@ -230,7 +235,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 		std::shared_ptr<record> last = event->last;
 		slept = last && !last->done;
 		if (last)
-			the().changed.wait(hold, [&] { return last->done; });
+			the().changed.wait(hold, [&] { return last->done || lost(event->device); });
 	}
 	if (slept && the().waking_us)
 		std::this_thread::sleep_for(std::chrono::microseconds(the().waking_us));
