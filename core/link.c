@@ -68,7 +68,7 @@ static ps_device *peer_device(const ps_link *link)
 
 static ps_status set_up_staged(ps_link *link, bool measure, const char *why, const char *detail)
 {
-	snprintf(link->info.note, sizeof link->info.note, "staged, because %s%s", why, detail);
+	snprintf(link->info.note, sizeof link->info.note, "%s%s", why, detail);
 	return set_up(link, PS_LINK_STAGED, NULL, measure);
 }
 

@@ -26,7 +26,7 @@ typedef struct ps_link_info {
 	ps_link_kind kind;
 	double latency_s;         /* one small transfer, from event to event */
 	double bandwidth_bytes_s; /* one large transfer; 0 for a view */
-	char note[256];           /* "staged, because …" of a staged link, else "" */
+	char note[256];           /* why a staged link is staged; "" of others */
 } ps_link_info;
 
 typedef struct ps_link_options {

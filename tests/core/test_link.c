@@ -94,7 +94,7 @@ START_TEST(test_kinds)
 	e.one_clock = true;
 	const ps_link_info *info = ps_link_get_info(e.link);
 	ck_assert_int_eq(info->kind, rows[_i].kind);
-	ck_assert_str_eq(info->note, rows[_i].kind == PS_LINK_STAGED ? "staged, because its options say so" : "");
+	ck_assert_str_eq(info->note, rows[_i].kind == PS_LINK_STAGED ? "its options say so" : "");
 	if (options->skip_measure) {
 		ck_assert_double_eq(info->latency_s, 0);
 		ck_assert_double_eq(info->bandwidth_bytes_s, 0);
@@ -121,7 +121,7 @@ START_TEST(test_every_device)
 		set_up(&e, i % 2 ? here : there, i % 2 ? there : here, &options, 4 * 8192 + 12);
 		const ps_link_info *info = ps_link_get_info(e.link);
 		ck_assert_ptr_null(strstr(info->note, "failed its test"));
-		ck_assert_int_eq(info->kind == PS_LINK_STAGED, strncmp(info->note, "staged, because ", 16) == 0);
+		ck_assert_int_eq(info->kind == PS_LINK_STAGED, *info->note != 0);
 		for (int byte = 1; byte <= 3; byte++)
 			send_once(&e, byte, e.bytes);
 		send_once(&e, 4, 8192);

@@ -19,31 +19,34 @@ static const char *device_of(const ps_pipeline *pipeline, int stage)
 	return info.device_name;
 }
 
-/* A note begins with the kind. */
-static const char *kind_text(const ps_link_info *info)
+/* The kind, and of a staged link the reason. */
+static const char *kind_text(char *text, size_t size, const ps_link_info *info)
 {
-	return *info->note ? info->note : ps_link_kind_name(info->kind);
+	snprintf(text, size, "%s%s%s", ps_link_kind_name(info->kind), *info->note ? ", because " : "", info->note);
+	return text;
 }
 
-static void print_way(const ps_pipeline *pipeline, int from, int to, const ps_link_info *info, FILE *file)
+static void print_way(const ps_pipeline *pipeline, int from, int to, const char *kind, FILE *file)
 {
 	fprintf(file, "link %d>%d from %s to %s: %s\n", from, to, device_of(pipeline, from), device_of(pipeline, to),
-	        kind_text(info));
+	        kind);
 }
 
 void links_print(const ps_pipeline *pipeline, FILE *to)
 {
 	for (int s = 0; s + 1 < ps_pipeline_stage_count(pipeline); s++) {
-		const ps_link_info forward = info_of(pipeline, s, false), backward = info_of(pipeline, s, true);
-		if (strcmp(kind_text(&forward), kind_text(&backward)) != 0) {
-			print_way(pipeline, s, s + 1, &forward, to);
-			print_way(pipeline, s + 1, s, &backward, to);
+		char forward[300], backward[300];
+		const ps_link_info there = info_of(pipeline, s, false), back = info_of(pipeline, s, true);
+		if (strcmp(kind_text(forward, sizeof forward, &there), kind_text(backward, sizeof backward, &back)) !=
+		    0) {
+			print_way(pipeline, s, s + 1, forward, to);
+			print_way(pipeline, s + 1, s, backward, to);
 			continue;
 		}
 		const char *a = device_of(pipeline, s), *b = device_of(pipeline, s + 1);
 		bool one = strcmp(a, b) == 0;
 		fprintf(to, "links %d>%d, %d>%d %s %s%s%s: %s\n", s, s + 1, s + 1, s, one ? "on" : "between", a,
-		        one ? "" : " and ", one ? "" : b, kind_text(&forward));
+		        one ? "" : " and ", one ? "" : b, forward);
 	}
 }
 
