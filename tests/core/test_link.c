@@ -111,12 +111,12 @@ START_TEST(test_kinds)
 }
 END_TEST
 
-/* From and to every device that is here, over host memory and by whatever path the link chooses. */
+/* From and to every device that is here, over host memory and by whatever path the link chooses; and to itself. */
 START_TEST(test_every_device)
 {
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 5; i++) {
 		struct ends e;
-		ps_device *here = contract_open(_i), *there = opened("cpu");
+		ps_device *here = contract_open(_i), *there = i < 4 ? opened("cpu") : here;
 		ps_link_options options = {.force_staged = i / 2, .chunk_bytes = 8192};
 		set_up(&e, i % 2 ? here : there, i % 2 ? there : here, &options, 4 * 8192 + 12);
 		const ps_link_info *info = ps_link_get_info(e.link);
