@@ -76,14 +76,14 @@ static ps_status choose(ps_link *link, const ps_link_options *options)
 {
 	bool measure = !options->skip_measure;
 	if (options->force_staged)
-		return set_up_staged(link, measure, "its options say so", "");
+		return set_up_staged(link, measure, "that was asked for", "");
 	if (link->from == link->to)
 		return set_up(link, PS_LINK_VIEW, link->to, measure);
 	ps_device *peer = peer_device(link);
 	if (!peer)
 		return set_up_staged(link, measure, "neither device reaches the other's memory directly", "");
 	ps_status status = set_up(link, PS_LINK_PEER, peer, measure);
-	if (status == PS_OK || status == PS_ENOMEM)
+	if (status == PS_OK || status == PS_ENOMEM || status == PS_ESTALL)
 		return status;
 	take_down(link);
 	return set_up_staged(link, measure, "the peer path failed its test: ", ps_error_message());
@@ -104,7 +104,9 @@ ps_status ps_link_create(ps_link **out, ps_device *from, ps_device *to, const ch
 	snprintf(link->label, sizeof link->label, "%s", label ? label : "");
 	ps_status status = choose(link, options ? options : &(const ps_link_options){0});
 	if (status != PS_OK) {
-		destroy(link);
+		/* A transfer that hangs keeps its link. */
+		if (status != PS_ESTALL)
+			destroy(link);
 		return ps_fail_context(status, "link from %s to %s", from->info.name, to->info.name);
 	}
 	*out = link;

@@ -35,7 +35,10 @@ typedef struct ps_link_options {
 	bool skip_measure;    /* leave latency and bandwidth 0; the pattern is sent all the same */
 } ps_link_options;
 
-/* options may be NULL. The caller owns *out; both devices stay alive with it. */
+/*
+ * options may be NULL. The caller owns *out; both devices stay alive with it. PS_ESTALL: a transfer of the test hangs;
+ * it keeps its memory and the devices, and another link with force_staged may do.
+ */
 ps_status ps_link_create(ps_link **out, ps_device *from, ps_device *to, const char *label,
                          const ps_link_options *options) PS_WARN_UNUSED;
 /* Waits until the link is idle. Takes NULL. */

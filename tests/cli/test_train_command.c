@@ -90,6 +90,9 @@ START_TEST(neighbours)
 	ck_assert_msg(run.status == 0, "%s", run.error);
 	check_matches(run.error, "^links 0>1, 1>0 between ref and cpu: peer$");
 	check_matches(run.error, "^links 1>2, 2>1 on cpu: view$");
+	program_run(&run, "train " SMALL "--nlayers 2 --stages ref,cpu,cpu --link staged --steps-per-epoch 1");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	check_matches(run.error, "^links 0>1, 1>0 between ref and cpu: staged, because that was asked for$");
 	json_t *object = line("log.jsonl", 0);
 	ck_assert_uint_eq(json_array_size(json_object_get(object, "links")), 4);
 	check_link(object, 0, 1, "peer");

@@ -94,7 +94,7 @@ START_TEST(test_kinds)
 	e.one_clock = true;
 	const ps_link_info *info = ps_link_get_info(e.link);
 	ck_assert_int_eq(info->kind, rows[_i].kind);
-	ck_assert_str_eq(info->note, rows[_i].kind == PS_LINK_STAGED ? "its options say so" : "");
+	ck_assert_str_eq(info->note, rows[_i].kind == PS_LINK_STAGED ? "that was asked for" : "");
 	if (options->skip_measure) {
 		ck_assert_double_eq(info->latency_s, 0);
 		ck_assert_double_eq(info->bandwidth_bytes_s, 0);

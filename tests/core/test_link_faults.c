@@ -259,6 +259,27 @@ START_TEST(test_failing_peer_is_not_used)
 }
 END_TEST
 
+/* A path on which nothing arrives is told of; what hangs keeps what it may use, and a staged link does. */
+START_TEST(test_hanging_peer)
+{
+	ps_device *a, *b;
+	ps_link *link;
+	check_ok(hook_device_open(&a, "cpu", &source_hook));
+	check_ok(hook_device_open(&b, "ref", &target_hook));
+	hook_add(&target_hook, .effect = HOOK_HANG, .call = HOOK_PEER_COPY);
+	check_fails(ps_link_create(&link, a, b, "l", NULL), PS_ESTALL);
+	check_message(
+	        "link from hook:cpu to hook:ref: 4 bytes that were sent by the peer path have not arrived after 30 s");
+	ck_assert_ptr_null(link);
+	ck_assert_int_gt(atomic_load(&target_hook.buffers), 0);
+	check_ok(ps_link_create(&link, a, b, "l", &(ps_link_options){.force_staged = true}));
+	ps_link_destroy(link);
+	hook_release(&target_hook);
+	ps_device_close(a);
+	ps_device_close(b);
+}
+END_TEST
+
 START_TEST(test_no_peer_path)
 {
 	set_up(PEER, (struct hook){.opaque = _i == 0}, (struct hook){.deny_peer = _i == 1});
@@ -412,6 +433,9 @@ int main(void)
 	tcase_add_loop_test(cases, test_send_refused, 0, 8);
 	tcase_add_loop_test(cases, test_corrupting_peer_is_not_used, 0, 3);
 	tcase_add_loop_test(cases, test_failing_peer_is_not_used, 0, 2);
+#ifndef __SANITIZE_ADDRESS__ /* It leaks, as it should. */
+	tcase_add_test(cases, test_hanging_peer);
+#endif
 	tcase_add_loop_test(cases, test_no_peer_path, 0, 2);
 	tcase_add_test(cases, test_source_copies);
 	tcase_add_loop_test(cases, test_pinned_chunks, 0, 8);

@@ -65,9 +65,10 @@ static const option_row step_rows[] = {
         VOCABULARY,
         SHARED,
 };
-static const char *const step_shared[] = {
-        "preset", "stages", "balance", "chunks",  "split",   "schedule", "checkpoint", "join", "dtype",      "graphs",
-        "emsize", "nhead",  "nhid",    "nlayers", "dropout", "mask",     "bptt",       "seed", "batch-size", NULL};
+static const char *const step_shared[] = {"preset",     "stages",     "balance", "chunks",  "split", "schedule",
+                                          "checkpoint", "join",       "dtype",   "graphs",  "link",  "emsize",
+                                          "nhead",      "nhid",       "nlayers", "dropout", "mask",  "bptt",
+                                          "seed",       "batch-size", NULL};
 
 static const option_row stages_rows[] = {
         MEASURING,

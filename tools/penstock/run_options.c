@@ -136,6 +136,8 @@ static const option_row train_rows[] = {
                "Micro-batches at once where all stages are on one device and nobody waits for one"),
         CHOICE("dtype", dtype, DTYPE_WORDS, "Numbers: bf16 is fp32 with bf16 products, bf16-pure has bf16 weights too"),
         CHOICE("graphs", graphs, GRAPHS_WORDS, "Replay what GPUs do in each step as CUDA graphs, or op by op"),
+        CHOICE("link", link, LINK_WORDS,
+               "Between devices copy directly where that works, or always through host memory"),
         TEXT("shadow", shadow, "STAGE[:every=N],...",
              "Check each op of these stages, or of 'all', in every N-th step on the reference"),
 
@@ -207,6 +209,8 @@ static const option_row eval_rows[] = {
         TEXT("stages", stages, "DEV,DEV,...", "One device for each stage; default: two halves of the CPU cores"),
         CHOICE("dtype", dtype, DTYPE_WORDS, "Numbers to compute in; default: as FILE was trained"),
         CHOICE("graphs", graphs, GRAPHS_WORDS, "Replay what GPUs do in each step as CUDA graphs, or op by op"),
+        CHOICE("link", link, LINK_WORDS,
+               "Between devices copy directly where that works, or always through host memory"),
         INTEGER("nhead", nhead, 1, 65536, "Attention heads; default: as FILE says"),
         CHOICE("mask", mask, MASK_WORDS,
                "A position sees itself and those before it alone, or all; default: as FILE says"),

@@ -17,6 +17,8 @@ typedef enum dtype_choice { DTYPE_FP32, DTYPE_FP64, DTYPE_BF16, DTYPE_BF16_PURE,
 
 typedef enum join_choice { JOIN_AUTO, JOIN_NEVER } join_choice;
 #define GRAPHS_WORDS "auto|on|off" /* in the order of ps_graphs */
+typedef enum link_choice { LINK_AUTO, LINK_STAGED } link_choice;
+#define LINK_WORDS "auto|staged"
 
 typedef struct run_options {
 	int preset; /* enum preset */
@@ -33,6 +35,7 @@ typedef struct run_options {
 	uint64_t seed;
 	int dtype;  /* dtype_choice */
 	int graphs; /* ps_graphs */
+	int link;   /* link_choice */
 	const char *init, *save, *save_last, *resume, *log, *trace, *config, *shadow;
 	int64_t log_interval;
 	const char *load; /* eval */

@@ -199,6 +199,7 @@ static ps_status create_pipeline(struct setup *setup, const run_options *options
 	        .math = setup_math((dtype_choice)options->dtype),
 	        .bf16_weights = options->dtype == DTYPE_BF16_PURE,
 	        .graphs = (ps_graphs)options->graphs,
+	        .links = {.force_staged = options->link == LINK_STAGED},
 	        .seed = options->seed,
 	        .rows = evaluate_only ? options->eval_batch_size : options->batch_size,
 	        .eval_rows = options->eval_batch_size,
