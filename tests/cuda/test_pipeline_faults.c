@@ -54,8 +54,8 @@ static const struct row {
 	ps_status status;
 } rows[] = {
         {FAKE_ALLOCATION, OUT_OF_MEMORY, 1, "out of memory", PS_ENOMEM},
-        {FAKE_CALL, OUT_OF_MEMORY, 23, "", PS_ENOMEM},
-        {FAKE_CALL, LAUNCH_FAILURE, 31, "cudaErrorLaunchFailure", PS_EDEVICE},
+        {FAKE_CALL, OUT_OF_MEMORY, 47, "", PS_ENOMEM},
+        {FAKE_CALL, LAUNCH_FAILURE, 61, "cudaErrorLaunchFailure", PS_EDEVICE},
         {FAKE_COMMAND, ECC, 17, "cudaErrorECCUncorrectable", PS_EDEVICE},
         {FAKE_COMMAND, LAUNCH_FAILURE, 19, "cudaErrorLaunchFailure", PS_EDEVICE},
 };
