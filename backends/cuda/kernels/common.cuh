@@ -4,7 +4,7 @@
  *
  * The same sources are compiled by nvcc and, for tests without a GPU, by a C++ compiler with an emulation of what they
  * use of CUDA (tests/cuda/emulated). Hence they launch through PS_LAUNCH, take dynamic shared memory through
- * PS_DYNAMIC_SHARED, and store vectors through store_global.
+ * PS_DYNAMIC_SHARED, store vectors through store_global, and have thread_anew.
  *
  * Rules that all kernels keep:
  *   - no atomics on floating point, and no order of additions that depends on anything but the op's shape: neither on
@@ -48,6 +48,14 @@ __device__ inline void store_global(float2 *at, float2 value)
 {
 	asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(at)), "f"(value.x), "f"(value.y)
 	             : "memory");
+}
+
+/* threadIdx.x, read anew: what is worked out from it is so again, instead of being kept in registers until then. */
+__device__ inline unsigned thread_anew()
+{
+	unsigned thread;
+	asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+	return thread;
 }
 #endif
 

@@ -21,10 +21,13 @@ namespace
 constexpr int kept_quads = 4;
 constexpr int warps_in_block = block_threads / warp_lanes;
 
-/* On a multiprocessor at least, of fp32: 500 rows are then at work at once on 132 of them. */
-template <typename T> constexpr int blocks_at_once()
+/*
+ * On a multiprocessor at least, of fp32: 500 rows are then at work at once on 132 of them. A quad that has random
+ * blocks of two rows takes more registers.
+ */
+template <typename T, bool PARTED = false> constexpr int blocks_at_once()
 {
-	return sizeof(T) == sizeof(float) ? 4 : 1;
+	return sizeof(T) != sizeof(float) ? 1 : PARTED ? 3 : 4;
 }
 
 /* Threads for a row, by its length alone. */
@@ -45,6 +48,23 @@ template <typename T> struct norm_arguments {
 	const int *stop;
 };
 
+/* How much of a row is kept: a number of 32 bits, for half the registers. */
+__device__ inline int kept_of(int64_t columns)
+{
+	constexpr int most = kept_quads * 4 * block_threads;
+	return columns < most ? int(columns) : most;
+}
+
+/* A thread's first column, and the first that it does not keep. The next ones follow at four times blockDim.x. */
+__device__ inline unsigned first_column()
+{
+	return thread_anew() * 4;
+}
+__device__ inline int64_t first_rest()
+{
+	return int64_t(first_column() + kept_quads * blockDim.x * 4);
+}
+
 /* Is element i of a quad one of the row's, of which so many are left? With VECTOR all four are or none is. */
 template <bool VECTOR> __device__ inline bool inside(int i, int64_t left)
 {
@@ -62,13 +82,12 @@ __device__ inline void join(const dropped_row &row, int64_t column, const T (&re
 }
 
 /* A thread's quads of a row that begins at `at`, 0 where the row has no more. */
-template <bool VECTOR, typename T>
-__device__ inline void take_kept(const T *at, int64_t columns, T (&kept)[kept_quads][4])
+template <bool VECTOR, typename T> __device__ inline void take_kept(const T *at, int columns, T (&kept)[kept_quads][4])
 {
-	int64_t step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4;
+	unsigned step = blockDim.x * 4, column = first_column();
 #pragma unroll
-	for (int k = 0; k < kept_quads; k++)
-		load4<VECTOR>(kept[k], at + start + k * step, columns - start - k * step);
+	for (int k = 0; k < kept_quads; k++, column += step)
+		load4<VECTOR>(kept[k], at + column, columns - int(column));
 }
 
 /* A quad of what is not kept: x, or the sum, which is formed and stored when `first` is. */
@@ -94,42 +113,43 @@ template <typename T> __device__ inline T add4(const T (&value)[4], T sum)
 	return sum;
 }
 
-/* sum + the squares of the distances from the mean, of the elements that are there. */
-template <bool VECTOR, typename T> __device__ inline T add_distances(const T (&value)[4], T mean, int64_t left, T sum)
+/* From elements to their distances from the mean, 0 beyond the row's end, in their place; sum + their squares. */
+template <bool VECTOR, typename T> __device__ inline T add_distances(T (&value)[4], T mean, int64_t left, T sum)
 {
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
-		T off = inside<VECTOR>(i, left) ? value[i] - mean : T(0);
-		sum += off * off;
+		value[i] = inside<VECTOR>(i, left) ? value[i] - mean : T(0);
+		sum += value[i] * value[i];
 	}
 	return sum;
 }
 
-/* Normalizes a quad and stores it in y. */
+/* Normalizes a quad of distances from the mean and stores it in y. */
 template <typename T, bool VECTOR>
-__device__ inline void give(const norm_arguments<T> &x, int64_t at, int64_t left, T mean, T rstd, const T (&gamma)[4],
+__device__ inline void give(const norm_arguments<T> &x, int64_t at, int64_t left, T rstd, const T (&gamma)[4],
                             const T (&beta)[4], T (&value)[4])
 {
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		value[i] = (value[i] - mean) * rstd * gamma[i] + beta[i];
+		value[i] = value[i] * rstd * gamma[i] + beta[i];
 	put4<VECTOR>(x.y + at, value, left);
 }
 
 template <typename T, bool VECTOR, bool FUSED>
-__global__ void __launch_bounds__(block_threads, blocks_at_once<T>()) norm_kernel(norm_arguments<T> x)
+__global__ void __launch_bounds__(block_threads, blocks_at_once<T, FUSED && !VECTOR>()) norm_kernel(norm_arguments<T> x)
 {
 	__shared__ T room[2][warps_in_block];
-	int64_t step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4, rest = start + kept_quads * step;
+	unsigned step = blockDim.x * 4, start = first_column();
+	int columns = kept_of(x.columns);
 	int64_t at = blockIdx.x * x.columns;
 	bool stop = *x.stop;
 	alignas(16) T kept[kept_quads][4], gamma[kept_quads][4], beta[kept_quads][4];
 	PS_QUAD(T, value);
 	T sum = 0, squares = 0;
 	/* All that is kept is asked for before any is waited for. */
-	take_kept<VECTOR>((FUSED ? x.z : x.x) + at, x.columns, kept);
+	take_kept<VECTOR>((FUSED ? x.z : x.x) + at, columns, kept);
 	if (FUSED)
-		take_kept<VECTOR>(x.residual + at, x.columns, gamma);
+		take_kept<VECTOR>(x.residual + at, columns, gamma);
 	dropped_row row = row_at(this_step(x.drop), x.elements, at);
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++) {
@@ -138,42 +158,47 @@ __global__ void __launch_bounds__(block_threads, blocks_at_once<T>()) norm_kerne
 		sum = add4(kept[k], sum);
 	}
 #pragma unroll 1
-	for (int64_t column = rest; column < x.columns && !stop; column += step) {
+	for (int64_t column = first_rest(); column < x.columns && !stop; column += step) {
 		take_rest<T, VECTOR, FUSED>(x, row, column, true, value);
 		sum = add4(value, sum);
 	}
-	/* On their way while the block adds up. */
-	take_kept<VECTOR>(x.gamma, x.columns, gamma);
-	take_kept<VECTOR>(x.beta, x.columns, beta);
-	T mean = block_sum(sum, room[0]) / T(x.columns);
+	/* On its way while the block adds up, as beta is when it does so again: the registers have no room for both. */
+	take_kept<VECTOR>(x.gamma, columns, gamma);
+	T mean = block_sum(sum, room[0]) / T(x.columns), ignored = 0;
+	if (stop)
+		return;
+	start = first_column();
 #pragma unroll
-	for (int k = 0; k < kept_quads; k++)
-		squares = add_distances<VECTOR>(kept[k], mean, x.columns - start - k * step, squares);
+	for (int k = 0; k < kept_quads; k++) {
+		unsigned column = start + k * step;
+		if (FUSED)
+			put4<VECTOR>(x.sum + at + column, kept[k], columns - int(column));
+		squares = add_distances<VECTOR>(kept[k], mean, columns - int(column), squares);
+	}
 #pragma unroll 1
-	for (int64_t column = rest; column < x.columns; column += step) {
+	for (int64_t column = first_rest(); column < x.columns; column += step) {
 		take_rest<T, VECTOR, FUSED>(x, row, column, false, value);
 		squares = add_distances<VECTOR>(value, mean, x.columns - column, squares);
 	}
+	if (thread_anew() == 0)
+		x.mean[blockIdx.x] = mean;
+	take_kept<VECTOR>(x.beta, columns, beta);
 	T variance = block_sum(squares, room[1]) / T(x.columns), rstd = T(1) / root_of(variance + T(x.eps));
-	if (stop)
-		return;
+	if (thread_anew() == 0)
+		x.rstd[blockIdx.x] = rstd;
+	start = first_column();
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++) {
-		int64_t column = start + k * step, left = x.columns - column;
-		if (FUSED)
-			put4<VECTOR>(x.sum + at + column, kept[k], left);
-		give<T, VECTOR>(x, at + column, left, mean, rstd, gamma[k], beta[k], kept[k]);
+		unsigned column = start + k * step;
+		give<T, VECTOR>(x, at + column, columns - int(column), rstd, gamma[k], beta[k], kept[k]);
 	}
 #pragma unroll 1
-	for (int64_t column = rest; column < x.columns; column += step) {
+	for (int64_t column = first_rest(); column < x.columns; column += step) {
 		take_rest<T, VECTOR, FUSED>(x, row, column, false, value);
+		add_distances<VECTOR>(value, mean, x.columns - column, ignored);
 		load4<VECTOR>(gamma[0], x.gamma + column, x.columns - column);
 		load4<VECTOR>(beta[0], x.beta + column, x.columns - column);
-		give<T, VECTOR>(x, at + column, x.columns - column, mean, rstd, gamma[0], beta[0], value);
-	}
-	if (threadIdx.x == 0) {
-		x.mean[blockIdx.x] = mean;
-		x.rstd[blockIdx.x] = rstd;
+		give<T, VECTOR>(x, at + column, x.columns - column, rstd, gamma[0], beta[0], value);
 	}
 }
 
@@ -241,10 +266,10 @@ __device__ inline void take_rest(const norm_bwd_arguments<T> &x, const dropped_r
 }
 
 template <typename T, bool VECTOR>
-__device__ inline void give(const norm_bwd_arguments<T> &x, const dropped_row &row, int64_t column, T rstd, T avg_g,
-                            T avg_gx, T (&g)[4], const T (&xhat)[4])
+__device__ inline void give(const norm_bwd_arguments<T> &x, const dropped_row &row, int64_t column, int64_t left,
+                            T rstd, T avg_g, T avg_gx, T (&g)[4], const T (&xhat)[4])
 {
-	int64_t at = row.at + column, left = x.columns - column;
+	int64_t at = row.at + column;
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		g[i] = rstd * (g[i] - avg_g - xhat[i] * avg_gx);
@@ -259,35 +284,38 @@ template <typename T, bool VECTOR>
 __global__ void __launch_bounds__(block_threads, blocks_at_once<T>()) norm_bwd_kernel(norm_bwd_arguments<T> x)
 {
 	__shared__ T room[2][warps_in_block];
-	int64_t step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4, rest = start + kept_quads * step;
+	unsigned step = blockDim.x * 4, start = first_column();
+	int columns = kept_of(x.columns);
 	int64_t at = blockIdx.x * x.columns;
 	bool stop = *x.stop;
 	T mean = x.mean[blockIdx.x], rstd = x.rstd[blockIdx.x], sum_g = 0, sum_gx = 0;
 	alignas(16) T g[kept_quads][4], xhat[kept_quads][4], gamma[kept_quads][4];
 	/* All that is kept is asked for before any is waited for. */
-	take_kept<VECTOR>(x.dy + at, x.columns, g);
-	take_kept<VECTOR>(x.x + at, x.columns, xhat);
-	take_kept<VECTOR>(x.gamma, x.columns, gamma);
+	take_kept<VECTOR>(x.dy + at, columns, g);
+	take_kept<VECTOR>(x.x + at, columns, xhat);
+	take_kept<VECTOR>(x.gamma, columns, gamma);
 	dropped_row row = row_at(this_step(x.drop), x.elements, at);
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++)
-		terms<VECTOR>(x.columns - start - k * step, mean, rstd, gamma[k], g[k], xhat[k], &sum_g, &sum_gx);
+		terms<VECTOR>(columns - int(start + k * step), mean, rstd, gamma[k], g[k], xhat[k], &sum_g, &sum_gx);
 	PS_QUAD(T, more_g);
 	PS_QUAD(T, more_xhat);
 	T ignored = 0;
 #pragma unroll 1
-	for (int64_t column = rest; column < x.columns; column += step)
+	for (int64_t column = first_rest(); column < x.columns; column += step)
 		take_rest<T, VECTOR>(x, row, column, mean, rstd, more_g, more_xhat, &sum_g, &sum_gx);
 	T avg_g = block_sum(sum_g, room[0]) / T(x.columns), avg_gx = block_sum(sum_gx, room[1]) / T(x.columns);
 	if (stop)
 		return;
+	start = first_column();
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++)
-		give<T, VECTOR>(x, row, start + k * step, rstd, avg_g, avg_gx, g[k], xhat[k]);
+		give<T, VECTOR>(x, row, start + k * step, columns - int(start + k * step), rstd, avg_g, avg_gx, g[k],
+		                xhat[k]);
 #pragma unroll 1
-	for (int64_t column = rest; column < x.columns; column += step) {
+	for (int64_t column = first_rest(); column < x.columns; column += step) {
 		take_rest<T, VECTOR>(x, row, column, mean, rstd, more_g, more_xhat, &ignored, &ignored);
-		give<T, VECTOR>(x, row, column, rstd, avg_g, avg_gx, more_g, more_xhat);
+		give<T, VECTOR>(x, row, column, x.columns - column, rstd, avg_g, avg_gx, more_g, more_xhat);
 	}
 }
 

@@ -112,6 +112,11 @@ template <typename T> void store_global(T *at, T value)
 	*at = value;
 }
 
+inline unsigned thread_anew()
+{
+	return threadIdx.x;
+}
+
 inline void __syncthreads()
 {
 	::emulated::block_barrier();
