@@ -52,9 +52,10 @@ template <typename T, int ACCESS> __global__ void __launch_bounds__(loss_threads
 	constexpr int kept_quads = sizeof(T) == sizeof(float) ? 8 : 3;
 	__shared__ T room[2][loss_threads / warp_lanes];
 	bool stop = *x.stop;
-	int64_t row = blockIdx.x, step = int64_t(blockDim.x) * 4, start = int64_t(threadIdx.x) * 4;
+	unsigned step = blockDim.x * 4, start = threadIdx.x * 4;
+	int64_t row = blockIdx.x;
 	const T *logits = x.logits + row * x.columns;
-	int64_t target = x.targets[row], rest = start + kept_quads * step;
+	int64_t target = x.targets[row];
 	T most = -T(INFINITY), sum = 0;
 	alignas(16) T kept[kept_quads][4];
 	PS_QUAD(T, more);
@@ -67,7 +68,7 @@ template <typename T, int ACCESS> __global__ void __launch_bounds__(loss_threads
 	for (int k = 0; k < kept_quads; k++)
 		take(kept[k], x.columns - start - k * step, &most);
 #pragma unroll 1
-	for (int64_t column = rest; column < x.columns; column += step) {
+	for (int64_t column = thread_anew() * 4 + kept_quads * step; column < x.columns; column += step) {
 		load_row<ACCESS>(more, logits + column, x.columns - column);
 		take(more, x.columns - column, &most);
 	}
@@ -78,27 +79,27 @@ template <typename T, int ACCESS> __global__ void __launch_bounds__(loss_threads
 		for (int i = 0; i < 4; i++)
 			sum += kept[k][i] = exp_of(kept[k][i] - most);
 #pragma unroll 1
-	for (int64_t column = rest; column < x.columns; column += step) {
-		T ignored = 0;
+	for (int64_t column = thread_anew() * 4 + kept_quads * step; column < x.columns; column += step) {
 		load_row<ACCESS>(more, logits + column, x.columns - column);
-		take(more, x.columns - column, &ignored);
 		for (int i = 0; i < 4; i++)
-			sum += exp_of(more[i] - most);
+			if (column + i < x.columns)
+				sum += exp_of(more[i] - most);
 	}
 	sum = block_sum(sum, room[1]);
 	if (stop)
 		return;
-	if (threadIdx.x == 0)
+	if (thread_anew() == 0)
 		x.losses[row] = log_of(sum) + (most - picked);
 	if (!x.dlogits)
 		return;
 	T share = T(1) / sum;
+	start = thread_anew() * 4;
 #pragma unroll
 	for (int k = 0; k < kept_quads; k++)
 		if (start + k * step < x.columns)
 			give<ACCESS>(x, row, start + k * step, target, share, kept[k]);
 #pragma unroll 1
-	for (int64_t column = rest; column < x.columns; column += step) {
+	for (int64_t column = thread_anew() * 4 + kept_quads * step; column < x.columns; column += step) {
 		load_row<ACCESS>(more, logits + column, x.columns - column);
 		for (int i = 0; i < 4; i++)
 			more[i] = exp_of(more[i] - most);
