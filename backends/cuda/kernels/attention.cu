@@ -145,7 +145,7 @@ __device__ inline void lay_down(room<T, FEATURES> &s, bool keys, const T (&value
 }
 
 template <typename T, int FEATURES, bool VECTOR>
-__global__ void __launch_bounds__(block_threads, 2) attention_bwd_kernel(attention_arguments<T> x)
+__global__ void __launch_bounds__(block_threads, is_float<T> ? 2 : 1) attention_bwd_kernel(attention_arguments<T> x)
 {
 	__shared__ room<T, FEATURES> s;
 	if (*x.stop)

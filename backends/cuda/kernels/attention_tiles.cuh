@@ -57,9 +57,10 @@ template <bool VECTOR, typename T, int QUADS>
 __device__ inline void fetch_sides(T (&next)[QUADS][4], const attention_arguments<T> &x, strip<const T> a,
                                    int64_t a_first, strip<const T> b, int64_t b_first, int64_t f, int in_row)
 {
+	int thread = int(thread_anew());
 #pragma unroll
 	for (int u = 0; u < QUADS; u++) {
-		int unit = int(threadIdx.x) + u % (QUADS / 2) * block_threads;
+		int unit = thread + u % (QUADS / 2) * block_threads;
 		int64_t position = (u < QUADS / 2 ? a_first : b_first) + unit / in_row, at = f + unit % in_row * 4;
 		const T *from = (u < QUADS / 2 ? a : b).row(position) + at;
 		load4<VECTOR>(next[u], from, position < x.time ? x.features - at : 0);
@@ -149,10 +150,11 @@ __device__ inline void fetch_values(const attention_arguments<T> &x, strip<const
                                     T (&next)[share<T, FEATURES>::quads][4])
 {
 	constexpr int lanes = share<T, FEATURES>::lanes;
+	int thread = int(thread_anew());
+	int64_t at = f + thread % lanes * 4;
 #pragma unroll
 	for (int u = 0; u < share<T, FEATURES>::quads; u++) {
-		int64_t position = first + (int(threadIdx.x) + u * block_threads) / lanes;
-		int64_t at = f + share<T, FEATURES>::feature();
+		int64_t position = first + (thread + u * block_threads) / lanes;
 		load4<VECTOR>(next[u], from.row(position) + at, position < x.time ? x.features - at : 0);
 	}
 }
