@@ -77,8 +77,33 @@ within() {
 	local most=$1 left=$((end - SECONDS))
 	shift
 	[ "$left" -ge 1 ] || return 124
-	timeout -k 5 "$((left < most ? left : most))" "$@"
+	# In the background, for what is waited for there can be stopped by a signal.
+	timeout -k 5 "$((left < most ? left : most))" "$@" &
+	wait "$!"
 }
+
+# below PID: the processes that it has started, and those that these have.
+below() {
+	local child
+	# shellcheck disable=SC2013
+	for child in $(cat "/proc/$1"/task/*/children 2>/dev/null); do
+		echo "$child"
+		below "$child"
+	done
+}
+
+# stop NUMBER: what a signal of that number does. The report stays as far as it came.
+stop() {
+	trap '' INT TERM HUP
+	# shellcheck disable=SC2046
+	kill $(below $$) 2>/dev/null || true
+	printf 'stopped after %d s: what follows was not done\n' "$SECONDS" | tee -a "$text" >&2
+	write_report
+	exit $((128 + $1))
+}
+trap 'stop 2' INT
+trap 'stop 15' TERM
+trap 'stop 1' HUP
 
 # start NAME COMMAND…: runs it with its output in NAME.log, and leaves its status and seconds in NAME.status; not when
 # something is missing or the time is over.

@@ -14,6 +14,18 @@ struct ps__log {
 	FILE *stream;
 };
 
+/* A run that was cut off may have left half a line, which no other is to be glued to. */
+static ps_status end_line(ps__log *log)
+{
+	if (fseek(log->stream, -1, SEEK_END) != 0)
+		return PS_OK; /* empty, or no file that has a last byte */
+	int last = getc(log->stream);
+	if (last == EOF || last == '\n')
+		return PS_OK;
+	bool failed = fseek(log->stream, 0, SEEK_END) != 0 || putc('\n', log->stream) == EOF;
+	return failed ? ps_fail(PS_EIO, "%s: writing failed: %s", log->path, strerror(errno)) : PS_OK;
+}
+
 ps_status ps__log_open(ps__log **out, const char *path, bool append)
 {
 	*out = NULL;
@@ -22,9 +34,16 @@ ps_status ps__log_open(ps__log **out, const char *path, bool append)
 		free(log);
 		return ps_fail(PS_ENOMEM, "%s: no memory for a log", path);
 	}
-	log->stream = fopen(path, append ? "ab" : "wb");
+	log->stream = fopen(path, append ? "ab+" : "wb");
 	if (log->stream == NULL) {
 		ps_status status = ps_fail(PS_EINVAL, "%s: cannot be written: %s", path, strerror(errno));
+		free(log->path);
+		free(log);
+		return status;
+	}
+	ps_status status = append ? end_line(log) : PS_OK;
+	if (status != PS_OK) {
+		fclose(log->stream);
 		free(log->path);
 		free(log);
 		return status;

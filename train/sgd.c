@@ -105,6 +105,20 @@ static ps_status set_up(ps_sgd *sgd)
 	return record_squares(sgd);
 }
 
+/* For when nothing uses the memory any more. */
+static void release(ps_sgd *sgd)
+{
+	ps_updates_destroy(sgd->update);
+	ps_updates_destroy(sgd->squares);
+	for (int r = 0; r < sgd->rank_count && sgd->ranks != NULL; r++)
+		ps_buffer_destroy(sgd->ranks[r].buffer);
+	free(sgd->ranks);
+	free(sgd->sums);
+	free(sgd->host_sums);
+	free(sgd->parameters);
+	free(sgd);
+}
+
 ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline)
 {
 	*out = NULL;
@@ -117,7 +131,7 @@ ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline)
 	sgd->lr = NAN;
 	ps_status status = set_up(sgd);
 	if (status != PS_OK) {
-		ps_sgd_destroy(sgd);
+		release(sgd);
 		return status;
 	}
 	*out = sgd;
@@ -126,20 +140,9 @@ ps_status ps_sgd_create(ps_sgd **out, ps_pipeline *pipeline)
 
 void ps_sgd_destroy(ps_sgd *sgd)
 {
-	if (sgd == NULL)
-		return;
 	/* Memory of the optimizer's that may still be in use stays. */
-	if (!ps_pipeline_drain(sgd->pipeline))
-		return;
-	ps_updates_destroy(sgd->update);
-	ps_updates_destroy(sgd->squares);
-	for (int r = 0; r < sgd->rank_count && sgd->ranks != NULL; r++)
-		ps_buffer_destroy(sgd->ranks[r].buffer);
-	free(sgd->ranks);
-	free(sgd->sums);
-	free(sgd->host_sums);
-	free(sgd->parameters);
-	free(sgd);
+	if (sgd != NULL && ps_pipeline_drain(sgd->pipeline))
+		release(sgd);
 }
 
 static ps_status enqueue(ps_sgd *sgd, double lr, double max_norm)

@@ -349,6 +349,9 @@ static ps_status run_epochs(ps_trainer *trainer, bool *whole)
 		if (*whole)
 			PS_TRY(end_epoch(trainer, begin, whole));
 		*whole = *whole && !stopped(trainer);
+		/* A run that is cut off can go on from here; the end of the last epoch is saved by the caller. */
+		if (*whole && trainer->config.save_last != NULL && state->epoch <= trainer->config.epochs)
+			PS_TRY(ps__checkpoint_save(trainer));
 	}
 	return PS_OK;
 }

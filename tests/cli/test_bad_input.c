@@ -113,6 +113,7 @@ static const struct bad {
         {"train --stages ref,", "name 1 is empty"},
         {"train --stages ref,ref,ref,ref,ref --nlayers 2", "5 stages are more than the 4 units"},
         {"train --balance 2,3 --stages ref,ref", "adds up to 5; the model has 4 units"},
+        {"train --balance 7,7 --stages ref,ref", "adds up to 14; the model has 4 units"},
         {"train --balance 4,0 --stages ref,ref", "stage 1 gets no unit"},
         {"train --balance 1,1,2 --stages ref,ref", "has 3 stages, but --stages has 2 devices"},
         {"train --balance 4 --stages ref,ref", "has 1 stage, but --stages has 2 devices"},

@@ -71,6 +71,29 @@ START_TEST(interrupt)
 }
 END_TEST
 
+/* A run that is killed goes on from the end of its last epoch, with a log whose last line was torn. */
+START_TEST(killed)
+{
+	program_run(&run, LONG_RUN "--save-last whole --save whole-best");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	pid_t process = program_start(LONG_RUN "--save-last last --save best --log log.jsonl");
+	wait_for_lines("log.jsonl", 1 + 60 + 1 + 3);
+	ck_assert_int_eq(kill(process, SIGKILL), 0);
+	program_wait(process, &run);
+	FILE *log = fopen("log.jsonl", "a");
+	ck_assert_ptr_nonnull(log);
+	ck_assert(fputs("{\"event\":\"st", log) >= 0 && fclose(log) == 0);
+	program_run(&run, LONG_RUN "--save-last last --save best --log log.jsonl --resume last");
+	ck_assert_msg(run.status == 0, "%s", run.error);
+	ck_assert(tiny_same_files("whole", "last"));
+	ck_assert(tiny_same_files("whole-best", "best"));
+	size_t bytes;
+	char *text = (char *)tiny_file("log.jsonl", &bytes);
+	ck_assert_ptr_nonnull(strstr(text, "{\"event\":\"st\n{\"event\":\"start\""));
+	free(text);
+}
+END_TEST
+
 /* A reader who goes away ends the run, with its state saved. */
 START_TEST(broken_pipe)
 {
@@ -91,7 +114,7 @@ START_TEST(broken_pipe)
 	file_write("run.out", "");
 	program_wait(process, &run);
 	ck_assert_msg(run.status == 1, "%d: %s", run.status, run.error);
-	check_matches(run.error, "^penstock train: standard output was closed");
+	check_matches(run.error, "^penstock train: standard output could not be written");
 	ck_assert_int_eq(access("last", F_OK), 0);
 }
 END_TEST
@@ -165,6 +188,7 @@ int main(void)
 	tcase_set_timeout(cases, 120);
 	tcase_add_checked_fixture(cases, program_enter, program_leave);
 	tcase_add_loop_test(cases, interrupt, 0, 3);
+	tcase_add_test(cases, killed);
 	tcase_add_test(cases, broken_pipe);
 	tcase_add_test(cases, bar);
 	tcase_add_test(cases, interrupted_bar);

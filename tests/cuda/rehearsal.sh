@@ -133,6 +133,23 @@ says train-cuda-emulated0-opencl0 skipped 'the 0 minutes are over'
 says synccheck-attention skipped 'the 0 minutes are over'
 ends
 
+# Told to stop while it builds: it does so at once, with all that it has started, and the report says so.
+mv "$folder/fake/cmake" "$folder"
+fake cmake <<END
+case \$* in
+*--build*) touch "$folder/building" && sleep 512 ;;
+esac
+END
+(check) &
+until [ -f "$folder/building" ]; do sleep 0.1; done
+# The script is the child of the shell that waits for it.
+kill "$(cat "/proc/$!/task/$!/children")"
+wait "$!" || true
+tail -n 1 "$folder/report/report.txt" | grep -qx 'stopped after [0-9]* s: what follows was not done' ||
+	complain 'a stop that the report does not tell of'
+! grep -qsaE '^sleep.512' /proc/[0-9]*/cmdline || complain 'what a stop leaves running'
+mv "$folder/cmake" "$folder/fake"
+
 # A GPU that is listed and fails whatever it is asked; each part says so, and the rest goes on.
 real=$bin
 mkdir "$folder/broken"

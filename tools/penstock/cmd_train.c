@@ -39,7 +39,10 @@ static void print_rule(char c)
 
 static ps_status check_stdout(void)
 {
-	return ferror(stdout) ? ps_fail(PS_EIO, "standard output was closed; what was to be saved has been") : PS_OK;
+	return ferror(stdout)
+	               ? ps_fail(PS_EIO,
+	                         "standard output could not be written to the end; what was to be saved has been")
+	               : PS_OK;
 }
 
 /* Keeps the time of a step, to compare it with what was predicted. */

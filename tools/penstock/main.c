@@ -124,7 +124,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	int status = dispatch(argc, argv);
 	if ((fflush(stdout) != 0 || ferror(stdout)) && status == EXIT_DONE) {
-		fputs("penstock: standard output was closed before all was written\n", stderr);
+		fputs("penstock: standard output could not be written to the end\n", stderr);
 		status = EXIT_RUN_FAILED;
 	}
 	return status;

@@ -167,7 +167,8 @@ static const option_row train_rows[] = {
 
         GROUP("What is written"),
         TEXT("save", save, "FILE", "The weights that were best on the validation split (safetensors)"),
-        TEXT("save-last", save_last, "FILE", "The last weights, with all that --resume needs (safetensors)"),
+        TEXT("save-last", save_last, "FILE",
+             "The last weights, with all that --resume needs (safetensors), after each epoch and at the end"),
         TEXT("log", log, "FILE.jsonl",
              "One JSON object a line: start, steps, evaluations, end; --resume adds to the file that is there"),
         INTEGER("log-interval", log_interval, 1, 1e9, "Steps that a line on standard output covers"),

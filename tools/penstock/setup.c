@@ -24,6 +24,9 @@ static double unit_parameters(const ps_layer *layer)
 	return sum;
 }
 
+/* More than any model has, and few enough to be added up. */
+enum { MOST_UNITS = 1 << 24 };
+
 /* Reads "7,7": *count numbers into sizes[limit]. */
 static ps_status parse_units(const char *text, int *sizes, int limit, int *count)
 {
@@ -41,7 +44,7 @@ static ps_status parse_units(const char *text, int *sizes, int limit, int *count
 			return ps_fail(PS_EINVAL, "--balance %.60s: stage %d gets no unit; each needs at least 1", text,
 			               *count);
 		if (*count < limit)
-			sizes[*count] = units > limit ? limit + 1 : (int)units;
+			sizes[*count] = units > MOST_UNITS ? MOST_UNITS : (int)units;
 		++*count;
 		if (*end == '\0')
 			return PS_OK;
@@ -51,7 +54,7 @@ static ps_status parse_units(const char *text, int *sizes, int limit, int *count
 
 static ps_status check_units(const struct setup *setup, const char *text, int count)
 {
-	int sum = 0;
+	int64_t sum = 0;
 	if (count != setup->stage_count && setup->schedule_file != NULL)
 		return ps_fail(PS_EINVAL, "--balance %.60s: has %d %s, but --schedule %.100s has %d", text, count,
 		               ps__plural(count, "stage", "stages"), setup->schedule_file, setup->stage_count);
@@ -63,7 +66,8 @@ static ps_status check_units(const struct setup *setup, const char *text, int co
 		sum += setup->balance[s];
 	if (sum != setup->model.layer_count)
 		return ps_fail(PS_EINVAL,
-		               "--balance %.60s: adds up to %d; the model has %d units: embedding, %d %s, decoder",
+		               "--balance %.60s: adds up to %" PRId64
+		               "; the model has %d units: embedding, %d %s, decoder",
 		               text, sum, setup->model.layer_count, setup->model.layer_count - 2,
 		               ps__plural(setup->model.layer_count - 2, "layer", "layers"));
 	return PS_OK;
