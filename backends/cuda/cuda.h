@@ -144,6 +144,7 @@ struct cuda_queue {
 	struct cuda_list *compiling; /* the enqueuing thread's: takes what is enqueued */
 
 	/* The submitter's. */
+	bool entered;                /* its thread is on the device */
 	struct cuda_flight *open;    /* the flight being filled */
 	uint64_t value, last;        /* of the command being submitted, the first and the last */
 	const uint32_t *step;        /* of the list being submitted, or NULL */

@@ -186,9 +186,12 @@ static void fail(struct cuda_queue *q, ps_status status)
 	pthread_mutex_unlock(&q->mutex);
 }
 
-/* Clears the stop flag that a failed range check has left. */
-static ps_status restart(struct cuda_queue *q)
+/* Enters the device, where that is still to be done, and clears the stop flag that a failed range check has left. */
+static ps_status prepare(struct cuda_queue *q)
 {
+	if (!q->entered)
+		CUDA_TRY(device_name(q), cudaSetDevice(q->device->ordinal));
+	q->entered = true;
 	pthread_mutex_lock(&q->mutex);
 	bool stopped = q->stopped;
 	q->stopped = false;
@@ -206,7 +209,7 @@ void ps__cuda_submit(struct cuda_queue *q, uint64_t first, uint64_t last, cuda_r
 		skip(q);
 		return;
 	}
-	ps_status status = restart(q);
+	ps_status status = prepare(q);
 	if (status == PS_OK)
 		status = runner(q, arguments);
 	if (status != PS_OK) {
@@ -247,9 +250,6 @@ static void *submit_main(void *argument)
 {
 	struct cuda_queue *q = argument;
 	struct cuda_command command;
-	/* Where this is refused, so is what follows, and that is told. */
-	if (cudaSetDevice(q->device->ordinal) != cudaSuccess)
-		(void)cudaGetLastError();
 	while (take(q, &command))
 		if (command.list)
 			ps__cuda_list_run(q, &command);
