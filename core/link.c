@@ -119,7 +119,7 @@ void ps_link_destroy(ps_link *link)
 		destroy(link);
 }
 
-static ps_status wait_for(ps_queue *queue, const ps_event *after, int count)
+ps_status ps__link_wait(ps_queue *queue, const ps_event *after, int count)
 {
 	for (int i = 0; i < count; i++)
 		PS_TRY(ps_queue_wait(queue, after[i]));
@@ -147,7 +147,7 @@ static ps_status enqueue(ps_link *link, ps_tensor to, ps_tensor from, ps_link_ti
 static ps_status send_peer(ps_link *link, ps_tensor to, ps_tensor from, const ps_event *after, int after_count,
                            ps_link_times *times, ps_event *done)
 {
-	PS_TRY(wait_for(link->queue, after, after_count));
+	PS_TRY(ps__link_wait(link->queue, after, after_count));
 	return enqueue(link, to, from, times, done);
 }
 
@@ -169,7 +169,7 @@ static ps_status send_view(ps_link *link, ps_tensor to, ps_tensor from, const ps
 		return PS_OK;
 	}
 	PS_TRY(ps_queue_wait(link->queue, link->last));
-	PS_TRY(wait_for(link->queue, after, after_count));
+	PS_TRY(ps__link_wait(link->queue, after, after_count));
 	PS_TRY(enqueue(link, (ps_tensor){0}, from, times, done));
 	link->last = *done;
 	return PS_OK;

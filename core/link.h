@@ -31,6 +31,9 @@ void ps__staging_reset(struct staging *staging);
 /* As ps_link_ends. */
 void ps__staging_ends(struct staging *staging, ps_event ends[2]);
 
+/* What is enqueued from now on starts after all the events. */
+ps_status ps__link_wait(ps_queue *queue, const ps_event *after, int count) PS_WARN_UNUSED;
+
 /*
  * Sends a pattern in several sizes and compares what arrives, and what must not change around it, bit for bit; then,
  * unless `measure` is false, fills in latency and bandwidth. PS_EDEVICE when a byte differs.

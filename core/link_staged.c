@@ -84,9 +84,7 @@ static ps_status enqueue(struct staging *s, const struct item *item)
 static ps_status relay(struct staging *s, const struct item *item, const ps_event *after, int after_count,
                        ps_event *done)
 {
-	ps_status status = PS_OK;
-	for (int i = 0; i < after_count && status == PS_OK; i++)
-		status = ps_queue_wait(s->reader, after[i]);
+	ps_status status = ps__link_wait(s->reader, after, after_count);
 	if (status == PS_OK)
 		status = enqueue(s, item);
 	if (status == PS_OK) {

@@ -14,6 +14,13 @@ struct ps__log {
 	FILE *stream;
 };
 
+/* All but the stream. */
+static void release(ps__log *log)
+{
+	free(log->path);
+	free(log);
+}
+
 /* A run that was cut off may have left half a line, which no other is to be glued to. */
 static ps_status end_line(ps__log *log)
 {
@@ -37,15 +44,13 @@ ps_status ps__log_open(ps__log **out, const char *path, bool append)
 	log->stream = fopen(path, append ? "ab+" : "wb");
 	if (log->stream == NULL) {
 		ps_status status = ps_fail(PS_EINVAL, "%s: cannot be written: %s", path, strerror(errno));
-		free(log->path);
-		free(log);
+		release(log);
 		return status;
 	}
 	ps_status status = append ? end_line(log) : PS_OK;
 	if (status != PS_OK) {
 		fclose(log->stream);
-		free(log->path);
-		free(log);
+		release(log);
 		return status;
 	}
 	*out = log;
@@ -88,7 +93,6 @@ ps_status ps__log_close(ps__log *log)
 	ps_status status = PS_OK;
 	if (fclose(log->stream) != 0)
 		status = ps_fail(PS_EIO, "%s: writing failed: %s", log->path, strerror(errno));
-	free(log->path);
-	free(log);
+	release(log);
 	return status;
 }

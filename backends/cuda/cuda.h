@@ -179,8 +179,8 @@ ps_status ps__cuda_device_open(ps_device *out, const char *spec);
 void ps__cuda_device_close(ps_device *out);
 ps_status ps__cuda_buffer_create(ps_buffer *buffer);
 void ps__cuda_buffer_destroy(ps_buffer *buffer);
-bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from);
-bool ps__cuda_can_copy_to(const ps_device *from, const ps_device *to);
+/* Can copies by the one device reach the other one's memory, to read or to write it? */
+bool ps__cuda_reaches(const ps_device *device, const ps_device *other);
 bool ps__cuda_can_relay(const ps_device *from, const ps_device *to);
 bool ps__cuda_has_math(const ps_device *device, ps_math math);
 ps_status ps__cuda_pinned_create(ps_pinned *pinned);

@@ -296,8 +296,7 @@ static bool ask_for_peer(const struct cuda_device *here, const struct cuda_devic
 	return error == cudaSuccess;
 }
 
-/* Can copies by the one device reach the other one's memory, to read or to write it? */
-static bool reaches(const ps_device *device, const ps_device *other)
+bool ps__cuda_reaches(const ps_device *device, const ps_device *other)
 {
 	if (!ps__cuda_is_ours(other))
 		return false;
@@ -316,19 +315,10 @@ static bool reaches(const ps_device *device, const ps_device *other)
 	return can;
 }
 
-bool ps__cuda_can_copy_from(const ps_device *to, const ps_device *from)
-{
-	return reaches(to, from);
-}
-
-bool ps__cuda_can_copy_to(const ps_device *from, const ps_device *to)
-{
-	return reaches(from, to);
-}
-
 bool ps__cuda_can_relay(const ps_device *from, const ps_device *to)
 {
-	return ps__cuda_is_ours(from) && ps__cuda_is_ours(to);
+	(void)from;
+	return ps__cuda_is_ours(to);
 }
 
 bool ps__cuda_has_math(const ps_device *device, ps_math math)
