@@ -5,8 +5,8 @@
  * whatever order that happens. All work goes through queues: each runs its commands in order and asynchronously to
  * the caller and to other queues. An event is a plain value, a point on a queue's 64-bit timeline; there is nothing
  * to create or destroy. A command that fails fails its queue: what comes after it is skipped (or, where
- * the device finds out late, leaves undefined contents), whoever waits for a
- * later point receives the same status and message, and nothing hangs.
+ * the device finds out late, leaves undefined contents), whoever waits for a later point receives the same status and
+ * message, and nothing hangs.
  *
  * Threads: different objects may be used from different threads; one queue is used by one thread at a time. Events
  * may be waited for from anywhere while their queue exists.
@@ -73,7 +73,10 @@ typedef struct ps_event {
 
 /* `label` is for messages and traces; it is copied. The caller owns *out. */
 ps_status ps_queue_create(ps_queue **out, ps_device *device, const char *label) PS_WARN_UNUSED;
-/* Waits until the queue is idle. Takes NULL. */
+/*
+ * Waits until the queue is idle. The caller sees to it that nobody waits for its points any more, nor a queue or link
+ * that was told to. Takes NULL.
+ */
 void ps_queue_destroy(ps_queue *queue);
 ps_device *ps_queue_device(const ps_queue *queue);
 const char *ps_queue_label(const ps_queue *queue);

@@ -41,7 +41,7 @@ typedef struct ps_link_options {
  */
 ps_status ps_link_create(ps_link **out, ps_device *from, ps_device *to, const char *label,
                          const ps_link_options *options) PS_WARN_UNUSED;
-/* Waits until the link is idle. Takes NULL. */
+/* Waits until the link is idle. Nobody may wait for its points any more, as with ps_queue_destroy. Takes NULL. */
 void ps_link_destroy(ps_link *link);
 const ps_link_info *ps_link_get_info(const ps_link *link);
 const char *ps_link_kind_name(ps_link_kind kind);

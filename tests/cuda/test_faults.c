@@ -98,10 +98,11 @@ static ps_status work(struct rig *r)
 	return status != PS_OK ? status : far_status;
 }
 
+/* Who waits goes before whom it waits for. */
 static void drop(struct rig *r)
 {
-	ps_link_destroy(r->link);
 	ps_queue_destroy(r->far);
+	ps_link_destroy(r->link);
 	ps_queue_destroy(r->second);
 	ps_queue_destroy(r->first);
 	ps_buffer_destroy(r->far_buffer);

@@ -85,6 +85,7 @@ START_TEST(test_relay)
 	for (int round = 0; round < ROUNDS; round++)
 		check_ok(ps_queue_read(far, seen[round], whole(target, round)));
 	check_ok(ps_queue_finish(far));
+	check_ok(ps_queue_finish(near));
 	for (int round = 0; round < ROUNDS; round++)
 		for (int i = 0; i < LARGE; i++)
 			ck_assert_float_eq(seen[round][i], (float)(i * (2 << round)));
@@ -159,6 +160,19 @@ static void send(struct cell *to, struct cell *from)
 	to->written = from->read[QUEUES + which] = done;
 }
 
+/* Waits until nothing runs: queues and links wait for each other's points, so that none goes before all are idle. */
+static void finish(void)
+{
+	for (int i = 0; i < QUEUES; i++)
+		check_ok(ps_queue_finish(queue[i]));
+	for (int i = 0; i < LINKS; i++) {
+		ps_event ends[2];
+		ps_link_ends(link_[i], ends);
+		check_ok(ps_event_wait(ends[0], -1));
+		check_ok(ps_event_wait(ends[1], -1));
+	}
+}
+
 /*
  * Random work on four queues and four links of two devices, ordered by events alone and compared with the same work
  * done one after the other. Streams run late, so that a wait that is lost shows as a wrong value.
@@ -195,8 +209,7 @@ START_TEST(test_order_by_events)
 			/* A queue of either device copies from the one to the other. */
 			add_or_copy(to, from, to->device == from->device ? (which & 2) | (unsigned)to->device : which);
 	}
-	for (int i = 0; i < QUEUES; i++)
-		check_ok(ps_queue_finish(queue[i]));
+	finish();
 	for (int step = 0; step < STEPS; step++)
 		ck_assert_msg(seen[step] == want[step], "step %d of run %d saw %g, not %g", step, _i,
 		              (double)seen[step], (double)want[step]);
