@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { MOST_UNITS = 10, MOST_STAGES = 5, POOLS = 3 };
 
@@ -201,7 +202,14 @@ START_TEST(test_tutorial)
 }
 END_TEST
 
-/* Thousands of layers take no time to speak of. */
+static double processor_seconds(void)
+{
+	struct timespec now;
+	ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* Thousands of layers take no time to speak of; every end of every stage would be tens of billions of sums. */
 START_TEST(test_large)
 {
 	enum { COUNT = 30000, PARTS = 64 };
@@ -215,9 +223,9 @@ START_TEST(test_large)
 		total += costs[i];
 		most = costs[i] > most ? costs[i] : most;
 	}
-	int64_t begin = ps_clock_ns();
+	double begin = processor_seconds();
 	check_ok(ps_balance(&(const ps_balance_problem){.stages = PARTS, .units = COUNT, .costs = costs}, sizes));
-	ck_assert_int_lt(ps_clock_ns() - begin, INT64_C(10000000000));
+	ck_assert_double_lt(processor_seconds() - begin, 20);
 	for (int k = 0, at = 0; k < PARTS; k++) {
 		double sum = 0;
 		for (int i = 0; i < sizes[k]; i++)
