@@ -117,20 +117,29 @@ ps_status ps__checkpoint_save(ps_trainer *trainer)
 	return status;
 }
 
+/* The option that decides a fact, where it is another one than that of the fact's name. */
+static const char *option_of(const char *key)
+{
+	return strcmp(key, "training-text") == 0 ? "data" : strcmp(key, "mistakes") == 0 ? "preset" : NULL;
+}
+
 /* A run can go on only as what it was. */
 static ps_status check_facts(const ps_trainer *trainer, const ps_safetensors *file)
 {
 	for (int i = 0; i < trainer->fact_count; i++) {
-		const char *saved = ps_safetensors_metadata(file, trainer->facts[i].key);
+		const char *path = ps_safetensors_path(file), *key = trainer->facts[i].key, *option = option_of(key);
+		const char *saved = ps_safetensors_metadata(file, key);
 		if (saved == NULL)
-			return ps_fail(PS_EFORMAT, "%s: does not say its %s; give a file that --save-last wrote",
-			               ps_safetensors_path(file), trainer->facts[i].key);
-		if (strcmp(saved, trainer->facts[i].value) != 0)
-			return ps_fail(PS_EINVAL,
-			               "%s: was saved with %s %s, this run has %s; give the same, or start a new run "
-			               "from its weights with --init",
-			               ps_safetensors_path(file), trainer->facts[i].key, saved,
-			               trainer->facts[i].value);
+			return ps_fail(PS_EFORMAT, "%s: does not say its %s; give a file that --save-last wrote", path,
+			               key);
+		if (strcmp(saved, trainer->facts[i].value) == 0)
+			continue;
+		static const char ways[] = "give the same, or start a new run from its weights with --init";
+		if (option != NULL)
+			return ps_fail(PS_EINVAL, "%s: was saved with another --%s (its %s differs); %s", path, option,
+			               key, ways);
+		return ps_fail(PS_EINVAL, "%s: was saved with --%s %s, this run has %s; %s", path, key, saved,
+		               trainer->facts[i].value, ways);
 	}
 	return PS_OK;
 }

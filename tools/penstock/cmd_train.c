@@ -242,6 +242,19 @@ static ps_status open_outputs(struct run *run)
 	return PS_OK;
 }
 
+/* A preset of WikiText-2's sizes on the built-in text is seldom what was meant, and has fewer parameters. */
+static void print_text(const struct run *run)
+{
+	const run_options *o = &run->options;
+	char tokens[32], words[32];
+	size_t count;
+	bool built_in = strcmp(o->data, "sample") == 0;
+	(void)ps_corpus_tokens(run->setup.corpus, PS_SPLIT_TRAIN, &count);
+	fprintf(stderr, "text %s: %s tokens to train on, a vocabulary of %s%s\n", built_in ? "built in" : o->data,
+	        grouped((int64_t)count, tokens), grouped(ps_corpus_vocabulary(run->setup.corpus), words),
+	        built_in && o->preset != PRESET_DEFAULT ? "; --data wikitext-2 is what this preset is for" : "");
+}
+
 static void print_start(struct run *run)
 {
 	char text[32];
@@ -252,6 +265,7 @@ static void print_start(struct run *run)
 		     "tested as "
 		     "the best");
 	printf("Total parameters in model: %s\n", grouped(ps_pipeline_parameter_elements(run->setup.pipeline), text));
+	print_text(run);
 	setup_print_plan(&run->setup, stderr);
 }
 
@@ -359,8 +373,8 @@ static ps_status train(struct run *run, ps_train_result *result)
 	PS_TRY(create_trainer(run));
 	run->begin_ns = ps_clock_ns();
 	PS_TRY(open_outputs(run));
-	print_start(run);
 	catch_interrupt(&run->options);
+	print_start(run);
 	progress_init(&run->progress, ps_trainer_done(run->trainer));
 	ps_status status = ps_trainer_run(run->trainer, result);
 	progress_line_clear(&run->progress.line);
@@ -381,8 +395,12 @@ static void tell_interrupt(const struct run *run, const ps_train_result *result)
 	fprintf(stderr, "penstock train: interrupted after step %" PRId64, result->steps);
 	if (o->save_last != NULL)
 		fprintf(stderr, "; %s goes on from there with --resume", o->save_last);
+	else if (o->save == NULL)
+		fputs("; nothing was saved, as no --save-last was given", stderr);
 	if (o->save != NULL && !result->saved)
 		fprintf(stderr, "; %s was not written, as nothing was validated yet", o->save);
+	else if (o->save != NULL)
+		fprintf(stderr, "; %s has the weights that were best so far", o->save);
 	fputc('\n', stderr);
 }
 

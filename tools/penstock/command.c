@@ -11,19 +11,27 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A signal that asks for an end, and what its handler writes; set before it is caught. */
 static struct {
 	const int number;
-	const char *const another;
+	const char *const insists; /* what ends the program at once then */
 	char line[512];
 	size_t length;
-} signals[] = {{SIGINT, "Ctrl-C", "", 0}, {SIGTERM, "SIGTERM", "", 0}, {SIGHUP, "SIGHUP", "", 0}};
+} signals[] = {{SIGINT, "a second Ctrl-C", "", 0}, {SIGTERM, "a second SIGTERM", "", 0}, {SIGHUP, "SIGTERM", "", 0}};
 
 enum { SIGNALS = sizeof signals / sizeof *signals };
 
-static volatile sig_atomic_t interrupted; /* the signal's number; 0: none came */
+/*
+ * One request may come as several signals: timeout(1) sends its own twice, and a terminal that closes sends SIGHUP
+ * itself and by the shell. So SIGHUP never insists, and the others not within this time.
+ */
+enum { SAME_REQUEST_MS = 500 };
+
+static volatile sig_atomic_t interrupted; /* the first signal's number; 0: none came */
+static _Atomic(int64_t) interrupted_ms;   /* when it came */
 static bool json_wanted, json_printed;
 
 ps_status command_print_json(json_t *object, bool figures)
@@ -123,18 +131,31 @@ bool command_begin(option_settings *settings, const option_table *table, int arg
 	return true;
 }
 
+static int64_t milliseconds(void)
+{
+	struct timespec now = {0};
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 /* Calls nothing but what a handler may call. */
 static void on_interrupt(int number)
 {
 	int error = errno;
-	for (int i = 0; i < SIGNALS; i++) {
-		if (signals[i].number != number)
-			continue;
-		/* Where it cannot be written there is nobody to tell, a closed terminal for one. */
-		ssize_t written = write(STDERR_FILENO, signals[i].line, signals[i].length);
-		(void)written;
+	if (interrupted == 0) {
+		interrupted_ms = milliseconds();
+		interrupted = number;
+		for (int i = 0; i < SIGNALS; i++) {
+			if (signals[i].number != number)
+				continue;
+			/* Where it cannot be written there is nobody to tell, a closed terminal for one. */
+			ssize_t written = write(STDERR_FILENO, signals[i].line, signals[i].length);
+			(void)written;
+		}
+	} else if (number != SIGHUP && milliseconds() - interrupted_ms >= SAME_REQUEST_MS) {
+		signal(number, SIG_DFL);
+		raise(number);
 	}
-	interrupted = number;
 	errno = error;
 }
 
@@ -145,13 +166,14 @@ void interrupt_catch(const char *command, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(ends, sizeof ends, format, arguments);
 	va_end(arguments);
-	/* After the first, the default is back: a second one ends the program. */
-	struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+	struct sigaction action = {.sa_handler = on_interrupt};
 	sigemptyset(&action.sa_mask);
+	for (int i = 0; i < SIGNALS; i++)
+		sigaddset(&action.sa_mask, signals[i].number);
 	const char *clear = isatty(STDERR_FILENO) == 1 ? PROGRESS_CLEAR : "";
 	for (int i = 0; i < SIGNALS; i++) {
-		snprintf(signals[i].line, sizeof signals[i].line, "%spenstock %s: %s; a second %s ends it at once\n",
-		         clear, command, ends, signals[i].another);
+		snprintf(signals[i].line, sizeof signals[i].line, "%spenstock %s: %s; %s ends it at once\n", clear,
+		         command, ends, signals[i].insists);
 		signals[i].length = strlen(signals[i].line);
 		/* Under nohup a terminal may go. */
 		struct sigaction before;

@@ -40,7 +40,8 @@ bool command_begin(option_settings *settings, const option_table *table, int arg
 
 /*
  * From the first call on, the first SIGINT, SIGTERM or SIGHUP only sets a flag and has one line written to standard
- * error at once, "penstock COMMAND: " with how it ends, as the format says; the second of a kind ends the program.
+ * error at once, "penstock COMMAND: " with how it ends, as the format says. A SIGINT or SIGTERM half a second after it
+ * or later ends the program.
  */
 void interrupt_catch(const char *command, const char *format, ...) PS_PRINTF(2, 3);
 bool interrupt_seen(void);

@@ -5,13 +5,21 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* How often it is drawn on a terminal, and how often a line is written elsewhere. */
 #define TERMINAL_NS INT64_C(100000000)
 #define LINE_NS INT64_C(10000000000)
 
-enum { BAR = 24 };
+enum { BAR = 24, COLUMNS_WITH_BAR = 80 };
+
+/* Of the terminal, which may change; a lot where it does not say. */
+static size_t columns(void)
+{
+	struct winsize size;
+	return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : SIZE_MAX;
+}
 
 void progress_line_init(struct progress_line *line)
 {
@@ -35,6 +43,15 @@ void progress_line_show(struct progress_line *line, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(text, sizeof text, format, arguments);
 	va_end(arguments);
+	if (line->terminal) {
+		/* What wraps would stay when the next line is drawn over it. */
+		size_t end = columns() - 1;
+		if (end < sizeof text) {
+			while (end > 0 && ((unsigned char)text[end] & 0xC0U) == 0x80U)
+				end--;
+			text[end] = '\0';
+		}
+	}
 	/* Back to the margin, the line, and away with what an older one left; all at once, for a signal's line may
 	 * come. */
 	fprintf(stderr, line->terminal ? "\r%s\033[K" : "%s\n", text);
@@ -70,6 +87,7 @@ static const char *duration(double seconds, char text[32])
 
 void progress_step(struct progress *progress, const ps_step_report *report)
 {
+	static const char full[BAR + 1] = "########################", empty[BAR + 1] = "........................";
 	progress->tokens += report->tokens;
 	if (!progress_line_due(&progress->line))
 		return;
@@ -83,11 +101,11 @@ void progress_step(struct progress *progress, const ps_step_report *report)
 		                   report->done, report->all_steps, report->loss, rate, eta);
 		return;
 	}
-	char bar[BAR + 1];
-	int filled = (int)(report->done * BAR / report->all_steps);
-	for (int i = 0; i < BAR; i++)
-		bar[i] = i < filled ? '#' : '.';
-	bar[BAR] = '\0';
-	progress_line_show(&progress->line, "[%s] %" PRId64 "/%" PRId64 "  loss %.4f  %.0f tokens/s  %s left", bar,
+	char bar[BAR + 6] = "";
+	if (columns() >= COLUMNS_WITH_BAR) {
+		int filled = (int)(report->done * BAR / report->all_steps);
+		snprintf(bar, sizeof bar, "[%.*s%.*s] ", filled, full, BAR - filled, empty);
+	}
+	progress_line_show(&progress->line, "%s%" PRId64 "/%" PRId64 "  loss %.4f  %.0f tokens/s  %s left", bar,
 	                   report->done, report->all_steps, report->loss, rate, eta);
 }
