@@ -136,8 +136,7 @@ static ps_status check_facts(const ps_trainer *trainer, const ps_safetensors *fi
 			continue;
 		static const char ways[] = "give the same, or start a new run from its weights with --init";
 		if (option != NULL)
-			return ps_fail(PS_EINVAL, "%s: was saved with another --%s (its %s differs); %s", path, option,
-			               key, ways);
+			return ps_fail(PS_EINVAL, "%s: was saved with another --%s (%s); %s", path, option, key, ways);
 		return ps_fail(PS_EINVAL, "%s: was saved with --%s %s, this run has %s; %s", path, key, saved,
 		               trainer->facts[i].value, ways);
 	}

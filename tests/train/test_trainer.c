@@ -277,7 +277,10 @@ START_TEST(resume_refused)
 	check_message("lr 1, this run has 2");
 	struct tiny_run steps = {.seed = 5, .steps_per_epoch = 6, .save = names[0], .resume = names[1]};
 	check_fails(tiny_run(&steps), PS_EINVAL);
-	check_message("steps-per-epoch 5, this run has 6");
+	check_message("--steps-per-epoch 5, this run has 6");
+	struct tiny_run published = {.seed = 5, .mistakes.no_mask = true, .save = names[0], .resume = names[1]};
+	check_fails(tiny_run(&published), PS_EINVAL);
+	check_message("was saved with another --preset (mistakes)");
 	struct tiny_run fewer = {.seed = 5, .epochs = 1, .save = names[0], .resume = names[1]};
 	check_fails(tiny_run(&fewer), PS_EINVAL);
 	check_message("--epochs 1");
