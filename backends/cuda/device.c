@@ -171,10 +171,13 @@ static cuda_context_state find_context_state(void)
 static ps_status open_on(struct cuda_device *device, const char *name)
 {
 	int before;
-	device->context_state = find_context_state();
 	cudaError_t error = ps__cuda_enter(&before, device); /* makes the context */
 	if (error != cudaSuccess)
 		return ps__cuda_fail(name, "starting the device", error);
+	/* Not before: the runtime may start the thread's device to look the function up. */
+	device->context_state = find_context_state();
+	if (before != NO_DEVICE && !has_context(device, before))
+		before = NO_DEVICE;
 	cublasStatus_t blas = cublasLtCreate(&device->lt);
 	ps__cuda_leave(before);
 	if (blas != CUBLAS_STATUS_SUCCESS)

@@ -107,7 +107,7 @@ static CUresult CUDAAPI context_state(CUdevice device, unsigned *flags, int *act
 cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version, unsigned long long,
                                              enum cudaDriverEntryPointQueryResult *result)
 {
-	ENTER(NOTHING);
+	ENTER();
 	bool found = !std::strcmp(symbol, "cuDevicePrimaryCtxGetState") && version >= 7000;
 	*function = found ? reinterpret_cast<void *>(context_state) : nullptr;
 	*result = found ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
