@@ -54,8 +54,8 @@ END
 }
 make_cmake
 fake compute-sanitizer <<'END'
-[ "$1" = --tool ] && [ "$3" = --error-exitcode ] || exit 1
-shift 4
+[ "$1" = --tool ] && [ "$3" = --error-exitcode ] && [ "$5 $6" = '--report-api-errors no' ] || exit 1
+shift 6
 exec "$@"
 END
 fake python <<'END'
