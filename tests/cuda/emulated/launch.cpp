@@ -1,7 +1,8 @@
 /*
  * The stand-in's launches of kernels: what CUDA asks of them, and their blocks as commands of a stream.
  *
- * A launch tells an error that its thread has left behind.
+ * A launch tells an error that its thread has left behind. CUDA loads a kernel onto a device when it is first launched
+ * there, which takes calls that a capture may not have, so that what is captured has to have been launched before.
  */
 #include "block.h"
 #include "stream.h"
@@ -16,12 +17,19 @@ enum : size_t { USUAL_SHARED = 48 << 10, MOST_SHARED = 99 << 10 };
 
 thread_local bool bad_access = false; /* of the kernel that this stream runs */
 
-/* What a block of the kernel may have of dynamic shared memory. */
+/* What a block of the kernel may have of dynamic shared memory on the thread's device. */
 size_t shared_limit(const void *kernel)
 {
 	std::lock_guard<std::mutex> hold(the().mutex);
-	auto found = the().shared.find(kernel);
+	auto found = the().shared.find({kernel, current_device});
 	return found == the().shared.end() ? USUAL_SHARED : found->second;
+}
+
+/* Was the kernel loaded onto the thread's device? It is now. */
+bool load(const void *kernel)
+{
+	std::lock_guard<std::mutex> hold(the().mutex);
+	return !the().loaded.insert({kernel, current_device}).second;
 }
 
 } // namespace
@@ -38,6 +46,8 @@ static cudaError_t launch(const void *kernel, cudaStream_t stream, dim3 grid, di
 		return fail(cudaErrorInvalidConfiguration);
 	if (shared > shared_limit(kernel))
 		return fail(cudaErrorInvalidValue);
+	if (!load(kernel) && captured == stream)
+		return misuse("a kernel that is loaded during a capture");
 	if (block.x % emulated::lanes)
 		return misuse("a block that is not made of whole warps");
 	uint64_t seed = the().seed;
@@ -95,7 +105,7 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr
 	if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || size_t(value) > MOST_SHARED)
 		return fail(cudaErrorInvalidValue);
 	std::lock_guard<std::mutex> hold(the().mutex);
-	the().shared[kernel] = size_t(value);
+	the().shared[{kernel, current_device}] = size_t(value);
 	return cudaSuccess;
 }
 

@@ -41,7 +41,9 @@ struct state {
 	pid_t process = 0;
 	bool peers = true;
 	std::set<std::pair<int, int>> enabled;
-	std::map<const void *, size_t> shared; /* dynamic shared memory that kernels may have, where it is not usual */
+	/* By kernel and device: dynamic shared memory where it is not usual, and what was loaded. */
+	std::map<std::pair<const void *, int>, size_t> shared;
+	std::set<std::pair<const void *, int>> loaded;
 	unsigned long corrupt = 0;
 	uint64_t seed = 0;
 	int devices = 2, driver = CUDART_VERSION, old = 0;
