@@ -7,6 +7,7 @@ source=$1 bin=$2 modules=$3
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/fake" "$folder/peers"
+unset CUDACXX
 
 # fake NAME: a program from standard input.
 fake() {
@@ -150,8 +151,30 @@ tail -n 1 "$folder/report/report.txt" | grep -qx 'stopped after [0-9]* s: what f
 ! grep -qsaE '^sleep.512' /proc/[0-9]*/cmdline || complain 'what a stop leaves running'
 mv "$folder/cmake" "$folder/fake"
 
-# A GPU that is listed and fails whatever it is asked; each part says so, and the rest goes on.
+# A driver that is older than the toolkit, with libraries of the toolkit's that do not help either.
 real=$bin
+mkdir -p "$folder/old" "$folder/toolkit/bin" "$folder/toolkit/compat"
+ln -s "$real"/c* "$folder/old"
+cat >"$folder/old/penstock" <<END
+#!/bin/sh
+echo "\$LD_LIBRARY_PATH" >"$folder/libraries"
+echo '-              cuda-emulated       -  the driver knows CUDA up to 12.4'
+END
+chmod +x "$folder/old/penstock"
+mv "$folder/fake/nvcc" "$folder/toolkit/bin"
+cp "$folder/fake/nvidia-smi" "$folder"
+sed -i 's/CUDA Version: 13/CUDA Version: 12/' "$folder/fake/nvidia-smi"
+bin=$folder/old
+make_cmake
+PATH="$folder/toolkit/bin:$PATH" check
+[ "$status" = 1 ] || complain "exit status $status with an old driver"
+grep -q "^$folder/toolkit/compat" "$folder/libraries" || complain 'no libraries of the toolkit for an old driver'
+says devices failed 'the driver knows CUDA up to 12.4'
+says bench-step-1-fp32 skipped 'devices did not pass: see devices.log'
+ends
+mv "$folder/toolkit/bin/nvcc" "$folder/nvidia-smi" "$folder/fake"
+
+# A GPU that is listed and fails whatever it is asked; each part says so, and the rest goes on.
 mkdir "$folder/broken"
 ln -s "$real"/c* "$folder/broken"
 cat >"$folder/broken/penstock" <<END
