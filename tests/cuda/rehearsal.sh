@@ -57,6 +57,7 @@ make_cmake
 fake compute-sanitizer <<'END'
 [ "$1" = --tool ] && [ "$3" = --error-exitcode ] && [ "$5 $6" = '--report-api-errors no' ] || exit 1
 shift 6
+[ "$1" != --kernel-name ] || shift 2
 exec "$@"
 END
 fake python <<'END'
