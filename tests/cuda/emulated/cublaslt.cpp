@@ -1,6 +1,7 @@
 /* The stand-in for cuBLASLt: column-major products by plain loops, as commands of the stand-in's streams. */
 #include "cublasLt.h"
 #include "block.h"
+#include "stream.h"
 
 #include <penstock/bf16.h>
 
@@ -337,7 +338,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
  * The first one offered splits k and says so, which nobody should take; the second one does so where there are many
  * rows, and does not say so. The third one is good. Where fake.h's control says that there is none, one that refuses to
  * multiply stands in front of the second. All of them make the most of what they are promised: of the preference, and
- * of the pointer of the bias that the description has.
+ * of the pointer of the bias that the description has. Like CUDA 13.3's it has no answer for a thread that captures.
  */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
@@ -345,6 +346,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[], int *count)
 {
+	if (emulated::captured)
+		return CUBLAS_STATUS_INTERNAL_ERROR;
 	const uint32_t *align = preference->alignment;
 	static const uint64_t all[] = {SAYS_SPLIT, SPLITS_MANY, PLAIN}, bad[] = {SAYS_SPLIT, REFUSES, SPLITS_MANY};
 	const uint64_t *offered = emulated::good_algorithms ? all : bad;

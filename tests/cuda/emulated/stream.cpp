@@ -135,9 +135,12 @@ bool eager()
 
 extern "C" {
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
+/* A blocking stream's capture is invalid once anybody, a library too, uses the legacy stream. */
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
 {
 	ENTER();
+	if (flags != cudaStreamNonBlocking)
+		return misuse("a stream that waits for the legacy one");
 	cudaStream_t stream = new CUstream_st;
 	stream->device = current_device;
 	{
