@@ -2,8 +2,8 @@
  * Conformance rows: one op, one set of shapes and fills, run on the reference device and on every other one, and
  * compared.
  *
- * A file has tables of rows and bodies. The body declares the op's tensors by name and runs the op; it is called once
- * for each dtype and device, and the harness sees to it that all devices get the same bytes:
+ * A file has tables of rows and bodies. The body declares the op's tensors by name and runs the op; it is called at
+ * least once for each dtype and device, and the harness sees to it that all devices get the same bytes:
  *
  *   static void add_body(struct conform *c, const void *data)
  *   {
@@ -14,8 +14,11 @@
  *                       .y = conform_out(c, "y", SHAPE(row->n)));
  *   }
  *
- * Every tensor lies between guard bytes, at an offset that is aligned to its elements and to no more. After the op
- * all bytes that are no element of an output must be as they were. An output that is only overwritten starts as NaNs.
+ * Every tensor lies between guard bytes, at an offset that is aligned to its elements and to no more. Other devices
+ * than the reference run rows that are not of fp64 again with all tensors aligned to 16 bytes and, where they are
+ * small, with all but one, for each of them: so a backend's wide accesses run, and one that asks too few tensors for
+ * their alignment fails. After the op all bytes that are no element of an output must be as they were. An output that
+ * is only overwritten starts as NaNs.
  *
  * A body cannot fail: what goes wrong is kept in the harness, and what comes after it does nothing.
  */

@@ -125,7 +125,7 @@ void ps__conform_image(const struct conform_state *state, struct conform_slot *s
 	size_t size = ps_dtype_bytes(dtype);
 	int64_t count = ps_tensor_count(slot->tensor), row, column;
 	for (int64_t i = 0; i < count; i++) {
-		unsigned char *at = slot->image + slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * size;
+		unsigned char *at = slot->image + slot->at + (size_t)place_of(spec, i, &row, &column) * size;
 		uint64_t word = ps__conform_mix(stream + (uint64_t)i);
 		if (spec->role == CONFORM_OUT)
 			memset(at, 0xFF, size);
@@ -142,7 +142,7 @@ static void compare_elements(struct conform_state *state, const struct conform_s
 	ps__tolerance tolerance = spec->tolerance;
 	tolerance.terms = spec->terms;
 	tolerance.zeros = spec->zeros;
-	size_t offset = slot->tensor.offset;
+	size_t offset = slot->at;
 	ps__difference worst = ps__compare(slot->tensor, got + offset, slot->want + offset, &tolerance);
 	ps__outcome_compared(&state->outcome, spec->name, &worst);
 }
@@ -160,8 +160,7 @@ void ps__conform_compare(struct conform_state *state, const struct conform_slot 
 	size_t size = ps_dtype_bytes(slot->tensor.dtype), from = 0;
 	int64_t count = ps_tensor_count(slot->tensor), row, column;
 	for (int64_t i = 0; i <= count; i++) {
-		size_t to =
-		        i < count ? slot->tensor.offset + (size_t)place_of(spec, i, &row, &column) * size : slot->bytes;
+		size_t to = i < count ? slot->at + (size_t)place_of(spec, i, &row, &column) * size : slot->bytes;
 		if (to > from && memcmp(got + from, slot->image + from, to - from) != 0) {
 			ps__outcome_differs(&state->outcome,
 			                    "%s: bytes between %zu and %zu, outside of the tensor, were overwritten",

@@ -5,13 +5,14 @@
 #include "verify/conform.h"
 #include "verify/outcome.h"
 
-enum { CONFORM_SLOTS = 16, CONFORM_GUARD = 1024 };
+enum { CONFORM_SLOTS = 16, CONFORM_GUARD = 1024, CONFORM_ALIGNED = 16 };
 
 /* One tensor of the row: its bytes before the op on every device, and the reference's after it. */
 struct conform_slot {
 	struct conform_spec spec;
 	ps_tensor tensor; /* on the device of this pass; its buffer is NULL before the body has declared it */
-	size_t bytes;     /* of the buffer, guards included */
+	size_t bytes;     /* of the image, guards included */
+	size_t at;        /* of the tensor's first element in the image */
 	unsigned char *image, *want;
 };
 
@@ -21,6 +22,8 @@ struct conform_state {
 	ps_queue *queue;
 	bool ask;         /* nothing is run: the device is only asked whether it would */
 	bool reference;   /* this pass is the reference's */
+	bool aligned;     /* this pass has the tensors aligned to CONFORM_ALIGNED bytes, */
+	size_t odd;       /* but for this slot's */
 	bool done;        /* the body ran the op in this pass */
 	ps_status status; /* a fault of the host, which ends the run */
 	size_t slots;

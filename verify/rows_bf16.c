@@ -109,8 +109,8 @@ struct update_row {
 };
 
 static const struct update_row update_rows[] = {
-        {1, FILL_UNIT},     {7, FILL_SPECIAL},  {33, FILL_LARGE},     {1000, FILL_SPECIAL},
-        {4099, FILL_WHOLE}, {65537, FILL_UNIT}, {1000003, FILL_UNIT}, {65536 * 3, FILL_TINY},
+        {1, FILL_UNIT},     {7, FILL_SPECIAL},    {33, FILL_LARGE},       {1000, FILL_SPECIAL}, {4099, FILL_WHOLE},
+        {65537, FILL_UNIT}, {1000003, FILL_UNIT}, {65536 * 3, FILL_TINY}, {1000, FILL_UNIT},
 };
 
 static void sum_squares_body(struct conform *c, const void *data)

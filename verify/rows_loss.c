@@ -20,6 +20,8 @@ static const struct row rows[] = {
         {2, 4099, FILL_UNIT, 1, APART},
         {3, 28782, FILL_UNIT, 1.0F / 500, IN_PLACE},
         {35, 28782, FILL_WHOLE, 1.0F / 700, NO_GRADIENT},
+        {3, 130, FILL_UNIT, 1, APART},
+        {3, 132, FILL_UNIT, 1, APART},
 };
 
 static void cross_entropy_body(struct conform *c, const void *data)
