@@ -15,6 +15,33 @@
 
 #include <type_traits>
 
+#if defined(__CUDACC__)
+/*
+ * wmma::load_matrix_sync of what lies in shared memory: one ldmatrix in bf16. By the pointer alone, which may be of any
+ * memory, nvcc has four loads and, where rows and columns are exchanged, four exchanges in registers.
+ */
+#define PS_LOAD_SHARED(matrix, layout, k, stored, name, text)                                                     \
+	__device__ inline void load_shared(nvcuda::wmma::fragment<nvcuda::wmma::matrix_##matrix, 16, 16, k, name, \
+	                                                          nvcuda::wmma::layout##_major> &to,              \
+	                                   const stored *from, unsigned step)                                     \
+	{                                                                                                         \
+		static_assert(sizeof to.x == 4 * sizeof(unsigned), "four registers");                             \
+		unsigned *x = reinterpret_cast<unsigned *>(to.x);                                                 \
+		asm volatile("wmma.load." #matrix ".sync.aligned." #layout ".m16n16k" #k ".shared." #text         \
+		             " {%0, %1, %2, %3}, [%4], %5;"                                                       \
+		             : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])                                     \
+		             : "r"(unsigned(__cvta_generic_to_shared(from))), "r"(step)                           \
+		             : "memory");                                                                         \
+	}
+#define PS_LOADS_SHARED(matrix, layout)                                        \
+	PS_LOAD_SHARED(matrix, layout, 16, __nv_bfloat16, __nv_bfloat16, bf16) \
+	PS_LOAD_SHARED(matrix, layout, 8, float, nvcuda::wmma::precision::tf32, tf32)
+PS_LOADS_SHARED(a, row)
+PS_LOADS_SHARED(a, col)
+PS_LOADS_SHARED(b, row)
+PS_LOADS_SHARED(b, col)
+#endif
+
 namespace ps
 {
 
@@ -179,12 +206,11 @@ __device__ inline void multiply(const F &s, const mma_arguments &x, const typena
 #pragma unroll 2
 		for (int f = 0; f < int(x.features); f += F::k) {
 			typename F::template factor<wmma::matrix_a, wmma::row_major> left;
-			wmma::load_matrix_sync(left, a + seat.row * F::pitch + f, F::pitch);
+			load_shared(left, a + seat.row * F::pitch + f, F::pitch);
 #pragma unroll
 			for (int c = 0; c < F::score_squares; c++) {
 				typename F::template factor<wmma::matrix_b, wmma::col_major> right;
-				wmma::load_matrix_sync(right, b + (seat.square + c) * F::square * F::pitch + f,
-				                       F::pitch);
+				load_shared(right, b + (seat.square + c) * F::square * F::pitch + f, F::pitch);
 				wmma::mma_sync(sum[c], left, right, sum[c]);
 			}
 		}
@@ -214,14 +240,13 @@ __device__ inline void accumulate(const typename F::type *weights, const typenam
 #pragma unroll 1
 	for (int j = 0; j < F::side; j += F::k) {
 		typename F::template factor<wmma::matrix_a, layout> weight;
-		wmma::load_matrix_sync(
-		        weight,
-		        weights + (TRANSPOSED ? j * F::weight_pitch + seat.row : seat.row * F::weight_pitch + j),
-		        F::weight_pitch);
+		load_shared(weight,
+		            weights + (TRANSPOSED ? j * F::weight_pitch + seat.row : seat.row * F::weight_pitch + j),
+		            F::weight_pitch);
 #pragma unroll
 		for (int c = 0; c < F::sum_squares; c++) {
 			typename F::template factor<wmma::matrix_b, wmma::row_major> value;
-			wmma::load_matrix_sync(value, values + j * F::pitch + (seat.square + c) * F::square, F::pitch);
+			load_shared(value, values + j * F::pitch + (seat.square + c) * F::square, F::pitch);
 			wmma::mma_sync(sum[c], weight, value, sum[c]);
 		}
 	}

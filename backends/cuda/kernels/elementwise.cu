@@ -112,7 +112,7 @@ template <typename T> __global__ void rows_kernel(rows_arguments<T> x)
 	int64_t index = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
 	if (index >= x.count)
 		return;
-	int64_t row = index / x.columns, column = index - row * x.columns;
+	int64_t row = quotient(index, x.columns), column = index - row * x.columns;
 	T *at = x.c + row * x.stride + column;
 	*at = x.accumulate ? *at + x.bias[column] : x.bias[column];
 }

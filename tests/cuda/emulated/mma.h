@@ -274,4 +274,9 @@ void mma_sync(fragment<accumulator, M, N, K, float> &d, const fragment<matrix_a,
 } // namespace wmma
 } // namespace nvcuda
 
+template <typename F, typename T> void load_shared(F &to, const T *from, unsigned step)
+{
+	nvcuda::wmma::load_matrix_sync(to, from, step);
+}
+
 #endif
