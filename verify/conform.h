@@ -17,8 +17,8 @@
  * Every tensor lies between guard bytes, at an offset that is aligned to its elements and to no more. Other devices
  * than the reference run rows that are not of fp64 again with all tensors aligned to 16 bytes and, where they are
  * small, with all but one, for each of them: so a backend's wide accesses run, and one that asks too few tensors for
- * their alignment fails. After the op all bytes that are no element of an output must be as they were. An output that
- * is only overwritten starts as NaNs.
+ * their alignment fails. The values must be the same, but for products. After the op all bytes that are no element of
+ * an output must be as they were. An output that is only overwritten starts as NaNs.
  *
  * A body cannot fail: what goes wrong is kept in the harness, and what comes after it does nothing.
  */

@@ -147,6 +147,16 @@ static void compare_elements(struct conform_state *state, const struct conform_s
 	ps__outcome_compared(&state->outcome, spec->name, &worst);
 }
 
+/* But for products, whose algorithms may go by it, what tensors are aligned to changes no value. */
+static void compare_bits(struct conform_state *state, const struct conform_slot *slot, const unsigned char *got)
+{
+	char text[384];
+	ps__difference other = ps__compare(slot->tensor, got + slot->at, slot->first + slot->at, &CONFORM_EXACT);
+	if (other.bad)
+		ps__outcome_differs(&state->outcome, "%s depends on what tensors are aligned to: %s", slot->spec.name,
+		                    ps__difference_text(&other, text, sizeof text));
+}
+
 void ps__conform_compare(struct conform_state *state, const struct conform_slot *slot, const unsigned char *got)
 {
 	const struct conform_spec *spec = &slot->spec;
@@ -171,4 +181,6 @@ void ps__conform_compare(struct conform_state *state, const struct conform_slot 
 	}
 	if (slot->want)
 		compare_elements(state, slot, got);
+	if (slot->first && state->set->op != PS_OP_gemm)
+		compare_bits(state, slot, got);
 }

@@ -14,6 +14,7 @@ struct conform_slot {
 	size_t bytes;     /* of the image, guards included */
 	size_t at;        /* of the tensor's first element in the image */
 	unsigned char *image, *want;
+	unsigned char *first; /* what the device left of an output before its tensors were aligned otherwise */
 };
 
 struct conform_state {
