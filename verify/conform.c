@@ -43,11 +43,12 @@ static void place(struct conform_state *state, struct conform_slot *slot)
 	slot->bytes = 2 * CONFORM_GUARD + ((size_t)count + 1) * size;
 	slot->bytes = (slot->bytes + 3) / 4 * 4;
 	if (!slot->image && !state->ask) {
-		slot->image = malloc(slot->bytes);
-		if (!slot->image) {
+		slot->memory = calloc(1, CONFORM_ALIGNED + slot->bytes);
+		if (!slot->memory) {
 			state->status = ps_fail(PS_ENOMEM, "no host memory for a tensor of %zu bytes", slot->bytes);
 			return;
 		}
+		slot->image = slot->memory + CONFORM_ALIGNED;
 		ps__conform_image(state, slot, slot->tensor.dtype);
 	}
 	ps_status status =
@@ -88,18 +89,28 @@ struct conform_pair ps__conform_pair(struct conform *c, bool alias, const char *
 	return (struct conform_pair){in, alias ? in : ps__conform_tensor(c, &other)};
 }
 
-/* What the image is of, as elements of two bytes, to which the least aligned one is. */
-static ps_tensor whole(const struct conform_slot *slot)
+/* How much of the buffer comes before what the image is of. */
+static size_t lead(const struct conform_slot *slot)
 {
-	return ps_tensor_make(slot->tensor.buffer, slot->tensor.offset - slot->at, PS_BF16, 1,
-	                      (int64_t[]){(int64_t)(slot->bytes / 2)});
+	return slot->tensor.offset - slot->at;
+}
+
+/* The buffer from there on and as far as the image goes, as elements of two bytes, to which the least aligned one is.
+ */
+static ps_tensor from(const struct conform_slot *slot, size_t first)
+{
+	return ps_tensor_make(slot->tensor.buffer, first, PS_BF16, 1,
+	                      (int64_t[]){(int64_t)((lead(slot) + slot->bytes - first) / 2)});
 }
 
 static ps_status transfer_and_run(struct conform_state *state, ps_op op, const void *arguments, size_t bytes)
 {
-	for (size_t i = 0; i < state->slots; i++)
-		if (state->slot[i].tensor.buffer)
-			PS_TRY(ps_queue_write(state->queue, whole(&state->slot[i]), state->slot[i].image));
+	for (size_t i = 0; i < state->slots; i++) {
+		const struct conform_slot *slot = &state->slot[i];
+		/* From its first byte on, since Oclgrind takes for uninitialised what else is written first. */
+		if (slot->tensor.buffer)
+			PS_TRY(ps_queue_write(state->queue, from(slot, 0), slot->image - lead(slot)));
+	}
 	PS_TRY(ps_op_run(state->queue, op, arguments, bytes));
 	return ps_queue_finish(state->queue);
 }
@@ -109,7 +120,7 @@ static ps_status read_and_compare(struct conform_state *state, struct conform_sl
 	unsigned char *got = malloc(slot->bytes);
 	if (!got)
 		return state->status = ps_fail(PS_ENOMEM, "no host memory for a tensor of %zu bytes", slot->bytes);
-	ps_status status = ps_queue_read(state->queue, got, whole(slot));
+	ps_status status = ps_queue_read(state->queue, got, from(slot, lead(slot)));
 	if (status == PS_OK)
 		status = ps_queue_finish(state->queue);
 	if (status == PS_OK)
@@ -271,7 +282,7 @@ static void run_row(struct conform *c, const void *row, ps_queue *const *queues)
 			tell(state);
 	}
 	for (size_t i = 0; i < state->slots; i++) {
-		free(state->slot[i].image);
+		free(state->slot[i].memory);
 		free(state->slot[i].want);
 	}
 	memset(state->slot, 0, sizeof state->slot);

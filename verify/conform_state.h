@@ -10,9 +10,10 @@ enum { CONFORM_SLOTS = 16, CONFORM_GUARD = 1024, CONFORM_ALIGNED = 16 };
 /* One tensor of the row: its bytes before the op on every device, and the reference's after it. */
 struct conform_slot {
 	struct conform_spec spec;
-	ps_tensor tensor; /* on the device of this pass; its buffer is NULL before the body has declared it */
-	size_t bytes;     /* of the image, guards included */
-	size_t at;        /* of the tensor's first element in the image */
+	ps_tensor tensor;      /* on the device of this pass; its buffer is NULL before the body has declared it */
+	size_t bytes;          /* of the image, guards included */
+	size_t at;             /* of the tensor's first element in the image */
+	unsigned char *memory; /* has the image after CONFORM_ALIGNED zeros */
 	unsigned char *image, *want;
 	unsigned char *first; /* what the device left of an output before its tensors were aligned otherwise */
 };
