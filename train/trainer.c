@@ -41,15 +41,31 @@ static ps_status load_weights(ps_pipeline *pipeline, const char *path)
 	return status;
 }
 
+static ps_status say_option(ps_status status, const char *resume)
+{
+	return status != PS_OK ? ps_fail_context(status, "%s", resume != NULL ? "--resume" : "--init") : PS_OK;
+}
+
+ps_status ps_start_check(const char *init, const char *resume)
+{
+	if (init != NULL && resume != NULL)
+		return ps_fail(PS_EINVAL, "--init and --resume both give start weights; give one of them");
+	if (init == NULL && resume == NULL)
+		return PS_OK;
+	ps_safetensors *file;
+	PS_TRY(say_option(ps_safetensors_open(&file, resume != NULL ? resume : init), resume));
+	ps_safetensors_close(file);
+	return PS_OK;
+}
+
 static ps_status fill_weights(ps_trainer *trainer)
 {
 	const ps_trainer_config *config = &trainer->config;
-	const char *option = config->resume != NULL ? "--resume" : "--init";
 	if (config->resume == NULL && config->init == NULL)
 		return ps_pipeline_initialize(config->pipeline);
 	ps_status status =
 	        config->resume != NULL ? ps__checkpoint_resume(trainer) : load_weights(config->pipeline, config->init);
-	return status != PS_OK ? ps_fail_context(status, "%s", option) : PS_OK;
+	return say_option(status, config->resume);
 }
 
 ps_status ps_trainer_create(ps_trainer **out, const ps_trainer_config *config)
@@ -57,8 +73,7 @@ ps_status ps_trainer_create(ps_trainer **out, const ps_trainer_config *config)
 	*out = NULL;
 	if (config->epochs < 1)
 		return ps_fail(PS_EINVAL, "%d epochs; train for at least 1", config->epochs);
-	if (config->init != NULL && config->resume != NULL)
-		return ps_fail(PS_EINVAL, "--init and --resume both give start weights; give one of them");
+	PS_TRY(ps_start_check(config->init, config->resume));
 	ps_trainer *trainer = calloc(1, sizeof *trainer);
 	if (trainer == NULL)
 		return ps_fail(PS_ENOMEM, "no memory for a trainer");

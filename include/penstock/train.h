@@ -81,6 +81,11 @@ ps_status ps_weights_load(ps_pipeline *pipeline, const ps_safetensors *file) PS_
  * why it cannot.
  */
 ps_status ps_output_check(const char *path) PS_WARN_UNUSED;
+/*
+ * Checks the files that a trainer is to begin with, of which one or both may be NULL, as far as that can be done before
+ * there is a pipeline: that only one is given, and is a whole safetensors file.
+ */
+ps_status ps_start_check(const char *init, const char *resume) PS_WARN_UNUSED;
 
 /* ---- Evaluation ---- */
 

@@ -300,6 +300,10 @@ START_TEST(bad_input)
 	unsigned long before = folder_state();
 	program_run(&run, "%s%s", row->arguments,
 	            outputs ? " --save new --save-last kept --log new.jsonl --trace new.json" : "");
+	/* On a busy machine there is progress before. */
+	static const char progress[] = "measuring layers on their devices: ";
+	while (strncmp(run.error, progress, sizeof progress - 1) == 0)
+		memmove(run.error, strchr(run.error, '\n') + 1, strlen(strchr(run.error, '\n')));
 	ck_assert_msg(run.status == 2, "penstock %s: exit status %d\n%s", row->arguments, run.status, run.error);
 	ck_assert_msg(count_lines(run.error) == 1, "penstock %s: not one line:\n%s", row->arguments, run.error);
 	ck_assert_msg(strncmp(run.error, "penstock", 8) == 0, "penstock %s: whose error is %s", row->arguments,

@@ -369,6 +369,7 @@ static ps_status train(struct run *run, ps_train_result *result)
 {
 	*result = (ps_train_result){.best_loss = INFINITY, .test_loss = NAN};
 	PS_TRY(check_outputs(&run->options));
+	PS_TRY(ps_start_check(run->options.init, run->options.resume));
 	PS_TRY(setup_init(&run->setup, &run->options, false));
 	PS_TRY(create_trainer(run));
 	run->begin_ns = ps_clock_ns();
