@@ -170,7 +170,7 @@ const char *ps__cublas_error_name(cublasStatus_t status);
  * free: CUDA would start the thread's device for it, which may be one that nobody uses, or may use.
  */
 cudaError_t ps__cuda_enter(int *before, const struct cuda_device *device);
-void ps__cuda_leave(int before);
+void ps__cuda_leave(const struct cuda_device *device, int before);
 /* Enters, or fails with "where: …". */
 ps_status ps__cuda_try_enter(int *before, const struct cuda_device *device, const char *where);
 bool ps__cuda_is_ours(const ps_device *device);

@@ -24,7 +24,6 @@ static bool has_context(const struct cuda_device *device, int ordinal)
 	return active != 0;
 }
 
-/* To make a device current starts it, so that one without a context is not gone back to. */
 cudaError_t ps__cuda_enter(int *before, const struct cuda_device *device)
 {
 	int current = NO_DEVICE;
@@ -34,14 +33,15 @@ cudaError_t ps__cuda_enter(int *before, const struct cuda_device *device)
 	cudaError_t error = cudaSetDevice(device->ordinal);
 	if (error != cudaSuccess)
 		(void)cudaGetLastError();
-	else if (current != NO_DEVICE && current != device->ordinal && has_context(device, current))
+	else if (current != device->ordinal)
 		*before = current;
 	return error;
 }
 
-void ps__cuda_leave(int before)
+/* To make a device current starts it, so that one without a context is not gone back to. */
+void ps__cuda_leave(const struct cuda_device *device, int before)
 {
-	if (before != NO_DEVICE && cudaSetDevice(before) != cudaSuccess)
+	if (before != NO_DEVICE && has_context(device, before) && cudaSetDevice(before) != cudaSuccess)
 		(void)cudaGetLastError();
 }
 
@@ -176,10 +176,8 @@ static ps_status open_on(struct cuda_device *device, const char *name)
 		return ps__cuda_fail(name, "starting the device", error);
 	/* Not before: the runtime may start the thread's device to look the function up. */
 	device->context_state = find_context_state();
-	if (before != NO_DEVICE && !has_context(device, before))
-		before = NO_DEVICE;
 	cublasStatus_t blas = cublasLtCreate(&device->lt);
-	ps__cuda_leave(before);
+	ps__cuda_leave(device, before);
 	if (blas != CUBLAS_STATUS_SUCCESS)
 		return ps_fail(blas == CUBLAS_STATUS_ALLOC_FAILED ? PS_ENOMEM : PS_EDEVICE, "%s: cublasLtCreate: %s",
 		               name, ps__cublas_error_name(blas));
@@ -221,7 +219,7 @@ void ps__cuda_device_close(ps_device *out)
 	(void)ps__cuda_enter(&before, device);
 	ps__cuda_plans_free(device);
 	cublasLtDestroy(device->lt);
-	ps__cuda_leave(before);
+	ps__cuda_leave(device, before);
 	pthread_mutex_destroy(&device->mutex);
 	free(device);
 }
@@ -238,7 +236,7 @@ ps_status ps__cuda_buffer_create(ps_buffer *buffer)
 		if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess)
 			(void)cudaGetLastError();
 	}
-	ps__cuda_leave(before);
+	ps__cuda_leave(buffer->device->impl, before);
 	if (error == cudaErrorMemoryAllocation)
 		return ps_fail(PS_ENOMEM, "%s is out of memory for a buffer of %" PRIu64 " bytes; %zu of %zu are free",
 		               name, buffer->bytes, free_bytes, total);
@@ -254,7 +252,7 @@ void ps__cuda_buffer_destroy(ps_buffer *buffer)
 	(void)ps__cuda_enter(&before, buffer->device->impl);
 	if (cudaFree(buffer->impl) != cudaSuccess)
 		(void)cudaGetLastError();
-	ps__cuda_leave(before);
+	ps__cuda_leave(buffer->device->impl, before);
 }
 
 ps_status ps__cuda_pinned_create(ps_pinned *pinned)
@@ -264,7 +262,7 @@ ps_status ps__cuda_pinned_create(ps_pinned *pinned)
 	PS_TRY(ps__cuda_try_enter(&before, pinned->device->impl, name));
 	/* Portable: pinned for the other side of the link too, where that is a GPU. */
 	cudaError_t error = cudaHostAlloc(&pinned->address, (size_t)pinned->bytes, cudaHostAllocPortable);
-	ps__cuda_leave(before);
+	ps__cuda_leave(pinned->device->impl, before);
 	if (error == cudaSuccess)
 		return PS_OK;
 	if (error != cudaErrorMemoryAllocation)
@@ -279,7 +277,7 @@ void ps__cuda_pinned_destroy(ps_pinned *pinned)
 	(void)ps__cuda_enter(&before, pinned->device->impl);
 	if (cudaFreeHost(pinned->address) != cudaSuccess)
 		(void)cudaGetLastError();
-	ps__cuda_leave(before);
+	ps__cuda_leave(pinned->device->impl, before);
 }
 
 /* Asks the driver, and makes the other device's memory accessible. False without an answer that will do for good. */
@@ -292,7 +290,7 @@ static bool ask_for_peer(const struct cuda_device *here, const struct cuda_devic
 	if (error == cudaSuccess && possible)
 		error = cudaDeviceEnablePeerAccess(there->ordinal, 0);
 	(void)cudaGetLastError();
-	ps__cuda_leave(before);
+	ps__cuda_leave(here, before);
 	if (error == cudaErrorPeerAccessAlreadyEnabled)
 		error = cudaSuccess;
 	*can = error == cudaSuccess && possible;

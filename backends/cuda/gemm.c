@@ -240,7 +240,7 @@ ps_status ps__cuda_gemm(ps_queue *queue, const void *arguments)
 	if (status == PS_OK)
 		status = ps__cuda_plan_find(&plan, queue, &key, x->c.dims[0]);
 	pthread_mutex_unlock(&q->device->mutex);
-	ps__cuda_leave(before);
+	ps__cuda_leave(q->device, before);
 	PS_TRY(status);
 	product.plan = plan;
 	return ps__cuda_enqueue(queue, gemm_runner, &product, sizeof product);

@@ -121,7 +121,7 @@ void ps__cuda_list_release(ps_queue *queue, void *compiled)
 	int before;
 	(void)ps__cuda_enter(&before, queue->device->impl);
 	list_free(compiled);
-	ps__cuda_leave(before);
+	ps__cuda_leave(queue->device->impl, before);
 }
 
 /* --- running, by the submitter --------------------------------------------------------------------------------------

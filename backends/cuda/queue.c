@@ -442,7 +442,7 @@ ps_status ps__cuda_queue_create(ps_queue *queue)
 		status = start_threads(q);
 	if (status != PS_OK)
 		destroy_parts(q);
-	ps__cuda_leave(before);
+	ps__cuda_leave(q->device, before);
 	if (status != PS_OK) {
 		free(q->ring);
 		free(q);
@@ -459,7 +459,7 @@ void ps__cuda_queue_destroy(ps_queue *queue)
 	stop_threads(q);
 	(void)ps__cuda_enter(&before, q->device);
 	destroy_parts(q);
-	ps__cuda_leave(before);
+	ps__cuda_leave(q->device, before);
 	free(q->ring);
 	free(q);
 }
