@@ -5,13 +5,13 @@
 #include "train/json.h"
 
 #include <penstock/data.h>
+#include <penstock/device.h>
 
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A signal that asks for an end, and what its handler writes; set before it is caught. */
@@ -28,10 +28,10 @@ enum { SIGNALS = sizeof signals / sizeof *signals };
  * One request may come as several signals: timeout(1) sends its own twice, and a terminal that closes sends SIGHUP
  * itself and by the shell. So SIGHUP never insists, and the others not within this time.
  */
-enum { SAME_REQUEST_MS = 500 };
+#define SAME_REQUEST_NS INT64_C(500000000)
 
 static volatile sig_atomic_t interrupted; /* the first signal's number; 0: none came */
-static _Atomic(int64_t) interrupted_ms;   /* when it came */
+static _Atomic(int64_t) interrupted_ns;   /* when it came */
 static bool json_wanted, json_printed;
 
 ps_status command_print_json(json_t *object, bool figures)
@@ -131,19 +131,12 @@ bool command_begin(option_settings *settings, const option_table *table, int arg
 	return true;
 }
 
-static int64_t milliseconds(void)
-{
-	struct timespec now = {0};
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Calls nothing but what a handler may call. */
 static void on_interrupt(int number)
 {
 	int error = errno;
 	if (interrupted == 0) {
-		interrupted_ms = milliseconds();
+		interrupted_ns = ps_clock_ns();
 		interrupted = number;
 		for (int i = 0; i < SIGNALS; i++) {
 			if (signals[i].number != number)
@@ -152,7 +145,7 @@ static void on_interrupt(int number)
 			ssize_t written = write(STDERR_FILENO, signals[i].line, signals[i].length);
 			(void)written;
 		}
-	} else if (number != SIGHUP && milliseconds() - interrupted_ms >= SAME_REQUEST_MS) {
+	} else if (number != SIGHUP && ps_clock_ns() - interrupted_ns >= SAME_REQUEST_NS) {
 		signal(number, SIG_DFL);
 		raise(number);
 	}
