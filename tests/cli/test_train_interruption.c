@@ -15,11 +15,10 @@
 
 static struct outcome run;
 
-static const struct timespec nap = {.tv_nsec = 5000000};
-
 /* Waits until a file has so many lines, or half a minute. */
 static void wait_for_lines(const char *path, int wanted)
 {
+	const struct timespec nap = {.tv_nsec = 5000000};
 	for (int i = 0; i < 6000; i++) {
 		size_t bytes = 0;
 		char *text = (char *)tiny_file(path, &bytes);
@@ -98,8 +97,7 @@ START_TEST(insisting)
 	wait_for_lines("run.error", 3);
 	ck_assert_int_eq(kill(process, signals[_i][0]), 0);
 	wait_for_lines("run.error", 4);
-	for (int i = 0; i < 120; i++)
-		nanosleep(&nap, NULL);
+	nanosleep(&(const struct timespec){.tv_nsec = 600000000}, NULL);
 	ck_assert_int_eq(kill(process, signals[_i][1]), 0);
 	program_wait(process, &run);
 	ck_assert_msg(run.status == 128 + signals[_i][1], "%d: %s", run.status, run.error);

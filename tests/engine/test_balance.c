@@ -225,7 +225,7 @@ START_TEST(test_large)
 	}
 	double begin = processor_seconds();
 	check_ok(ps_balance(&(const ps_balance_problem){.stages = PARTS, .units = COUNT, .costs = costs}, sizes));
-	ck_assert_double_lt(processor_seconds() - begin, 20);
+	ck_assert_double_lt(processor_seconds() - begin, 10);
 	for (int k = 0, at = 0; k < PARTS; k++) {
 		double sum = 0;
 		for (int i = 0; i < sizes[k]; i++)

@@ -189,6 +189,7 @@ START_TEST(test_memory)
 	        strstr(ps_error_message(), "no cut into 2 stages fits: the one that comes closest needs"));
 	ck_assert_ptr_nonnull(strstr(ps_error_message(), "hook:ref"));
 	ck_assert_uint_eq(hook_calls(&trial.hooks[0], HOOK_OP), 0);
+	ck_assert_uint_eq(hook_calls(&trial.hooks[1], HOOK_OP), 0);
 	trial_close(&trial);
 }
 END_TEST
